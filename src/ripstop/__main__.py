@@ -1,0 +1,88 @@
+"""The command line: one command a stage. `python -m ripstop --help` lists them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ripstop.config import ConfigError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Params = Annotated[Path, typer.Option(help="The parameters' file.")]
+Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]
+Set = Annotated[list[str], typer.Option("--set", help="Override, e.g. studies.mqar_cliff.seeds=[0]. Repeatable.")]
+Out = Annotated[Path, typer.Option(help="Where to write.")]
+Data = Annotated[Path, typer.Option(help="Folder of the prepared data.")]
+Records = Annotated[Path, typer.Option(help="The study's collected records.jsonl.")]
+
+
+@app.command()
+def plan(params: Params = Path("params.yaml"), scale: Scale = None, set_: Set = []) -> None:  # noqa: B006
+    """Write the resolved input files of every run under results/<scale>, and print the grid."""
+    from ripstop import params as parameters
+    from ripstop.plan import plan as make_plan
+
+    grid = make_plan(parameters.load(params, set_, scale).model_dump(mode="json"))
+    for study, runs in grid.runs.items():
+        print(f"{study}: {len(runs)} runs in results/{grid.scale}/{study}/runs")
+        for name in runs:
+            print(f"  {name}")
+
+
+@app.command()
+def prepare(config: Annotated[Path, typer.Argument(help="config.yaml of a data folder.")], out: Out) -> None:
+    """Prepare a study's data: download, tokenize, draw the test set."""
+    import yaml
+
+    from ripstop.data import DATA
+
+    if not config.is_file():
+        raise ConfigError(f"{config}: no such file; `python -m ripstop plan` writes it")
+    DATA.parse(yaml.safe_load(config.read_text())).prepare(out)  # type: ignore[attr-defined]
+
+
+@app.command()
+def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
+    """Train one run; resumes by itself where an earlier one was stopped."""
+    from ripstop.training.train import train as train_run
+
+    train_run(folder, data, set_)
+
+
+@app.command()
+def evaluate(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data) -> None:
+    """Measure a trained run and write its records.jsonl."""
+    from ripstop.studies.base import evaluate as evaluate_run
+
+    print(f"records in {evaluate_run(folder, data)}")
+
+
+@app.command()
+def collect(
+    records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")],
+    out: Out,
+    metrics: Annotated[Path, typer.Option(help="Summary of the study, for DVC.")],
+) -> None:
+    """Join a study's records, and summarise them in a small JSON file."""
+    from ripstop.paper.render import write_metrics
+    from ripstop.records import collect as join
+
+    write_metrics(join(records, out), metrics)
+    print(f"{len(records)} runs in {out}")
+
+
+def main() -> None:
+    """Run the command; bad input is one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

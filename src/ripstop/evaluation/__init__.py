@@ -1,0 +1,1 @@
+"""Measures on a trained model, and the controls that every study shares."""

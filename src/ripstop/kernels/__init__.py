@@ -1,0 +1,1 @@
+"""Adapters to GPU kernels, and the choice of which backend runs."""

@@ -1,0 +1,1 @@
+"""Layers around the mixers: embedding, norm, mlp, cross-attention, block."""

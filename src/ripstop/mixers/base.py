@@ -1,0 +1,75 @@
+"""The contract of every mixer: forward, prefill and step give the same output; state goes in and comes out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ripstop.config import Strict
+
+State = Any
+"""A `NamedTuple` of tensors with the batch as first axis (and plain ints, such as a length). Each mixer has its own."""
+
+
+class Mixer(nn.Module):
+    """Mixes along time. `tests/contract.py` holds every mixer to what is said here."""
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+        """Whole sequence. Segment 0 is padding (output 0), 1, 2, ... are packed documents that do not see each other."""
+        raise NotImplementedError
+
+    def init_state(self, batch_size: int, max_len: int) -> State:
+        """An empty past that has room for `max_len` tokens."""
+        raise NotImplementedError
+
+    def prefill(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
+        """A chunk of the prompt, after any past. The given state is consumed: use the returned one."""
+        raise NotImplementedError
+
+    def step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
+        """One token. The given state is consumed: use the returned one."""
+        raise NotImplementedError
+
+
+class MixerConfig(Strict):
+    """Hyperparameters of a mixer. Subclasses add `kind: Literal[...]` and implement what raises here."""
+
+    kind: str
+
+    def build(self, d_model: int) -> Mixer:
+        raise NotImplementedError
+
+    def num_params(self, d_model: int) -> int:
+        """Parameters of the built mixer."""
+        raise NotImplementedError
+
+    def state_bytes(self, d_model: int, seq_len: int, dtype: torch.dtype = torch.bfloat16) -> int:
+        """Bytes of state one sequence holds after `seq_len` tokens, activations in `dtype`."""
+        raise NotImplementedError
+
+    def flops_per_token(self, d_model: int, seq_len: int) -> int:
+        """Multiply-adds count as 2; forward only; averaged over a causal sequence of `seq_len` tokens."""
+        raise NotImplementedError
+
+
+
+def reorder_state(state: Any, index_B: Tensor) -> Any:
+    """State of the rows `index_B` of the batch, through any nesting of tuples and lists. Used by beam search."""
+    if isinstance(state, Tensor):
+        return state.index_select(0, index_B)
+    if isinstance(state, tuple) and hasattr(state, "_fields"):
+        return type(state)(*(reorder_state(part, index_B) for part in state))
+    if isinstance(state, list | tuple):
+        return type(state)(reorder_state(part, index_B) for part in state)
+    return state
+
+
+def held_bytes(state: Any) -> int:
+    """Bytes of the tensors in a state, measured."""
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, list | tuple):
+        return sum(held_bytes(part) for part in state)
+    return 0

@@ -1,0 +1,1 @@
+"""Mathematics on tensors, without parameters: each slow reference beside its fast form."""

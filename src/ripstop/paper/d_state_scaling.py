@@ -1,0 +1,129 @@
+"""d_state_scaling in the paper: capacity against d_state, and against the total state."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ripstop.paper import plots, style
+from ripstop.paper.select import capacities, chance_level, pick
+from ripstop.paper.tables import Table
+from ripstop.statistics import (
+    Capacity,
+    Estimate,
+    capacity_interval,
+    capacity_ratio,
+    difference_interval,
+    mean_interval,
+    power_law,
+)
+
+SHAPE = ["d_state", "expand", "state_elements"]
+
+
+def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
+    """Capacity at both ends of d_state, its exponents, the gain per doubling, and what longer training moves."""
+    chance = chance_level(records)
+    short, long = records["steps"].min(), records["steps"].max()
+    expand = _main_expand(records)
+    trained = records[records["steps"] == long]
+    at_width = trained[trained["expand"] == expand]
+    smallest, largest = at_width["d_state"].min(), at_width["d_state"].max()
+    doublings = math.log2(largest / smallest) if largest > smallest else math.nan
+    gain = difference_interval(_mean_recall(at_width, smallest, largest=True), _mean_recall(at_width, smallest))
+    moved = [
+        (a, b)
+        for shape, _ in records.groupby(SHAPE)
+        for a, b in zip(*(_capacities(records, chance, shape, steps) for steps in (long, short)), strict=True)
+    ]
+    return {
+        "capacity_at_min_d_state": capacity_interval(list(capacities(at_width, chance, d_state=smallest))),
+        "capacity_at_max_d_state": capacity_interval(list(capacities(at_width, chance, d_state=largest))),
+        "capacity_exponent_d_state": _exponent(at_width, chance, "d_state"),
+        "capacity_exponent_total_state": _exponent(trained, chance, "state_elements"),
+        "recall_gain_per_doubling": gain.scaled(1 / doublings) if doublings > 0 else Estimate.missing(),
+        "training_length_shift": capacity_ratio([a for a, _ in moved], [b for _, b in moved]),
+        "control_wrong": mean_interval(
+            pick(trained, "accuracy", control="wrong", num_pairs=trained["num_pairs"].min())
+            .groupby("seed")["value"]
+            .mean()
+        ),
+        "min_d_state": Estimate(smallest, smallest, smallest),
+        "max_d_state": Estimate(largest, largest, largest),
+        "n_runs": Estimate(records["run"].nunique(), n=records["run"].nunique()),
+    }
+
+
+def figure(records: pd.DataFrame) -> Figure:
+    """Left: recall against pairs, a curve a d_state. Right: capacity against the total state, at both lengths."""
+    chance = chance_level(records)
+    expand, long = _main_expand(records), records["steps"].max()
+    own = pick(records, "accuracy", control="own")
+    fig, (left, right) = style.figure(columns=2, panels=2)
+    curves = own[(own["expand"] == expand) & (own["steps"] == long)]
+    sizes = sorted(curves["d_state"].unique())
+    for rank, d_state in enumerate(sizes):
+        curve = curves[curves["d_state"] == d_state].groupby("num_pairs")["value"]
+        color = style.sequence(rank, len(sizes))
+        plots.curve_with_interval(left, [(x, mean_interval(y)) for x, y in curve], f"d_state {d_state}", color=color)
+    plots.pairs_axis(left, sorted(own["num_pairs"].unique()))
+    left.set_ylabel("recall")
+    left.set_ylim(0, 1.03)
+    left.legend()
+    for rank, (steps, rows) in enumerate(own.groupby("steps")):
+        points = [
+            (elements, capacity_interval(_capacities(rows, chance, (d_state, expand, elements), steps)))
+            for (d_state, expand, elements), _ in rows.groupby(SHAPE)
+        ]
+        color = style.sequence(rank, own["steps"].nunique())
+        plots.capacity_against_state(right, points, f"{steps} steps", color=color)
+    right.set_xlabel("state elements")
+    right.set_ylabel("capacity (pairs)")
+    right.legend()
+    return fig
+
+
+def table(records: pd.DataFrame) -> Table:
+    """Capacity of every shape of the state, at every length of training."""
+    chance = chance_level(records)
+    lengths = sorted(records["steps"].unique())
+    rows = [
+        [int(d_state), int(expand), int(elements)]
+        + [capacity_interval(_capacities(records, chance, (d_state, expand, elements), n)) for n in lengths]
+        for (d_state, expand, elements), _ in records.groupby(SHAPE)
+    ]
+    return Table(
+        header=["d_state", "expand", "state elements", *(f"capacity, {int(n)} steps" for n in lengths)],
+        rows=rows,
+        caption="Capacity (pairs at half recall) of one Mamba-2 decoder by the shape of its state, geometric mean over "
+        "seeds with its 95 % interval. A bound means that the curve crosses half recall outside the tested pairs.",
+        label="tab:d_state_scaling",
+    )
+
+
+def _main_expand(records: pd.DataFrame) -> int:
+    """The width at which d_state varies most: the expansion with the most values of d_state."""
+    return int(records.groupby("expand")["d_state"].nunique().idxmax())
+
+
+def _capacities(records: pd.DataFrame, chance: float, shape: tuple, steps: float) -> list[Capacity]:
+    return list(capacities(records, chance, **dict(zip(SHAPE, shape, strict=True)), steps=steps))
+
+
+def _mean_recall(records: pd.DataFrame, smallest: float, largest: bool = False) -> pd.Series:
+    """Recall averaged over the tested pairs, by seed, at the smallest (or largest) d_state."""
+    d_state = records["d_state"].max() if largest else smallest
+    return pick(records, "accuracy", control="own", d_state=d_state).groupby("seed")["value"].mean()
+
+
+def _exponent(records: pd.DataFrame, chance: float, factor: str) -> Estimate:
+    """Slope of log capacity in log `factor`, over the runs whose capacity lies inside the tested pairs."""
+    points = [
+        (rows[factor].iloc[0], capacity.value)
+        for _, rows in records.groupby("run")
+        for capacity in capacities(rows, chance)
+        if capacity.censored == "no"
+    ]
+    return power_law([x for x, _ in points], [y for _, y in points]) if points else Estimate.missing()

@@ -1,0 +1,83 @@
+"""Does a decoder need cross-attention at layer 0, or just anywhere? (sequence-to-sequence MQAR)
+
+Varies: the decoder layers that see the source (each single one, pairs, all, the adaptive rule, none), two baselines
+without cross-attention (nothing of the source; its mean added to every input), and the seed.
+Refuted would be: "layer 0 is critical" by any other single position that recalls as well; "cross-attention is needed" by
+a baseline without it that does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ripstop.config import Strict
+from ripstop.data.mqar import MqarConfig
+from ripstop.evaluation.recall import recall_curve
+from ripstop.mixers import MIXERS
+from ripstop.mixers.base import MixerConfig
+from ripstop.models.base import Model
+from ripstop.models.encoder_decoder import AdaptivePositions, EncoderDecoderConfig
+from ripstop.records import Measurement
+from ripstop.runs import Run, run_name
+from ripstop.studies.mqar_cliff import Evaluation
+from ripstop.training.config import TrainingConfig
+
+
+class Positions(Strict):
+    """Where the decoder sees its source, and what it gets of it besides."""
+
+    cross_attention: list[int] | Literal["adaptive"]
+    source_summary: Literal["none", "mean"] = "none"
+
+
+class Params(Strict):
+    """`positions` names every arm of the comparison."""
+
+    seeds: list[int] = Field(min_length=1)
+    data: MqarConfig
+    d_model: int = Field(ge=1)
+    n_heads: int = Field(1, ge=1, description="heads of the cross-attention")
+    encoder_pattern: str
+    decoder_pattern: str
+    mixers: dict[str, Annotated[MixerConfig, MIXERS]]
+    adaptive: AdaptivePositions
+    positions: dict[str, Positions] = Field(min_length=1)
+    training: TrainingConfig
+    evaluation: Evaluation = Evaluation()
+
+
+def runs(params: Params, scale: str) -> Iterator[Run]:
+    """Every set of positions with every seed."""
+    for name, positions in params.positions.items():
+        for seed in params.seeds:
+            factors = {"positions": name}
+            yield Run(
+                study="blind_start",
+                scale=scale,
+                name=run_name(factors, seed),
+                seed=seed,
+                factors=factors,
+                data=params.data,
+                model=EncoderDecoderConfig(
+                    d_model=params.d_model,
+                    encoder_pattern=params.encoder_pattern,
+                    decoder_pattern=params.decoder_pattern,
+                    mixers=params.mixers,
+                    n_cross_heads=params.n_heads,
+                    cross_attention_positions=positions.cross_attention,
+                    adaptive=params.adaptive,
+                    source_summary=positions.source_summary,
+                ),
+                training=params.training,
+                evaluation=params.evaluation.model_dump(),
+            )
+
+
+def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
+    """Recall by number of pairs, with the run's own source and under the controls."""
+    settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
+    yield from recall_curve(model, run.data, data, settings.controls, settings.batch_size)

@@ -1,0 +1,1 @@
+"""Training: batches in, rows of metrics and a checkpoint out."""
