@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ripstop.config import ConfigError
+from ripstop.training.config import TrainingError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -17,6 +18,7 @@ Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's ow
 Set = Annotated[list[str], typer.Option("--set", help="Override, e.g. studies.mqar_cliff.seeds=[0]. Repeatable.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Data = Annotated[Path, typer.Option(help="Folder of the prepared data.")]
+Study = Annotated[str, typer.Argument(help="Name of the study.")]
 Records = Annotated[Path, typer.Option(help="The study's collected records.jsonl.")]
 
 
@@ -66,20 +68,56 @@ def collect(
     records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")],
     out: Out,
     metrics: Annotated[Path, typer.Option(help="Summary of the study, for DVC.")],
+    curve: Annotated[Path, typer.Option(help="The study's curves as CSV, for `dvc plots`.")],
 ) -> None:
-    """Join a study's records, and summarise them in a small JSON file."""
-    from ripstop.paper.render import write_metrics
+    """Join a study's records, and summarise them in a small JSON file and a CSV of its curves."""
+    from ripstop.paper.render import write_curves, write_metrics
     from ripstop.records import collect as join
 
-    write_metrics(join(records, out), metrics)
-    print(f"{len(records)} runs in {out}")
+    joined = join(records, out)
+    write_metrics(joined, metrics)
+    write_curves(joined, curve)
+    print(f"{len(joined)} records of {len(records)} runs in {out}")
+
+
+@app.command()
+def figure(study: Study, records: Records, out: Out) -> None:
+    """Draw a study's figure, PDF with a PNG beside it."""
+    from ripstop.paper.render import write_figure
+
+    write_figure(study, records, out)
+
+
+@app.command()
+def table(study: Study, records: Records, out: Out) -> None:
+    """Write a study's LaTeX table."""
+    from ripstop.paper.render import write_table
+
+    write_table(study, records, out)
+
+
+@app.command()
+def numbers(study: Study, records: Records, out: Out) -> None:
+    """Write a study's numbers, each with its interval."""
+    from ripstop.paper.render import write_numbers
+
+    write_numbers(study, records, out)
+
+
+@app.command()
+def schema(out: Out = Path("workflow/schemas/params.schema.json")) -> None:
+    """Write the JSON schema of params.yaml."""
+    from ripstop.files import write_if_different
+    from ripstop.params import schema as make_schema
+
+    print(f"{out}: {'written' if write_if_different(out, make_schema()) else 'unchanged'}")
 
 
 def main() -> None:
     """Run the command; bad input is one sentence on standard error and exit status 2."""
     try:
         app()
-    except ConfigError as error:
+    except (ConfigError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from ripstop.config import ConfigError, Strict
 from ripstop.data import DATA
@@ -43,8 +45,8 @@ class Run(Strict):
         }
 
     @classmethod
-    def load(cls, folder: Path) -> Run:
-        """The run whose files lie in `folder`."""
+    def load(cls, folder: Path, overrides: Sequence[str] = ()) -> Run:
+        """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them."""
         values: dict[str, Any] = {}
         for name in ("config.yaml", "evaluation.yaml"):
             path = folder / name
@@ -52,7 +54,11 @@ class Run(Strict):
                 raise ConfigError(f"{path}: no such file; run the workflow's plan, or `python -m ripstop plan`, first")
             loaded = yaml.safe_load(path.read_text()) or {}
             values |= loaded if name == "config.yaml" else {"evaluation": loaded}
-        return cls.parse(values, str(folder / "config.yaml"))
+        for override in overrides:
+            if "=" not in override:
+                raise ConfigError(f"--set {override}: write it as key=value, such as training.steps=10")
+        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(list(overrides)))
+        return cls.parse(OmegaConf.to_container(merged), str(folder / "config.yaml"))
 
 
 def run_name(factors: dict[str, Scalar], seed: int) -> str:

@@ -80,7 +80,8 @@ def mean_interval(values: Values, confidence: float = 0.95, seed: int = 0, unit:
     if n == 1:
         return Estimate(float(values_N[0]), n=1, unit=unit)
     if np.ptp(values_N) == 0:
-        return Estimate(*[float(values_N[0])] * 3, n=n, unit=unit)
+        value = float(values_N[0])  # not the mean, which rounding moves off the values
+        return Estimate(value, value, value, n, unit)
     result = stats.bootstrap(
         (values_N,),
         np.mean,

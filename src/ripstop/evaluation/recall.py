@@ -28,10 +28,11 @@ def accuracy(model: Model, batches: Iterable[Batch]) -> tuple[float, int]:
 def recall_curve(
     model: Model, config: MqarConfig, data: Path, names: Sequence[str], batch_size: int
 ) -> Iterator[Measurement]:
-    """Accuracy for every tested number of pairs, under each of the controls `names`."""
+    """Accuracy for every tested number of pairs, under each of the controls `names`; and that of guessing a value."""
     for num_pairs in config.test_pairs:
         for name in names:
             batches = config.test_batches(data, num_pairs, batch_size)
             applied = (controls.apply(name, batch, seed) for seed, batch in enumerate(batches))
             value, n = accuracy(model, applied)
             yield Measurement("accuracy", value, "fraction", n, {"num_pairs": num_pairs, "control": name})
+    yield Measurement("chance", 1 / config.n_values, "fraction", 1)

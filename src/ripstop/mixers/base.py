@@ -38,6 +38,11 @@ class MixerConfig(Strict):
 
     kind: str
 
+    @property
+    def is_causal(self) -> bool:
+        """Whether the mixer can decode. One that reads its sequence whole has no state: init_state, prefill, step raise."""
+        return True
+
     def build(self, d_model: int) -> Mixer:
         raise NotImplementedError
 
@@ -52,7 +57,6 @@ class MixerConfig(Strict):
     def flops_per_token(self, d_model: int, seq_len: int) -> int:
         """Multiply-adds count as 2; forward only; averaged over a causal sequence of `seq_len` tokens."""
         raise NotImplementedError
-
 
 
 def reorder_state(state: Any, index_B: Tensor) -> Any:

@@ -42,12 +42,14 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def figure(records: pd.DataFrame) -> Figure:
-    """Recall at the largest number of pairs, a line of points an arm; the dashed line is chance."""
+    """Recall at the largest number of pairs, a row an arm; the dashed line is chance."""
     longest = records["num_pairs"].max()
-    fig, ax = style.figure(columns=1)
-    rows = [(_label(name), mean_interval(_scores(records, name, longest))) for name in _positions(records)]
-    plots.forest(ax, rows, reference=chance_level(records))
-    ax.set_xlabel(f"recall at {int(longest)} pairs")
+    names = _positions(records)
+    fig = style.figure(columns=1, height=2.4)
+    ax = fig.subplots()
+    plots.forest(ax, [_label(n) for n in names], [mean_interval(_scores(records, n, longest)) for n in names])
+    plots.reference_line(ax, chance_level(records), "chance", "x")
+    ax.set_xlabel(f"recall at {longest:g} pairs")
     ax.set_xlim(-0.03, 1.03)
     return fig
 
@@ -63,7 +65,7 @@ def table(records: pd.DataFrame) -> Table:
         rows=rows,
         caption="Recall on sequence-to-sequence MQAR by the decoder layers that attend to the source, mean over seeds "
         "with its 95 % interval.",
-        label="tab:blind_start",
+        label="blind_start",
     )
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style
-from ripstop.paper.select import capacities, chance_level, pick
+from ripstop.paper.select import by_seed, capacities, chance_level, pick
 from ripstop.paper.tables import Table
 from ripstop.statistics import (
     Capacity,
@@ -57,30 +57,27 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
 
 
 def figure(records: pd.DataFrame) -> Figure:
-    """Left: recall against pairs, a curve a d_state. Right: capacity against the total state, at both lengths."""
+    """Left: recall against pairs, a curve a d_state. Right: capacity against the total state, at every length."""
     chance = chance_level(records)
-    expand, long = _main_expand(records), records["steps"].max()
     own = pick(records, "accuracy", control="own")
-    fig, (left, right) = style.figure(columns=2, panels=2)
-    curves = own[(own["expand"] == expand) & (own["steps"] == long)]
-    sizes = sorted(curves["d_state"].unique())
-    for rank, d_state in enumerate(sizes):
-        curve = curves[curves["d_state"] == d_state].groupby("num_pairs")["value"]
-        color = style.sequence(rank, len(sizes))
-        plots.curve_with_interval(left, [(x, mean_interval(y)) for x, y in curve], f"d_state {d_state}", color=color)
-    plots.pairs_axis(left, sorted(own["num_pairs"].unique()))
+    curves = own[(own["expand"] == _main_expand(records)) & (own["steps"] == own["steps"].max())]
+    pairs, sizes, lengths = (sorted(own[key].unique()) for key in ("num_pairs", "d_state", "steps"))
+    fig = style.figure(columns=2, height=2.4)
+    left, right = fig.subplots(1, 2)
+    for d_state, look in zip(sizes, style.ordered(len(sizes)), strict=True):
+        curve = [mean_interval(by_seed(curves, "accuracy", d_state=d_state, num_pairs=n)) for n in pairs]
+        plots.curve_with_interval(left, pairs, curve, f"d_state {d_state:g}", look)
+    plots.reference_line(left, chance, "chance")
+    plots.log2_axis(left, pairs, "key-value pairs")
     left.set_ylabel("recall")
     left.set_ylim(0, 1.03)
     left.legend()
-    for rank, (steps, rows) in enumerate(own.groupby("steps")):
-        points = [
-            (elements, capacity_interval(_capacities(rows, chance, (d_state, expand, elements), steps)))
-            for (d_state, expand, elements), _ in rows.groupby(SHAPE)
-        ]
-        color = style.sequence(rank, own["steps"].nunique())
-        plots.capacity_against_state(right, points, f"{steps} steps", color=color)
-    right.set_xlabel("state elements")
-    right.set_ylabel("capacity (pairs)")
+    shapes = [shape for shape, _ in own.groupby(SHAPE)]
+    for steps, look in zip(lengths, style.ordered(len(lengths)), strict=True):
+        points = [capacity_interval(_capacities(records, chance, shape, steps)) for shape in shapes]
+        plots.scatter_with_interval(right, [shape[-1] for shape in shapes], points, f"{steps:g} steps", look)
+    plots.log2_axis(right, [shape[-1] for shape in shapes], "state elements")
+    plots.log2_axis(right, pairs, "capacity (pairs)", "y")
     right.legend()
     return fig
 
@@ -99,7 +96,7 @@ def table(records: pd.DataFrame) -> Table:
         rows=rows,
         caption="Capacity (pairs at half recall) of one Mamba-2 decoder by the shape of its state, geometric mean over "
         "seeds with its 95 % interval. A bound means that the curve crosses half recall outside the tested pairs.",
-        label="tab:d_state_scaling",
+        label="d_state_scaling",
     )
 
 

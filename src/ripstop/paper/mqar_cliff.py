@@ -54,17 +54,18 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
 
 def figure(records: pd.DataFrame) -> Figure:
     """Recall against the number of pairs; the dashed line is chance."""
-    chance = chance_level(records)
     own = pick(records, "accuracy", control="own")
-    fig, ax = style.figure(columns=1)
+    pairs = sorted(own["num_pairs"].unique())
+    fig = style.figure(columns=1, height=2.6)
+    ax = fig.subplots()
     for architecture, label in _architectures(own):
-        curve = own[own["architecture"] == architecture].groupby("num_pairs")["value"]
-        plots.curve_with_interval(ax, [(x, mean_interval(y)) for x, y in curve], label, architecture)
-    ax.axhline(chance, ls="--", lw=0.8, color="0.5", zorder=0)
-    plots.pairs_axis(ax, sorted(own["num_pairs"].unique()))
+        curve = [_recall(records, architecture, n) for n in pairs]
+        plots.curve_with_interval(ax, pairs, curve, label, architecture)
+    plots.reference_line(ax, chance_level(records), "chance")
+    plots.log2_axis(ax, pairs, "key-value pairs")
     ax.set_ylabel("recall")
     ax.set_ylim(0, 1.03)
-    ax.legend()
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 
@@ -75,7 +76,7 @@ def table(records: pd.DataFrame) -> Table:
     pairs = sorted(own["num_pairs"].unique())
     rows = []
     for architecture, label in _architectures(own):
-        curve = [mean_interval(by_seed(own, "accuracy", architecture=architecture, num_pairs=n)) for n in pairs]
+        curve = [_recall(records, architecture, n) for n in pairs]
         held = pick(records, "state_bytes", architecture=architecture)["value"]
         capacity = capacity_interval(list(capacities(records, chance, architecture=architecture)))
         rows.append([label, *curve, capacity, int(held.iloc[0])])
@@ -84,7 +85,7 @@ def table(records: pd.DataFrame) -> Table:
         rows=rows,
         caption="Recall on MQAR by number of key-value pairs, mean over seeds with its 95 % interval. Capacity is the "
         "number of pairs at half recall; state is what one sequence of the longest row holds, counted on the tensors.",
-        label="tab:mqar_cliff",
+        label="mqar_cliff",
     )
 
 

@@ -17,10 +17,12 @@ from pydantic import Field
 from ripstop.config import Strict
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.recall import recall_curve
+from ripstop.layers.cross_attention import CrossAttentionConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
 from ripstop.models.base import Model
 from ripstop.models.encoder_decoder import AdaptivePositions, EncoderDecoderConfig
+from ripstop.models.pattern import used
 from ripstop.records import Measurement
 from ripstop.runs import Run, run_name
 from ripstop.studies.mqar_cliff import Evaluation
@@ -40,7 +42,7 @@ class Params(Strict):
     seeds: list[int] = Field(min_length=1)
     data: MqarConfig
     d_model: int = Field(ge=1)
-    n_heads: int = Field(1, ge=1, description="heads of the cross-attention")
+    cross_attention: CrossAttentionConfig
     encoder_pattern: str
     decoder_pattern: str
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
@@ -66,8 +68,8 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     d_model=params.d_model,
                     encoder_pattern=params.encoder_pattern,
                     decoder_pattern=params.decoder_pattern,
-                    mixers=params.mixers,
-                    n_cross_heads=params.n_heads,
+                    mixers=used(params.mixers, params.encoder_pattern, params.decoder_pattern),
+                    cross_attention=params.cross_attention,
                     cross_attention_positions=positions.cross_attention,
                     adaptive=params.adaptive,
                     source_summary=positions.source_summary,

@@ -19,6 +19,7 @@ from ripstop.evaluation.recall import recall_curve
 from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
+from ripstop.models.pattern import letter_counts
 from ripstop.records import Measurement
 from ripstop.runs import Run, run_name
 from ripstop.studies.mqar_cliff import Evaluation
@@ -48,7 +49,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                 factors = {
                     "d_state": d_state,
                     "expand": expand,
-                    "state_elements": expand * params.d_model * d_state,
+                    "state_elements": letter_counts(params.pattern)["M"] * expand * params.d_model * d_state,
                     "steps": steps,
                 }
                 yield Run(

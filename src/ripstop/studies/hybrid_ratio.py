@@ -13,19 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from pydantic import Field
 
 from ripstop.config import Strict
 from ripstop.data.documents import DocumentsConfig
+from ripstop.data.tokenizer import BOS
 from ripstop.evaluation import controls
 from ripstop.evaluation.likelihood import loss_per_token
 from ripstop.evaluation.translation import Translation, length_ratio, quality, write_translations
+from ripstop.layers.cross_attention import CrossAttentionConfig
 from ripstop.layers.mlp import MlpConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
 from ripstop.models.base import Model
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.generate import GenerationConfig, generate
+from ripstop.models.pattern import letter_counts, used
 from ripstop.records import Measurement
 from ripstop.runs import Run, run_name
 from ripstop.training.config import TrainingConfig
@@ -47,7 +51,7 @@ class Params(Strict):
     seeds: list[int] = Field(min_length=1)
     data: DocumentsConfig
     d_model: int = Field(ge=1)
-    n_heads: int = Field(ge=1, description="heads of the cross-attention")
+    cross_attention: CrossAttentionConfig
     mlp: MlpConfig | None
     encoder_pattern: str
     patterns: dict[str, str] = Field(min_length=1)
@@ -61,7 +65,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
     """Every ratio with every seed."""
     for ratio, pattern in params.patterns.items():
         for seed in params.seeds:
-            factors = {"ratio": ratio, "attention_share": attention_share(pattern)}
+            factors = {"ratio": ratio, "attention_share": _attention_share(pattern, params.mixers)}
             yield Run(
                 study="hybrid_ratio",
                 scale=scale,
@@ -73,11 +77,49 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     d_model=params.d_model,
                     encoder_pattern=params.encoder_pattern,
                     decoder_pattern=pattern,
-                    mixers=params.mixers,
+                    mixers=used(params.mixers, params.encoder_pattern, pattern),
                     mlp=params.mlp,
-                    n_cross_heads=params.n_heads,
+                    cross_attention=params.cross_attention,
                     cross_attention_positions=params.cross_attention_positions,
                 ),
                 training=params.training,
                 evaluation=params.evaluation.model_dump(mode="json"),
             )
+
+
+def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
+    """Loss under each control, corpus quality of the translations (kept in translations.jsonl), and the size."""
+    settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
+    for name in settings.controls:
+        batches = run.data.test_batches(data, "test", settings.tokens_per_batch)
+        applied = (controls.apply(name, batch, seed) for seed, batch in enumerate(batches))
+        value, n = loss_per_token(model, applied)
+        yield Measurement("loss", value, "nats", n, {"control": name})
+    translations = translate(model, run, data, settings)
+    write_translations(data.parent.parent / "runs" / run.name / "translations.jsonl", translations)
+    yield from quality(translations)
+    yield length_ratio(translations)
+    yield Measurement("parameters", sum(p.numel() for p in model.parameters()), "parameters", 1)
+
+
+def translate(model: Model, run: Run, data: Path, settings: Evaluation) -> list[Translation]:
+    """Translations of test windows spread evenly over the held-out documents."""
+    windows = run.data.test_windows(data)
+    every = max(1, len(windows) // settings.n_translations)
+    chosen = windows[::every][: settings.n_translations]
+    tokenizer = run.data.load_tokenizer(data)
+    device = next(model.parameters()).device
+    translations = []
+    for start in range(0, len(chosen), settings.batch_size):
+        batch = chosen[start : start + settings.batch_size]
+        sources = [torch.tensor(window.source_ids, device=device) for window in batch]
+        outputs = generate(model, [[BOS]] * len(batch), settings.generation, sources=sources)
+        for window, ids in zip(batch, outputs, strict=True):
+            text = tokenizer.decode(ids)
+            translations.append(Translation(window.doc_id, window.source_text, text, window.target_text))
+    return translations
+
+
+def _attention_share(pattern: str, mixers: dict[str, MixerConfig]) -> float:
+    counts = letter_counts(pattern)
+    return sum(n for letter, n in counts.items() if mixers[letter].kind == "attention") / sum(counts.values())

@@ -20,8 +20,10 @@ from ripstop.evaluation.efficiency import state_size
 from ripstop.evaluation.recall import recall_curve
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
+from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
+from ripstop.models.pattern import used
 from ripstop.records import Measurement
 from ripstop.runs import Run, run_name
 from ripstop.training.config import TrainingConfig
@@ -58,7 +60,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                 seed=seed,
                 factors=factors,
                 data=params.data,
-                model=DecoderOnlyConfig(d_model=params.d_model, pattern=pattern, mixers=params.mixers),
+                model=DecoderOnlyConfig(d_model=params.d_model, pattern=pattern, mixers=used(params.mixers, pattern)),
                 training=params.training,
                 evaluation=params.evaluation.model_dump(),
             )
@@ -68,4 +70,7 @@ def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
     """Recall by number of pairs and control, and the size of the state at the longest row."""
     settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
     yield from recall_curve(model, run.data, data, settings.controls, settings.batch_size)
+    for mixer in run.model.mixers.values():
+        if isinstance(mixer, Mamba2Config):
+            yield Measurement("d_state", mixer.d_state, "elements", 1)
     yield from state_size(model, run.model, run.data.row_length(max(run.data.test_pairs)))

@@ -9,6 +9,10 @@ from pydantic import Field
 from ripstop.config import Strict
 
 
+class TrainingError(RuntimeError):
+    """A training that cannot go on: a loss that is not finite, a full disk. One sentence that says what to do."""
+
+
 class TrainingConfig(Strict):
     """Settings of the trainer. Fractions are of `steps`; `tokens_per_step` counts what the model reads in one update."""
 

@@ -1,0 +1,41 @@
+# make help lists the targets. Everything runs in .venv, which `make setup` keeps in step with constraints.txt.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup paper smoke test lint bench clean
+VENV ?= .venv
+export VENV
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export OMP_NUM_THREADS ?= 1
+STAMP := $(VENV)/.setup
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP) ## virtual environment with the pinned versions (needs python3 >= 3.11 only)
+$(STAMP): pyproject.toml constraints.txt
+	envs/cpu/setup workflow,dev
+	touch $@
+
+paper: setup ## every table, figure and number of params.yaml's scale, and the PDF where LaTeX is installed
+	snakemake all
+
+smoke: setup ## the whole graph in miniature, in minutes, below results/smoke; leaves paper/ alone
+	snakemake draft --config scale=smoke
+
+test: setup ## the test suite
+	pytest -n auto -q
+
+lint: setup ## format, lint, types, import contracts, workflow lint
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+bench: setup ## side by side with peers, in one process
+	python -m benchmarks
+
+clean: ## remove results of the smoke scale, caches and Snakemake's state; other results stay
+	rm -rf results/smoke results/metrics/smoke .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build

@@ -1,0 +1,270 @@
+"""Multi-query associative recall: key-value pairs, then every key once more; its value is to be recalled.
+
+Arora et al., Zoology (arXiv 2312.04927). Two pairs (k 17: v 42, k 12: v 40), layout `decoder`, format `separator`:
+
+    column        0    1   2   3   4    5   6   7
+    tokens_BT    BOS  17  42  12  40  SEP  12  17
+    targets_BT     .   .   .   .   .    .  40  42          . = IGNORE
+                 n_context = 5: what a control replaces
+
+Format `colon` writes `17 : 42` for `17 42`. Layout `seq2seq`:
+
+    source_BS    BOS  17  42  12  40  EOS
+    tokens_BT    BOS  12  17  EOS
+    targets_BT     .  40  42    .
+
+Test and training examples are disjoint by construction. The value indices of a test example sum to 0 modulo n_values,
+those of a training example do not, and the sum does not depend on the order of pairs or queries. This gives nothing
+away: any num_pairs - 1 of the values are independent and uniform in both splits, so no value can be told from fewer
+than all the others, and what training shows of the last one is only that one of n_values candidates is impossible,
+a candidate that in a test example is the right one. (With a single pair the rule *would* fix the value: at least 2.)
+
+Training batch i is a function of the stream's seed and i alone; no global random state is read or changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+
+from ripstop.batch import IGNORE, Batch
+from ripstop.config import ConfigError
+from ripstop.data.base import DataConfig
+from ripstop.data.batching import derived_seed
+from ripstop.files import replacing, write_text
+from ripstop.training.config import TrainingConfig
+
+PAD, BOS, EOS, COLON, SEP = 0, 1, 2, 3, 4
+FIRST_KEY = 10
+Split = Literal["train", "test"]
+
+
+class MqarConfig(DataConfig):
+    """Keys are the ids [10, 10 + n_keys), values the n_values ids after them."""
+
+    kind: Literal["mqar"] = "mqar"
+    n_keys: int = Field(64, ge=2)
+    n_values: int = Field(64, ge=2)
+    num_pairs: list[int] = Field(min_length=1, description="rising; each step trains on one of them, all equally often")
+    test_pairs: list[int] = Field([], description="rows of the test set; empty: num_pairs")
+    layout: Literal["decoder", "seq2seq"] = "decoder"
+    format: Literal["separator", "colon"] = "separator"
+    curriculum: float = Field(0.0, ge=0, le=1, description="part of the steps over which the largest num_pairs grows")
+    n_test: int = Field(512, ge=1, description="test examples for each of test_pairs")
+    test_seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _test_what_was_trained(cls, values: Any) -> Any:
+        if isinstance(values, dict) and not values.get("test_pairs") and "num_pairs" in values:
+            return {**values, "test_pairs": values["num_pairs"]}
+        return values
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> Self:
+        for name, pairs in (("num_pairs", self.num_pairs), ("test_pairs", self.test_pairs)):
+            if pairs != sorted(set(pairs)):
+                raise ValueError(f"{name} must rise without repeats, and is {pairs}")
+            if pairs[0] < 2:
+                raise ValueError(f"{name} starts at {pairs[0]}, but the smallest number of pairs is 2")
+            if pairs[-1] > self.n_keys:
+                raise ValueError(f"{name} asks for {pairs[-1]} distinct keys, but n_keys is {self.n_keys}")
+        return self
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of token ids."""
+        return FIRST_KEY + self.n_keys + self.n_values
+
+    def row_length(self, num_pairs: int) -> int:
+        """Tokens a model reads for one example, the source included."""
+        pair = 3 if self.format == "colon" else 2
+        return (pair + 1) * num_pairs + (2 if self.layout == "decoder" else 4)
+
+    def vocab_size(self, data: Path) -> int:
+        return self.n_tokens
+
+    def stream(self, data: Path, training: TrainingConfig, seed: int) -> MqarStream:
+        return MqarStream(self, training, seed)
+
+    def prepare(self, out: Path) -> None:
+        tests = {n: examples(self, n, self.n_test, _generator("test", self.test_seed, n)) for n in self.test_pairs}
+        tensors = {
+            f"{n}.{name}": tensor.to(torch.int32) for n, test in tests.items() for name, tensor in vars(test).items()
+        }
+        training = [training_batch(self, n, 16, seed=0, index=i) for i, n in enumerate(self.num_pairs)]
+        test_hash = _sha256(t for test in tests.values() for t in astuple(test))
+        training_hash = _sha256(t for b in training for t in vars(b).values() if isinstance(t, Tensor))
+        with replacing(out / "test.safetensors") as temporary:
+            save_file(tensors, temporary)
+        description = {
+            "kind": self.kind,
+            "vocab_size": self.n_tokens,
+            "sha256": hashlib.sha256((test_hash + training_hash).encode()).hexdigest(),
+            "sha256_test": test_hash,
+            "sha256_first_training_batches": training_hash,
+            "chance_accuracy": 1 / self.n_values,
+            "examples": {str(n): self.n_test for n in self.test_pairs},
+            "row_length": {str(n): self.row_length(n) for n in self.test_pairs},
+        }
+        write_text(out / "data.json", json.dumps(description, indent=2) + "\n")
+
+    def test_batches(self, data: Path, num_pairs: int, batch_size: int) -> Iterator[Batch]:
+        """The test examples with `num_pairs` pairs, in order; the last batch may be smaller."""
+        path = data / "test.safetensors"
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; run `python -m ripstop prepare` for this data first")
+        tensors = load_file(path)
+        if f"{num_pairs}.keys" not in tensors:
+            raise ConfigError(
+                f"{path}: has no test with {num_pairs} pairs; add it to the data's test_pairs, prepare again"
+            )
+        columns = [tensors[f"{num_pairs}.{name}"].long() for name in ("keys", "values", "queries", "answers")]
+        for rows in zip(*(column.split(batch_size) for column in columns), strict=True):
+            yield to_batch(self, MqarExamples(*rows))
+
+
+@dataclass(frozen=True)
+class MqarExamples:
+    """Token ids, int64 (examples, num_pairs): pairs in the order shown, queries and answers in the order asked."""
+
+    keys: Tensor
+    values: Tensor
+    queries: Tensor
+    answers: Tensor
+
+
+class MqarStream:
+    """Endless training batches; its whole state is the position. One num_pairs for all micro-batches of a step."""
+
+    def __init__(self, config: MqarConfig, training: TrainingConfig, seed: int):
+        self.config, self.training, self.seed, self.position = config, training, seed, 0
+        self._tokens = training.tokens_per_step // training.accumulation
+        longest = config.row_length(config.num_pairs[-1])
+        if self._tokens < longest:
+            raise ConfigError(
+                f"training.tokens_per_step: a batch of {self._tokens} tokens does not hold one example of "
+                f"{config.num_pairs[-1]} pairs, which takes {longest}; raise it, or lower data.num_pairs"
+            )
+
+    def __next__(self) -> Batch:
+        num_pairs = self.num_pairs(self.position // self.training.accumulation)
+        rows = self._tokens // self.config.row_length(num_pairs)
+        batch = training_batch(self.config, num_pairs, rows, self.seed, self.position)
+        self.position += 1
+        return batch
+
+    def num_pairs(self, step: int) -> int:
+        """Drawn evenly from what the curriculum has reached: the first at step 0, all after its part of the steps."""
+        reached = len(self.config.num_pairs)
+        growing = self.config.curriculum * self.training.steps
+        if step < growing:
+            reached = min(reached, 1 + int(step / growing * reached))
+        return self.config.num_pairs[derived_seed("num_pairs", self.seed, step) % reached]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+def training_batch(config: MqarConfig, num_pairs: int, rows: int, seed: int, index: int) -> Batch:
+    """Training batch `index` of the stream with this seed."""
+    return to_batch(config, examples(config, num_pairs, rows, _generator("train", seed, index), "train"))
+
+
+def examples(config: MqarConfig, num_pairs: int, n: int, generator: Generator, split: Split = "test") -> MqarExamples:
+    """`n` examples of a split: distinct keys in random order, values that may repeat, each key queried once."""
+    keys = FIRST_KEY + _distinct(n, num_pairs, config.n_keys, generator)
+    values = torch.randint(config.n_values, (n, num_pairs), generator=generator)
+    # See the module's docstring: the sum of all values says to which split an example belongs.
+    residue = 0 if split == "test" else torch.randint(1, config.n_values, (n,), generator=generator)
+    values[:, -1] = (residue - values[:, :-1].sum(1)) % config.n_values
+    values += FIRST_KEY + config.n_keys
+    order = _permutations(n, num_pairs, generator)
+    return MqarExamples(keys, values, keys.gather(1, order), values.gather(1, order))
+
+
+def to_batch(config: MqarConfig, examples: MqarExamples) -> Batch:
+    """Examples laid out as in the module's docstring."""
+    n, num_pairs = examples.keys.shape
+    pair = 3 if config.format == "colon" else 2
+    n_context = 1 + pair * num_pairs
+    context = torch.full((n, n_context + 1), COLON)
+    context[:, 0] = BOS
+    context[:, 1:n_context:pair] = examples.keys
+    context[:, pair:n_context:pair] = examples.values
+    if config.layout == "decoder":
+        context[:, -1] = SEP
+        tokens_BT = torch.cat([context, examples.queries], 1)
+        targets_BT = torch.full_like(tokens_BT, IGNORE)
+        targets_BT[:, n_context + 1 :] = examples.answers
+        return Batch(tokens_BT, targets_BT, n_context=n_context)
+    context[:, -1] = EOS
+    tokens_BT = torch.full((n, num_pairs + 2), EOS)
+    tokens_BT[:, 0] = BOS
+    tokens_BT[:, 1:-1] = examples.queries
+    targets_BT = torch.full_like(tokens_BT, IGNORE)
+    targets_BT[:, 1:-1] = examples.answers
+    return Batch(tokens_BT, targets_BT, source_BS=context)
+
+
+def _distinct(rows: int, n: int, size: int, generator: Generator) -> Tensor:
+    """(rows, n) of range(size): every ordered selection of n distinct numbers is equally likely.
+
+    The first n different numbers of a long enough run of independent draws are exactly that (rejection), and cost
+    O(n) where a permutation costs O(size log size).
+    """
+    # The draws needed until n of `size` numbers have been seen (coupon collector), and 5 standard deviations.
+    expected = size * (math.log(size) - math.log(size - n)) if n < size else math.inf
+    if expected > size / 2:
+        return _permutations(rows, size, generator)[:, :n]
+    width = int(expected + 5 * math.sqrt(expected - n + 1)) + 1
+    draws = torch.randint(size, (rows, width), generator=generator)
+    while int((first := _first_occurrence(draws)).sum(1).min()) < n:
+        draws = torch.cat([draws, torch.randint(size, (rows, width), generator=generator)], 1)
+    return draws[first & (first.cumsum(1) <= n)].view(rows, n)
+
+
+def _first_occurrence(draws: Tensor) -> Tensor:
+    # Sorted with the position in the low bits, the first of equal draws is the one whose neighbour on the left differs.
+    bits = draws.shape[1].bit_length()
+    tagged = torch.from_numpy(np.sort(((draws << bits) + torch.arange(draws.shape[1])).numpy(), 1))
+    number = tagged >> bits
+    new = torch.ones_like(draws, dtype=torch.bool)
+    torch.ne(number[:, 1:], number[:, :-1], out=new[:, 1:])
+    return torch.empty_like(new).scatter_(1, tagged & ((1 << bits) - 1), new)
+
+
+def _permutations(rows: int, n: int, generator: Generator) -> Tensor:
+    """(rows, n) random permutations: indices sorted by random numbers of some 50 bits, so that ties do not matter."""
+    # The index travels in the low bits: numpy sorts plain integers many times faster than either library argsorts.
+    bits = n.bit_length()
+    tagged = torch.randint(1 << (63 - bits), (rows, n), generator=generator).bitwise_left_shift_(bits)
+    tagged += torch.arange(n)
+    return torch.from_numpy(np.sort(tagged.numpy(), 1)).bitwise_and_((1 << bits) - 1)
+
+
+def _generator(purpose: str, seed: int, index: int) -> Generator:
+    # Its Mersenne twister keeps 32 bits of the seed: of 100,000 batches about one pair comes from the same numbers.
+    return Generator().manual_seed(derived_seed(purpose, seed, index))
+
+
+def _sha256(tensors: Iterator[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(str(tuple(tensor.shape)).encode())
+        digest.update(tensor.to(torch.int64).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""A block: norm and mixer, norm and cross-attention where it has one, norm and mlp; each added to its input."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ripstop.layers.cross_attention import CrossAttention, Memory, MemoryState
+from ripstop.layers.mlp import Mlp
+from ripstop.layers.norm import RMSNorm
+from ripstop.mixers.base import Mixer, State
+
+
+class BlockState(NamedTuple):
+    """The mixer's state, and keys and values of the source where the block has cross-attention."""
+
+    mixer: State
+    memory: MemoryState | None
+
+
+class Block(nn.Module):
+    """Pre-norm residual block. What it adds to the residual stream goes through layers called `out_proj`."""
+
+    def __init__(
+        self,
+        d_model: int,
+        mixer: Mixer,
+        cross_attention: CrossAttention | None = None,
+        mlp: Mlp | None = None,
+        norm_eps: float = 1e-5,
+    ):
+        super().__init__()
+        self.mixer_norm, self.mixer = RMSNorm(d_model, norm_eps), mixer
+        self.cross_norm = None if cross_attention is None else RMSNorm(d_model, norm_eps)
+        self.cross_attention = cross_attention
+        self.mlp_norm = None if mlp is None else RMSNorm(d_model, norm_eps)
+        self.mlp = mlp
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), segments_BT)
+        state = None if self.cross_attention is None else self.cross_attention.init_state(memory)
+        return self._channels(self._read(x_BTD, state, None if memory is None else memory.seen))
+
+    def init_state(self, batch_size: int, max_len: int, memory: Memory | None = None) -> BlockState:
+        """Empty past, with the source already read."""
+        read = None if self.cross_attention is None else self.cross_attention.init_state(memory)
+        return BlockState(self.mixer.init_state(batch_size, max_len), read)
+
+    def prefill(self, x_BTD: Tensor, state: BlockState, seen: Tensor | None = None) -> tuple[Tensor, BlockState]:
+        y_BTD, mixer = self.mixer.prefill(self.mixer_norm(x_BTD), state.mixer)
+        return self._channels(self._read(x_BTD + y_BTD, state.memory, seen)), state._replace(mixer=mixer)
+
+    def step(self, x_BD: Tensor, state: BlockState, seen: Tensor | None = None) -> tuple[Tensor, BlockState]:
+        y_BD, mixer = self.mixer.step(self.mixer_norm(x_BD), state.mixer)
+        x_BD = x_BD + y_BD
+        if self.cross_attention is not None:
+            x_BD = x_BD + self.cross_attention.step(self.cross_norm(x_BD), state.memory, seen)
+        return self._channels(x_BD), state._replace(mixer=mixer)
+
+    def _read(self, x_BTD: Tensor, state: MemoryState | None, seen: Tensor | None) -> Tensor:
+        if self.cross_attention is None:
+            return x_BTD
+        return x_BTD + self.cross_attention(self.cross_norm(x_BTD), state, seen)
+
+    def _channels(self, x: Tensor) -> Tensor:
+        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))

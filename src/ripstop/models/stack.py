@@ -1,0 +1,112 @@
+"""A stack of blocks, and its plan: the part that decoder-only models, encoders and decoders share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ripstop.layers.block import Block, BlockState
+from ripstop.layers.cross_attention import CrossAttentionConfig, Memory
+from ripstop.layers.mlp import MlpConfig
+from ripstop.mixers.base import MixerConfig
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """Blocks to build, in order, and what they will weigh and cost.
+
+    cross_attention: the layers that read a source, by index.
+    """
+
+    d_model: int
+    mixers: tuple[MixerConfig, ...]
+    mlp: MlpConfig | None
+    norm_eps: float
+    cross_attention: dict[int, CrossAttentionConfig] = field(default_factory=dict)
+
+    def build(self) -> Stack:
+        return Stack(self)
+
+    @property
+    def n_branches(self) -> int:
+        """Terms that the blocks add to the residual stream."""
+        return len(self.mixers) * (1 if self.mlp is None else 2) + len(self.cross_attention)
+
+    def params_by_part(self) -> dict[str, int]:
+        """Parameters of mixers, cross-attention, mlps and norms."""
+        d_model = self.d_model
+        return {
+            "mixers": sum(mixer.num_params(d_model) for mixer in self.mixers),
+            "cross_attention": sum(cross.num_params(d_model) for cross in self.cross_attention.values()),
+            "mlps": 0 if self.mlp is None else len(self.mixers) * self.mlp.num_params(d_model),
+            "norms": self.n_branches * d_model,
+        }
+
+    def flops_per_token(self, seq_len: int, source_len: int = 0) -> int:
+        """Forward, multiply-adds as 2. Norms, residuals and activations are left out: they are no matrix products."""
+        d_model = self.d_model
+        mixers = sum(mixer.flops_per_token(d_model, seq_len) for mixer in self.mixers)
+        cross = sum(c.flops_per_token(d_model, seq_len, source_len) for c in self.cross_attention.values())
+        mlps = 0 if self.mlp is None else len(self.mixers) * self.mlp.flops_per_token(d_model)
+        return mixers + cross + mlps
+
+    def state_bytes(self, seq_len: int, dtype: torch.dtype, source_len: int = 0) -> int:
+        """Bytes of one sequence's state after `seq_len` tokens, the keys and values of its source included."""
+        mixers = sum(mixer.state_bytes(self.d_model, seq_len, dtype) for mixer in self.mixers)
+        return mixers + sum(c.state_bytes(self.d_model, source_len, dtype) for c in self.cross_attention.values())
+
+
+class Stack(nn.Module):
+    """Blocks one after the other; the norm behind the last is the model's.
+
+    Weights are drawn as by the authors of Mamba (`_init_weights` of mamba_ssm): torch's uniform within 1/sqrt(fan_in),
+    and every projection into the residual stream divided by the root of the number of terms added to it (GPT-2,
+    section 2.3). Those projections are the layers called `out_proj`.
+    """
+
+    def __init__(self, plan: StackPlan):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            Block(
+                plan.d_model,
+                mixer.build(plan.d_model),
+                plan.cross_attention[i].build(plan.d_model) if i in plan.cross_attention else None,
+                None if plan.mlp is None else plan.mlp.build(plan.d_model),
+                plan.norm_eps,
+            )
+            for i, mixer in enumerate(plan.mixers)
+        )
+        with torch.no_grad():
+            for name, weight in self.named_parameters():
+                if name.endswith("out_proj.weight"):
+                    weight.mul_(plan.n_branches**-0.5)
+
+    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+        for block in self.blocks:
+            x_BTD = block(x_BTD, segments_BT, memory)
+        return x_BTD
+
+    def init_state(self, batch_size: int, max_len: int, memory: Memory | None = None) -> tuple[BlockState, ...]:
+        return tuple(block.init_state(batch_size, max_len, memory) for block in self.blocks)
+
+    def prefill(
+        self, x_BTD: Tensor, state: tuple[BlockState, ...], seen: Tensor | None = None
+    ) -> tuple[Tensor, tuple[BlockState, ...]]:
+        """A chunk, after any past. `seen`: which positions of the source may be read, as in `Memory`."""
+        after = []
+        for block, past in zip(self.blocks, state, strict=True):
+            x_BTD, past = block.prefill(x_BTD, past, seen)
+            after.append(past)
+        return x_BTD, tuple(after)
+
+    def step(
+        self, x_BD: Tensor, state: tuple[BlockState, ...], seen: Tensor | None = None
+    ) -> tuple[Tensor, tuple[BlockState, ...]]:
+        """One token."""
+        after = []
+        for block, past in zip(self.blocks, state, strict=True):
+            x_BD, past = block.step(x_BD, past, seen)
+            after.append(past)
+        return x_BD, tuple(after)

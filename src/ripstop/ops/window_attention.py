@@ -1,0 +1,136 @@
+"""Sliding-window attention with sinks: slowly with an explicit mask, and fast in blocks of queries.
+
+A query sees the last `window_size` positions of its document, itself among them, and the document's first `sink_size`
+(attention sinks, arXiv 2309.17453). Shapes as in `softmax_attention`; the queries are the last T of the S positions.
+
+After a past, the keys begin at position `first` of the document, and `sinks` holds keys and values of the sinks before it:
+`n_sinks = min(sink_size, first)` of them. A past goes with one document, so not with segments.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ripstop.ops.segments import positions, run_starts, runs
+from ripstop.ops.softmax_attention import attention_reference, sdpa, visible
+
+def window_attention_reference(
+    q_BTHK: Tensor,
+    k_BSGK: Tensor,
+    v_BSGP: Tensor,
+    window_size: int,
+    sink_size: int = 0,
+    segments_BS: Tensor | None = None,
+    sinks: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
+) -> Tensor:
+    """Every query against every key under a T x S mask. -> (B, T, H, P)."""
+    n_queries, n_keys = q_BTHK.shape[1], k_BSGK.shape[1]
+    if sinks is None:
+        seen = visible(n_queries, n_keys, True, segments_BS, window_size, sink_size, q_BTHK.device)
+        return attention_reference(q_BTHK, k_BSGK, v_BSGP, seen)
+    key_S = torch.arange(first, first + n_keys, device=q_BTHK.device)
+    query_T1 = key_S[n_keys - n_queries :, None]
+    key_S = torch.cat([key_S[: sinks[0].shape[1]] - first, key_S])
+    seen = (key_S <= query_T1) & ((query_T1 - key_S < window_size) | (key_S < sink_size))
+    return attention_reference(q_BTHK, torch.cat([sinks[0], k_BSGK], 1), torch.cat([sinks[1], v_BSGP], 1), seen)
+
+
+def window_attention(
+    q_BTHK: Tensor,
+    k_BSGK: Tensor,
+    v_BSGP: Tensor,
+    window_size: int,
+    sink_size: int = 0,
+    segments_BS: Tensor | None = None,
+    sinks: tuple[Tensor, Tensor] | None = None,
+    first: int = 0,
+) -> Tensor:
+    """The same by SDPA over blocks of queries: time and memory grow with T * (window_size + sink_size), not with T * T."""
+    n_batch, n_queries = q_BTHK.shape[:2]
+    n_keys = k_BSGK.shape[1]
+    # As wide as the window, half of what a block reads is seen; narrower than 32 or wider than 128, products get slow.
+    n_blocks = -(-n_queries // min(128, max(32, window_size)))
+    blocks = _Blocks(n_blocks, -(-n_queries // n_blocks), min(window_size, n_keys) - 1, n_keys - n_queries)
+    fill = blocks.n * blocks.size - n_queries
+    q, k, v = (F.pad(t, (0, 0, 0, 0, 0, fill)) if fill else t for t in (q_BTHK, k_BSGK, v_BSGP))
+    keys, values = _spans(k, blocks), _spans(v, blocks)
+    if segments_BS is None:
+        seen, before = _one_document(blocks, window_size, sink_size, first, sinks, k, v)
+    else:
+        seen, before = _documents(blocks, window_size, sink_size, F.pad(segments_BS, (0, fill)), k, v)
+    if before is not None:
+        keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+    seen = seen.expand(n_batch, -1, -1, -1).flatten(0, 1).unsqueeze(1)
+    y = sdpa(q.unflatten(1, (blocks.n, blocks.size)).flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), seen)
+    return y.unflatten(0, (n_batch, blocks.n)).flatten(1, 2)[:, :n_queries]
+
+
+class _Blocks(NamedTuple):
+    """How the queries are cut. Every block reads one span of keys: its own and `reach` before; positions count from query 0."""
+
+    n: int
+    size: int
+    reach: int
+    n_past: int  # keys before query 0
+
+    def queries(self, device: torch.device) -> Tensor:
+        """Position of every query, (n, Q, 1)."""
+        return torch.arange(self.n * self.size, device=device).view(self.n, self.size, 1)
+
+    def keys(self, device: torch.device) -> Tensor:
+        """Position of every key of every span, (n, 1, S)."""
+        begin_n = torch.arange(self.n, device=device) * self.size - self.reach
+        return begin_n[:, None, None] + torch.arange(self.reach + self.size, device=device)
+
+
+_Sinks = tuple[Tensor, Tensor] | None
+"""Keys and values to put before each span, (B, n, s, G, K)."""
+
+
+def _one_document(
+    blocks: _Blocks, window_size: int, sink_size: int, first: int, sinks: _Sinks, k: Tensor, v: Tensor
+) -> tuple[Tensor, _Sinks]:
+    """What each query sees, (n, Q, s + S), and the sinks of the one document before each span."""
+    query, key = blocks.queries(k.device), blocks.keys(k.device)
+    start = -blocks.n_past - first  # where the document begins
+    seen = (key <= query) & (key >= -blocks.n_past) & ((query - key < window_size) | (key < start + sink_size))
+    if sink_size == 0:
+        return seen, None
+    if sinks is not None:
+        k, v = torch.cat([sinks[0], k[:, :sink_size]], 1), torch.cat([sinks[1], v[:, :sink_size]], 1)
+    k, v = (t[:, None, :sink_size].expand(-1, blocks.n, -1, -1, -1) for t in (k, v))
+    sink = start + torch.arange(k.shape[2], device=k.device)
+    outside = sink < key[:, :, :1].clamp(min=-blocks.n_past)  # those inside a span are there already
+    return torch.cat([outside.expand(-1, blocks.size, -1), seen], 2), (k, v)
+
+
+def _documents(
+    blocks: _Blocks, window_size: int, sink_size: int, segments_BS: Tensor, k: Tensor, v: Tensor
+) -> tuple[Tensor, _Sinks]:
+    """The same for packed documents, (B, n, Q, s + S)."""
+    query, key = blocks.queries(k.device), blocks.keys(k.device)
+    run_BS, position_BS, start_BS = runs(segments_BS), positions(segments_BS), run_starts(segments_BS)
+    run_query, at = run_BS[:, query], key.clamp(min=0)
+    seen = (key <= query) & (key >= 0) & ((query - key < window_size) | (position_BS[:, at] < sink_size))
+    seen = seen & (run_BS[:, at] == run_query)
+    if sink_size == 0:
+        return seen, None
+    # One document at most has queries in a block and begins before its span: that of the block's first query.
+    sink_Bns = start_BS[:, :: blocks.size].unsqueeze(2) + torch.arange(sink_size, device=k.device)
+    outside = (sink_Bns < key[:, 0, :1]).unsqueeze(2)
+    sink_Bns = sink_Bns.clamp(max=segments_BS.shape[1] - 1)
+    row = torch.arange(segments_BS.shape[0], device=k.device)[:, None, None]
+    outside = outside & (run_BS[row, sink_Bns].unsqueeze(2) == run_query)
+    return torch.cat([outside, seen], 3), (k[row, sink_Bns], v[row, sink_Bns])
+
+
+def _spans(x_BSGK: Tensor, blocks: _Blocks) -> Tensor:
+    """The span of keys of each block, overlapping, (B, n, S, G, K). Before the first key there are zeros, which nobody sees;
+    keys that are too old for all are left out."""
+    padded = F.pad(x_BSGK, (0, 0, 0, 0, blocks.reach - blocks.n_past, 0))
+    return padded.unfold(1, blocks.reach + blocks.size, blocks.size).permute(0, 1, 4, 2, 3)

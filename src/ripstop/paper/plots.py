@@ -1,0 +1,151 @@
+"""The plot forms that all studies share, and how a figure becomes a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
+
+from ripstop.files import replacing
+from ripstop.paper.numbers import format_estimate
+from ripstop.paper.style import Look, look, style
+from ripstop.statistics import Estimate
+
+
+def curve_with_interval(
+    ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look
+) -> None:
+    """A line through the values with a band for the intervals. What was not measured leaves a gap.
+
+    kind: the mixer's, which decides colour and marker, or a `Look` of `style.ordered`. An empty label: no legend entry.
+    """
+    shown = _look(kind)
+    ax.plot(x, [e.value for e in estimates], color=shown.color, marker=shown.marker, label=label or None, gid=label)
+    low, high = (np.array([_inside(e, end) for e in estimates]) for end in ("low", "high"))
+    ax.fill_between(x, low, high, color=shown.color, alpha=0.2, linewidth=0)
+
+
+def scatter_with_interval(
+    ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look
+) -> None:
+    """Points with error bars, e.g. capacity against state. A bound is an open marker with an arrow to the open side."""
+    shown = _look(kind)
+    ax.plot([], [], color=shown.color, marker=shown.marker, linestyle="none", label=label or None)
+    for at, e in zip(x, estimates, strict=True):
+        if not math.isfinite(e.value):
+            continue
+        if math.isinf(e.low) or math.isinf(e.high):
+            _bound(ax, at, e, shown, label)
+        else:
+            ax.errorbar(
+                [at],
+                [e.value],
+                yerr=_errors(e),
+                color=shown.color,
+                marker=shown.marker,
+                capsize=2,
+                elinewidth=0.8,
+                gid=label,
+            )
+
+
+def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], kind: str = "mamba2") -> None:
+    """One row per estimate, first on top: a dot with its interval; "not run" where nothing was measured."""
+    shown = _look(kind)
+    for row, (label, e) in enumerate(zip(labels, estimates, strict=True)):
+        if math.isfinite(e.value):
+            ax.errorbar(
+                [e.value],
+                [row],
+                xerr=_errors(e),
+                color=shown.color,
+                marker=shown.marker,
+                capsize=2,
+                elinewidth=0.8,
+                gid=label,
+            )
+        else:
+            at = ax.get_yaxis_transform()
+            ax.text(0.02, row, format_estimate(e), transform=at, va="center", color="0.5", fontsize=7)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.5, -0.5)
+    ax.grid(visible=False, axis="y")
+
+
+def log2_axis(ax: Axes, values: Sequence[float], label: str, which: Literal["x", "y"] = "x") -> None:
+    """A base-2 axis whose ticks are the given values, written as they are (4, 8, 16, not 2^2)."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log", base=2)
+    axis.set_major_locator(FixedLocator(sorted(set(values))))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_label_text(label)
+
+
+def reference_line(ax: Axes, value: float, label: str, which: Literal["x", "y"] = "y") -> None:
+    """A dashed grey line at a level to compare with, such as chance, with its name on it. `which`: the value's axis."""
+    line: dict[str, Any] = {"color": "0.45", "linestyle": (0, (4, 3)), "linewidth": 0.8, "zorder": 1}
+    text: dict[str, Any] = {"ha": "right", "color": "0.35", "fontsize": 6.5}
+    if which == "y":
+        ax.axhline(value, **line)
+        ax.text(0.99, value, label, transform=ax.get_yaxis_transform(), va="bottom", **text)
+    else:
+        ax.axvline(value, **line)
+        ax.text(value, 0.99, label, transform=ax.get_xaxis_transform(), va="top", rotation=90, **text)
+
+
+def curves(ax: Axes) -> list[tuple[str, float, float]]:
+    """What the forms above drew on `ax`, point by point: label, x, y. Without the intervals."""
+    points = []
+    for line in ax.get_lines():
+        if line.get_gid():
+            xy_N2 = np.asarray(line.get_xydata(), dtype=np.float64)
+            points += [(str(line.get_gid()), float(x), float(y)) for x, y in xy_N2 if math.isfinite(x + y)]
+    return points
+
+
+def save(figure: Figure, path: Path) -> None:
+    """The figure as `path` (PDF) with a PNG beside it. The same figure gives the same bytes."""
+    with style():
+        FigureCanvasAgg(figure)
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+        with replacing(path.with_suffix(".png")) as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def _look(kind: str | Look) -> Look:
+    return kind if isinstance(kind, Look) else look(kind)
+
+
+def _bound(ax: Axes, x: float, e: Estimate, shown: Look, label: str) -> None:
+    ax.plot(
+        [x], [e.value], color=shown.color, marker=shown.marker, markerfacecolor="white", linestyle="none", gid=label
+    )
+    ax.annotate(
+        "",
+        xy=(x, e.value),
+        xytext=(0, 12 if e.high == math.inf else -12),
+        textcoords="offset points",
+        # Reversed, so that the head is at the text's end, away from the marker.
+        arrowprops={"arrowstyle": "<-", "color": shown.color, "linewidth": 0.8},
+    )
+
+
+def _inside(e: Estimate, end: Literal["low", "high"]) -> float:
+    """An end of the interval, or the value itself where that end is unknown or open."""
+    limit = e.low if end == "low" else e.high
+    return limit if math.isfinite(limit) else e.value
+
+
+def _errors(e: Estimate) -> NDArray[np.float64]:
+    """Distances from the value to the ends of its interval, [2, 1]."""
+    return np.array([[e.value - _inside(e, "low")], [_inside(e, "high") - e.value]]).clip(min=0)

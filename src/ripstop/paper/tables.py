@@ -1,0 +1,61 @@
+"""Tables as booktabs LaTeX: text is escaped, numbers and estimates are printed by one function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ripstop.paper.latex import render
+from ripstop.paper.numbers import format_estimate, format_number
+from ripstop.statistics import Estimate
+
+Cell = str | int | float | Estimate | None
+"""None is what was not run."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a study prints. `label` is what `\\ref` takes after `tab:`; `notes` stand below, a paragraph each."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str
+    label: str
+    notes: Sequence[str] = field(default=())
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.header):
+                counts = f"{len(row)} cells under {len(self.header)} headings"
+                raise ValueError(f"table {self.label!r}: a row has {counts}: {row}")
+
+    def latex(self) -> str:
+        """A `table` environment, shrunk to the line's width where it is wider."""
+        # \label takes its argument as it stands: an escaped underscore would become part of the name.
+        if not all(c.isalnum() or c in "_-" for c in self.label):
+            raise ValueError(f"table label {self.label!r}: use letters, digits, _ and -")
+        columns = "".join(_alignment(column) for column in zip(*self.rows, strict=True))
+        return render(
+            "table.tex.j2",
+            {
+                "columns": columns or "l" * len(self.header),
+                "header": self.header,
+                "rows": [[format_cell(cell) for cell in row] for row in self.rows],
+                "caption": self.caption,
+                "label": self.label,
+                "notes": self.notes,
+            },
+        )
+
+
+def format_cell(cell: Cell) -> str:
+    """Plain text of one cell."""
+    if cell is None or isinstance(cell, Estimate):
+        return format_estimate(cell)
+    if isinstance(cell, float):
+        return format_number(cell)
+    return str(cell)
+
+
+def _alignment(column: Sequence[Cell]) -> str:
+    return "l" if any(isinstance(cell, str) for cell in column) else "r"

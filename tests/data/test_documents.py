@@ -1,0 +1,293 @@
+"""Documents: windows of whole neighbouring pieces, batches that lose nothing, streams that resume."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ripstop.batch import IGNORE, Batch
+from ripstop.config import ConfigError
+from ripstop.data.documents import DocumentsConfig, DocumentStream, DocumentWindow, cut
+from ripstop.data.tokenizer import BOS, EOS, PAD
+from ripstop.training.config import TrainingConfig
+
+N_PIECES = {"train": [7, 1, 12, 5], "valid": [3, 4], "test": [6, 2, 3]}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Local documents whose pieces have 1 to 7 words; piece i of a document begins with its own word."""
+    folder = tmp_path_factory.mktemp("source")
+    generator = np.random.default_rng(0)
+    for split, sizes in N_PIECES.items():
+        with (folder / f"{split}.jsonl").open("w") as file:
+            for d, size in enumerate(sizes):
+                words = [
+                    ["w" * int(n) for n in generator.integers(1, 9, generator.integers(1, 8))] for _ in range(size)
+                ]
+                english = [" ".join([f"{split[:2]}{d}.{i}", *row]) for i, row in enumerate(words)]
+                german = [" ".join([f"{split[:2]}{d}.{i}", *row[::-1], "ü"]) for i, row in enumerate(words)]
+                file.write(json.dumps({"document": f"{split}/{d}", "en": english, "de": german}) + "\n")
+    return folder
+
+
+def config(source: Path, **changes: Any) -> DocumentsConfig:
+    values = {"source": {"path": str(source)}, "tokenizer": {"kind": "bpe", "vocab_size": 270}, "max_tokens": 90}
+    return DocumentsConfig.parse(values | changes, "data")
+
+
+@pytest.fixture(scope="module")
+def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    config(source).prepare(folder)
+    return folder
+
+
+def stream(source: Path, data: Path, seed: int = 0, **training: Any) -> DocumentStream:
+    values = {"steps": 1, "tokens_per_step": 300, "lr": 1.0} | training
+    result = config(source).stream(data, TrainingConfig(**values), seed)
+    assert isinstance(result, DocumentStream)
+    return result
+
+
+def rows_of(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    sources, targets = batch.source_BS.tolist(), batch.targets_BT.tolist()
+    return [
+        (tuple(t for t in s if t != PAD), tuple(t for t in y if t != IGNORE))
+        for s, y in zip(sources, targets, strict=True)
+    ]
+
+
+def assert_same(one: Batch, other: Batch) -> None:
+    for name, value in vars(one).items():
+        same = torch.equal(value, getattr(other, name)) if isinstance(value, Tensor) else value == getattr(other, name)
+        assert same, name
+
+
+def piece(doc: str, source: int, target: int, name: str = "") -> DocumentWindow:
+    return DocumentWindow(doc, name, name, [3] * source, [3] * target)
+
+
+def test_cut_by_hand() -> None:
+    """max_tokens 10 leaves 9 for pieces."""
+    pieces = [
+        piece("a", 4, 4, "1"),
+        piece("a", 5, 4, "2"),
+        piece("a", 1, 1, "3"),
+        piece("b", 1, 1, "4"),
+        piece("b", 2, 8, "5"),
+    ]
+    pieces += [piece("b", 10, 1, "long"), piece("b", 1, 1, "6"), piece("b", 1, 1, "7"), piece("b", 1, 1, "8")]
+    joined = [True] * 6 + [False, True, True]
+    names = [[p.source_text for p in window] for window in cut(pieces, joined, 10)]
+    assert names == [["1", "2"], ["3"], ["4", "5"], ["6"], ["7", "8"]]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 12), st.integers(1, 12), st.booleans()), max_size=30),
+    st.integers(4, 40),
+)
+def test_cut_keeps_order_fits_and_is_greedy(rows: list[tuple[str, int, int, bool]], max_tokens: int) -> None:
+    pieces = [piece(doc, s, t, str(i)) for i, (doc, s, t, _) in enumerate(rows)]
+    joined = [row[3] for row in rows]
+    windows = list(cut(pieces, joined, max_tokens))
+    indices = [[int(p.source_text) for p in window] for window in windows]
+    fitting = [i for i, (_, s, t, _) in enumerate(rows) if max(s, t) < max_tokens]
+    assert [i for window in indices for i in window] == fitting
+    for window in indices:
+        assert window == list(range(window[0], window[-1] + 1))
+        assert len({rows[i][0] for i in window}) == 1
+        assert len(window) == 1 or joined[window[0]]
+        assert all(sum(rows[i][side] for i in window) < max_tokens for side in (1, 2))
+        following = [*window, window[-1] + 1]
+        if joined[window[0]] and following[-1] < len(rows) and rows[following[-1]][0] == rows[window[0]][0]:
+            assert any(sum(rows[i][side] for i in following) >= max_tokens for side in (1, 2))
+
+
+def test_prepared_description(source: Path, data: Path) -> None:
+    description = json.loads((data / "data.json").read_text())
+    assert description["vocab_size"] == config(source).vocab_size(data) <= 270
+    for split, sizes in N_PIECES.items():
+        counts = description["splits"][split]
+        assert (counts["documents"], counts["pieces"], counts["pieces_too_long"]) == (len(sizes), sum(sizes), 0)
+    written = {path.name for path in data.iterdir()}
+    held_out = {f"{split}.{ending}" for split in ("valid", "test") for ending in ("safetensors", "jsonl")}
+    assert written == {"data.json", "tokenizer.json", "train.safetensors"} | held_out
+
+
+def test_the_tokenizer_has_seen_training_alone(source: Path, tmp_path: Path, data: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for split in N_PIECES:
+        text = (source / f"{split}.jsonl").read_text()
+        (other / f"{split}.jsonl").write_text(text if split == "train" else text.replace("w", "xyz"))
+    config(other).prepare(tmp_path / "data")
+    assert (tmp_path / "data/tokenizer.json").read_bytes() == (data / "tokenizer.json").read_bytes()
+    assert (tmp_path / "data/test.safetensors").read_bytes() != (data / "test.safetensors").read_bytes()
+
+
+def test_preparing_twice_gives_the_same(source: Path, tmp_path: Path, data: Path) -> None:
+    torch.manual_seed(5)
+    config(source).prepare(tmp_path)
+    for path in data.iterdir():
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_held_out_windows_are_whole_neighbouring_pieces(source: Path, data: Path) -> None:
+    mine = config(source)
+    tokenizer = mine.load_tokenizer(data)
+    windows = mine.test_windows(data, "test")
+    rows = [json.loads(line) for line in (source / "test.jsonl").read_text().splitlines()]
+    for row in rows:  # the windows of a document are the document
+        held = [window for window in windows if window.doc_id == row["document"]]
+        assert " ".join(window.source_text for window in held) == " ".join(row["en"])
+        assert " ".join(window.target_text for window in held) == " ".join(row["de"])
+        assert sum(window.n_pieces for window in held) == len(row["en"])
+    assert max(window.n_pieces for window in windows) > 1
+    for window in windows:
+        assert window.target_text.split()[0] == window.source_text.split()[0]
+        assert window.source_ids == [*tokenizer.encode(window.source_text), EOS]
+        assert window.target_ids == [*tokenizer.encode(window.target_text), EOS]
+        assert max(len(window.source_ids), len(window.target_ids)) <= 90
+
+
+def test_test_batches_hold_every_window_once_and_never_one_alone(source: Path, data: Path) -> None:
+    mine = config(source)
+    windows = Counter((tuple(w.source_ids), tuple(w.target_ids)) for w in mine.test_windows(data, "test"))
+    for tokens in range(360, 900, 60):
+        batches = list(mine.test_batches(data, "test", tokens))
+        assert Counter(row for batch in batches for row in rows_of(batch)) == windows
+        assert all(batch.n_tokens <= tokens for batch in batches)
+
+
+def test_batch_by_hand(source: Path, data: Path) -> None:
+    batch = next(config(source).test_batches(data, "valid", 400))
+    for tokens, targets, segments, src, src_segments in zip(
+        *(
+            t.tolist()
+            for t in (batch.tokens_BT, batch.targets_BT, batch.segments_BT, batch.source_BS, batch.source_segments_BS)
+        ),
+        strict=True,
+    ):
+        n, m = sum(segments), sum(src_segments)
+        assert segments == [1] * n + [0] * (len(tokens) - n)
+        assert targets[n - 1] == EOS and targets[n:] == [IGNORE] * (len(tokens) - n)
+        assert tokens[:n] == [BOS, *targets[: n - 1]] and tokens[n:] == [PAD] * (len(tokens) - n)
+        assert (
+            src[m - 1] == EOS and src[m:] == [PAD] * (len(src) - m) and src_segments == [1] * m + [0] * (len(src) - m)
+        )
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_an_epoch_holds_every_window_once_within_the_budget(source: Path, data: Path, accumulation: int) -> None:
+    chosen = stream(source, data, tokens_per_step=300 * accumulation, accumulation=accumulation)
+    n_windows = json.loads((data / "data.json").read_text())["splits"]["train"]["windows"]
+    epochs = []
+    for _ in range(2):
+        batches = [next(chosen)]
+        while chosen.position < len(chosen._batches):
+            batches.append(next(chosen))
+        assert all(batch.n_tokens <= 300 for batch in batches)
+        epochs.append([row for batch in batches for row in rows_of(batch)])
+    assert len(epochs[0]) == n_windows
+    assert Counter(epochs[0]) == Counter(epochs[1])
+    assert epochs[0] != epochs[1]
+
+
+def test_stream_is_a_function_of_its_seed_and_resumes_anywhere(source: Path, data: Path) -> None:
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
+    undisturbed = stream(source, data, seed=3)
+    states, batches = [], []
+    for _ in range(2 * len(undisturbed._batches) + 3):
+        states.append(json.loads(json.dumps(undisturbed.state_dict())))
+        batches.append(next(undisturbed))
+    assert torch.equal(torch.get_rng_state(), before[0]) and np.random.get_state()[1].tolist() == before[1]
+    torch.manual_seed(9)
+    np.random.seed(9)
+    for position, state in enumerate(states):
+        resumed = stream(source, data, seed=3)
+        resumed.load_state_dict(state)
+        for batch in batches[position : position + 4]:
+            assert_same(next(resumed), batch)
+    other = stream(source, data, seed=4)
+    assert [rows_of(next(other)) for _ in range(3)] != [rows_of(batch) for batch in batches[:3]]
+
+
+@pytest.mark.parametrize("concatenate", ["consecutive", "random"])
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_training_windows(source: Path, tmp_path: Path, concatenate: str, probability: float) -> None:
+    mine = config(source, concatenate=concatenate, concatenate_probability=probability)
+    mine.prepare(tmp_path)
+    tokenizer = mine.load_tokenizer(tmp_path)
+    chosen = mine.stream(tmp_path, TrainingConfig(steps=1, tokens_per_step=10**6, lr=1.0), 0)
+    texts = [tokenizer.decode(row) for row, _ in rows_of(next(chosen))]
+    pieces = [[word for word in text.split() if word.startswith("tr")] for text in texts]
+    everything = [f"tr{d}.{i}" for d, size in enumerate(N_PIECES["train"]) for i in range(size)]
+    assert sorted(name for window in pieces for name in window) == sorted(everything)
+    assert (max(map(len, pieces)) == 1) == (probability == 0)
+    neighbours = [(a, b) for window in pieces for a, b in zip(window, window[1:], strict=False)]
+    in_order = [everything.index(b) == everything.index(a) + 1 for a, b in neighbours]
+    if probability == 1:
+        assert all(in_order) if concatenate == "consecutive" else not all(in_order)
+    # What is tested does not depend on how training was cut.
+    assert max(window.n_pieces for window in mine.test_windows(tmp_path, "test")) > 1
+
+
+def test_pieces_too_long_are_left_out_and_counted(source: Path, tmp_path: Path) -> None:
+    config(source, max_tokens=14).prepare(tmp_path)
+    counts = json.loads((tmp_path / "data.json").read_text())["splits"]["train"]
+    assert counts["pieces_too_long"] > 0
+    assert counts["pieces"] + counts["pieces_too_long"] == sum(N_PIECES["train"])
+    with pytest.raises(ConfigError, match=r"data\.max_tokens: no piece of split 'train' fits into 8; raise it"):
+        config(source, max_tokens=8, tokenizer={"kind": "bytes"}).prepare(tmp_path / "none")
+    assert not (tmp_path / "none/data.json").exists()
+
+
+def test_direction_swaps_the_sides(source: Path, tmp_path: Path, data: Path) -> None:
+    there, back = config(source), config(source, direction="de-en")
+    back.prepare(tmp_path)
+    assert " ".join(w.source_text for w in back.test_windows(tmp_path, "test")) == " ".join(
+        w.target_text for w in there.test_windows(data, "test")
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"direction": "en-fr"}, "direction 'en-fr' needs two of the languages de, en"),
+        ({"direction": "en-en"}, "direction 'en-en' needs two"),
+        ({"direction": "english"}, "direction"),
+        ({"source": "koran"}, "source"),
+        ({"max_token": 3}, "unknown key; did you mean 'max_tokens'"),
+    ],
+)
+def test_bad_configuration_is_one_sentence(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DocumentsConfig.parse(changes, "data")
+
+
+def test_too_few_tokens_for_a_window(source: Path, data: Path) -> None:
+    with pytest.raises(ConfigError, match="batch of 40 tokens does not hold a row of .*raise tokens_per_step"):
+        stream(source, data, tokens_per_step=40)
+
+
+def test_unprepared_data_is_named(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tokenizer\.json: no such file; run"):
+        config(source).vocab_size(tmp_path)
+    with pytest.raises(ConfigError, match=r"test\.safetensors: no such file; run"):
+        config(source).test_windows(tmp_path, "test")
+
+
+def test_configuration_survives_a_file(source: Path) -> None:
+    for mine in (config(source), DocumentsConfig()):
+        assert DocumentsConfig.parse(mine.model_dump(mode="json"), "data") == mine
+        assert DocumentsConfig.parse(mine.model_dump(mode="json"), "data").id == mine.id

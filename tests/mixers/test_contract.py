@@ -1,0 +1,159 @@
+"""Every mixer against the contract, and the contract against broken mixers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from contract import CASES, CAUSAL_CHECKS, CHECKS, Case, check_no_state, check_on_gpu
+from contract import check_documents as documents
+from contract import check_prefill_and_step as prefill_and_step
+from contract import check_prefill_anywhere as prefill_anywhere
+from contract import check_reach as reach
+from contract import check_reference as reference
+
+from ripstop.kernels import dispatch
+from ripstop.mixers import MIXERS, attention, bidirectional, heads, mamba2, short_conv, sliding_window
+from ripstop.ops import convolution, softmax_attention, state_space, state_space_chunked, window_attention
+
+pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
+
+
+def _id(value: object) -> str:
+    return f"{value.kind}-{value.name}" if isinstance(value, Case) else getattr(value, "__name__", str(value))
+
+
+def _checks(case: Case) -> list[Callable[[Case], None]]:
+    return [*CHECKS, *(CAUSAL_CHECKS if case.config().is_causal else [check_no_state])]
+
+
+def test_every_kind_has_a_case() -> None:
+    missing = set(MIXERS.names()) - {case.kind for case in CASES}
+    assert not missing, f"add a Case for {sorted(missing)} to CASES in tests/contract.py: a mixer is finished when it passes"
+
+
+@pytest.mark.parametrize(("case", "check"), [(case, check) for case in CASES for check in _checks(case)], ids=_id)
+def test_contract(case: Case, check: Callable[[Case], None]) -> None:
+    check(case)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES, ids=_id)
+def test_contract_on_gpu(case: Case) -> None:
+    check_on_gpu(case)
+
+
+def _case(kind: str, name: str) -> Case:
+    return next(case for case in CASES if (case.kind, case.name) == (kind, name))
+
+
+MAMBA2, GROUPED = _case("mamba2", "one_group"), _case("attention", "grouped_conv")
+SINKS, BOTH = _case("sliding_window", "sinks_grouped_conv"), _case("bidirectional", "mamba2")
+
+
+def _no_future_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = state_space_chunked._masks
+    monkeypatch.setattr(
+        state_space_chunked, "_masks", lambda *a: true(*a)._replace(see=torch.zeros_like(true(*a).see))
+    )
+
+
+def _one_document(module: object, name: str) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda monkeypatch: monkeypatch.setattr(module, name, torch.zeros_like)
+
+
+def _no_decay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_space_chunked, "_through", lambda s, masks: torch.ones_like(s[:, :, -1])[..., None, None])
+
+
+def _no_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = window_attention.window_attention
+    monkeypatch.setattr(
+        dispatch, "blocked_window_attention", lambda q, k, v, window, sinks, *rest: true(q, k, v, window, 0, *rest)
+    )
+
+
+def _wider_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = window_attention.window_attention
+    monkeypatch.setattr(
+        dispatch, "blocked_window_attention", lambda q, k, v, window, *rest: true(q, k, v, window + 1, *rest)
+    )
+
+
+def _keep_padding(module: object) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda monkeypatch: monkeypatch.setattr(module, "without_padding", lambda x, segments: x)
+
+
+def _forget_conv_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(short_conv, "next_past", lambda x, width, past: torch.zeros_like(past))
+
+
+def _positions_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = heads.rotate
+    monkeypatch.setattr(heads, "rotate", lambda x, position, base: true(x, position - position.min(), base))
+
+
+def _see_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = softmax_attention.attention
+    monkeypatch.setattr(softmax_attention, "attention", lambda q, k, v, causal, *rest: true(q, k, v, False, *rest))
+
+
+def _forget_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = state_space.ssd_chunked
+    monkeypatch.setattr(
+        state_space, "ssd_chunked", lambda *a: true(*a[:6], None if a[6] is None else torch.zeros_like(a[6]), *a[7:])
+    )
+
+
+def _ring_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = sliding_window.SlidingWindow._slots
+    monkeypatch.setattr(
+        sliding_window.SlidingWindow,
+        "_slots",
+        lambda self, position, state: true(self, torch.where(position >= 20, position + 1, position), state),
+    )
+
+
+def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        bidirectional, "reversal", lambda segments: torch.arange(segments.shape[1]).flip(0).expand_as(segments)
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "check", "break_it"),
+    [
+        (MAMBA2, reach, _no_future_mask),
+        (MAMBA2, reference, _no_future_mask),
+        (MAMBA2, reference, _no_decay),
+        (MAMBA2, prefill_and_step, _no_decay),
+        (MAMBA2, prefill_anywhere, _forget_state),
+        (MAMBA2, prefill_anywhere, _forget_conv_past),
+        (MAMBA2, documents, _one_document(state_space, "starts")),
+        (MAMBA2, documents, _one_document(convolution, "runs")),
+        (MAMBA2, documents, _keep_padding(mamba2)),
+        (GROUPED, reach, _see_the_future),
+        (GROUPED, prefill_and_step, _positions_from_zero),
+        (GROUPED, documents, _one_document(softmax_attention, "runs")),
+        (GROUPED, documents, _keep_padding(attention)),
+        (SINKS, reach, _no_sinks),
+        (SINKS, reference, _no_sinks),
+        (SINKS, prefill_and_step, _no_sinks),
+        (SINKS, reach, _wider_window),
+        (SINKS, prefill_and_step, _wider_window),
+        (SINKS, prefill_anywhere, _ring_off_by_one),
+        (SINKS, documents, _one_document(window_attention, "runs")),
+        (SINKS, documents, _one_document(window_attention, "run_starts")),
+        (BOTH, documents, _reverse_the_row),
+        (BOTH, documents, _one_document(state_space, "starts")),
+    ],
+    ids=_id,
+)
+def test_contract_finds(
+    case: Case, check: Callable[[Case], None], break_it: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these mistakes has been made in published code of this field; the check must not pass over it."""
+    break_it(monkeypatch)
+    with pytest.raises(AssertionError):
+        check(case)

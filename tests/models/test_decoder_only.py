@@ -1,0 +1,99 @@
+"""DecoderOnly: what a decoder refuses, and how its weights are drawn."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from models.architectures import MIXERS, VOCAB, build, decoder_only, tokens
+from torch.testing import assert_close
+
+from ripstop.batch import Batch
+from ripstop.config import ConfigError
+from ripstop.models.decoder_only import DecoderOnly, DecoderOnlyConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pattern": "MB"}, "pattern 'MB': mixer 'B' (bidirectional) sees what comes after and cannot decode"),
+        ({"pattern": "E"}, "pattern 'E': mixer 'E' (attention) sees what comes after and cannot decode"),
+        ({"pattern": "MXM"}, "pattern 'MXM' has the letter 'X'"),
+        ({"pattern": "M(A"}, "pattern 'M(A', position 2"),
+        ({"mlp": {"activation": "relu"}}, "c.mlp.activation"),
+        ({"mlp": {"expnad": 2}}, "c.mlp.expnad: unknown key; did you mean 'expand'?"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_sentence(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        DecoderOnlyConfig.parse({"d_model": 24, "pattern": "M", "mixers": MIXERS} | changes, "c")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_source_is_refused_rather_than_ignored() -> None:
+    model, x_BT = build(decoder_only("recurrent")), tokens(2, 5)
+    with pytest.raises(ConfigError, match="reads no source"):
+        model(Batch(x_BT, x_BT, source_BS=x_BT))
+    with pytest.raises(ConfigError, match="reads no source"):
+        model.init_state(2, 5, x_BT)
+
+
+def test_the_pattern_orders_the_mixers() -> None:
+    model = build(decoder_only("hybrid"))
+    assert isinstance(model, DecoderOnly)
+    names = [type(block.mixer).__name__ for block in model.decoder.blocks]
+    assert names == ["Mamba2", "SlidingWindow", "Attention", "Attention"]
+
+
+def test_logits_are_those_of_the_formula_without_layers_between() -> None:
+    """With every projection into the residual stream zero, logits are head(norm(embedding))."""
+    config = decoder_only("attention")
+    model = build(config)
+    assert isinstance(model, DecoderOnly)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "out_proj" in name:
+                weight.zero_()
+    x_BT = tokens(2, 7)
+    e_BTD = model.embedding.weight[x_BT]
+    normed = e_BTD / (e_BTD.square().mean(-1, keepdim=True) + config.norm_eps).sqrt() * model.readout.norm.weight
+    assert_close(model(Batch(x_BT, x_BT)), normed @ model.readout.head.weight.T)
+
+
+def test_tied_weights_are_one_tensor() -> None:
+    tied, separate = build(decoder_only("hybrid")), build(decoder_only("recurrent"))
+    assert isinstance(tied, DecoderOnly) and isinstance(separate, DecoderOnly)
+    assert tied.readout.head.weight is tied.embedding.weight
+    assert separate.readout.head.weight is not separate.embedding.weight
+
+
+def test_weights_are_drawn_as_documented() -> None:
+    """embedding_std for embedding and head; projections into the residual stream shrink with its number of terms."""
+    torch.manual_seed(0)
+    config = DecoderOnlyConfig.parse({"d_model": 128, "pattern": "A8", "mixers": MIXERS, "mlp": {}}, "c")
+    model = config.build(997)
+    for table in (model.embedding.weight, model.readout.head.weight):
+        assert table.std().item() == pytest.approx(0.02, rel=0.02)
+    uniform = 1 / math.sqrt(3)  # standard deviation of the uniform distribution on [-1, 1]
+    for block in model.decoder.blocks:
+        assert block.mixer.qkv_proj.weight.std().item() == pytest.approx(uniform / math.sqrt(128), rel=0.03)
+        assert block.mixer.out_proj.weight.std().item() == pytest.approx(uniform / math.sqrt(128 * 16), rel=0.03)
+        assert block.mlp.out_proj.weight.std().item() == pytest.approx(uniform / math.sqrt(512 * 16), rel=0.03)
+
+
+def test_the_same_seed_draws_the_same_model() -> None:
+    first, second, other = (build(decoder_only("hybrid"), seed) for seed in (3, 3, 4))
+    x_BT = tokens(1, 9)
+    batch = Batch(x_BT, x_BT)
+    assert_close(first(batch), second(batch), rtol=0, atol=0)
+    assert (first(batch) - other(batch)).abs().max() > 0.1
+
+
+def test_the_first_loss_is_that_of_guessing() -> None:
+    torch.manual_seed(0)
+    x_BT = tokens(4, 33)
+    logits_BTV = decoder_only("hybrid").build(VOCAB)(Batch(x_BT, x_BT))
+    loss = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), x_BT[:, 1:].flatten())
+    assert loss.item() == pytest.approx(math.log(VOCAB), rel=0.03)

@@ -1,0 +1,317 @@
+"""Training goes on, after whatever stopped it, to the same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training import tiny
+from training.tiny import TinyModel, TinyStream, config, rows, trainer
+
+from ripstop.batch import IGNORE, Batch
+from ripstop.config import ConfigError
+from ripstop.training.config import TrainingError
+from ripstop.training.losses import cross_entropy
+from ripstop.training.optimizer import learning_rate
+from ripstop.training.trainer import Trainer
+
+from training.test_checkpoint import largest_file  # isort: skip
+
+
+class FixedStream(TinyStream):
+    """The given batches, over and over."""
+
+    def __init__(self, batches: list[Batch]):
+        super().__init__(0)
+        self.batches = batches
+
+    def __next__(self) -> Batch:
+        self.position += 1
+        return self.batches[(self.position - 1) % len(self.batches)]
+
+
+def weights(training: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in training.model.state_dict().items()}
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+
+
+def without_times(out: Path) -> list[tuple]:
+    return [(row["step"], row["loss"], row["lr"], row["grad_norm"]) for row in rows(out)]
+
+
+def start(command: str, out: Path, **options: Any) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, tiny.__file__, command, str(out)], env=environment, text=True, stdout=subprocess.PIPE, **options
+    )
+
+
+def test_it_learns(tmp_path: Path):
+    training = trainer(tmp_path, steps=300, log_every=50)
+    summary = training.fit()
+    assert summary["steps"] == 300 and summary["loss"] == rows(tmp_path)[-1]["loss"] < rows(tmp_path)[0]["loss"] / 2
+    assert [row["step"] for row in rows(tmp_path)] == [50, 100, 150, 200, 250, 300]
+
+
+def test_a_row_is_the_mean_of_its_updates(tmp_path: Path):
+    trainer(tmp_path / "all", log_every=1).fit()
+    trainer(tmp_path / "some", log_every=5).fit()
+    each, some = rows(tmp_path / "all"), rows(tmp_path / "some")
+    assert [row["step"] for row in some] == [5, 10, 15, 20, 24]
+    for row, first in zip(some, (0, 5, 10, 15, 20), strict=True):
+        window = each[first : row["step"]]
+        for key in ("loss", "grad_norm"):
+            assert row[key] == pytest.approx(sum(r[key] for r in window) / len(window), rel=1e-9)
+        assert row["lr"] == window[-1]["lr"] == learning_rate(row["step"] - 1, config())
+
+
+def test_an_accumulated_update_equals_that_of_the_whole_batch(tmp_path: Path):
+    """With unequal numbers of targets, so that a plain mean of means would differ."""
+    parts = [next(TinyStream(seed)) for seed in (1, 2, 3)]
+    parts[1].targets_BT[1:] = IGNORE
+    parts[2].targets_BT[2:] = IGNORE
+    assert len({int((part.targets_BT != IGNORE).sum()) for part in parts}) == 3
+    whole = Batch(torch.cat([p.tokens_BT for p in parts]), torch.cat([p.targets_BT for p in parts]))
+    results = []
+    for batches in (parts, [whole]):
+        torch.manual_seed(1)
+        model, out = TinyModel(dropout=0.0).double(), tmp_path / str(len(batches))
+        expected = cross_entropy(model, whole)[0].item()
+        training = Trainer(
+            model, FixedStream(batches), config(steps=3, accumulation=len(batches), log_every=1), out, seed=1,
+            flops_per_token=lambda seq_len: 1.0, identity={},
+        )  # fmt: skip
+        training.fit()
+        assert rows(out)[0]["loss"] == pytest.approx(expected, rel=1e-6)
+        results.append((weights(training), [row["grad_norm"] for row in rows(out)]))
+    (a, norms_a), (b, norms_b) = results
+    assert norms_a == pytest.approx(norms_b, rel=1e-6)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_clipping_bounds_the_gradient_that_is_applied(tmp_path: Path, clip: float):
+    training = trainer(tmp_path, steps=1, clip=clip, log_every=1)
+    training.fit()
+    applied = torch.stack([p.grad.norm() for p in training.model.parameters()]).norm().item()
+    before = rows(tmp_path)[0]["grad_norm"]
+    assert before > 1 and applied == pytest.approx(clip or before, rel=1e-4)
+
+
+@pytest.mark.parametrize("stop", [5, 10, 15, 20])
+def test_resuming_ends_with_the_same_bits(tmp_path: Path, stop: int):
+    straight = trainer(tmp_path / "straight", keep_checkpoints=9)
+    straight.fit()
+    first = trainer(tmp_path / "resumed", keep_checkpoints=9)
+    first.fit()
+    for path in (tmp_path / "resumed/checkpoints").iterdir():
+        if int(path.name.split("-")[1]) > stop:
+            path.unlink()
+    second = trainer(tmp_path / "resumed", TinyModel(dropout=0.1), keep_checkpoints=9)
+    torch.manual_seed(99)  # what the process did before must not matter
+    summary = second.fit()
+    assert summary["resumed_at"] == stop and summary["seconds_before"] > 0
+    assert_equal(weights(second), weights(straight))
+    assert without_times(tmp_path / "resumed") == without_times(tmp_path / "straight")
+
+
+def test_state_dict_alone_resumes(tmp_path: Path):
+    straight = trainer(tmp_path / "a")
+    straight.fit()
+    half = trainer(tmp_path / "b")
+    half._start()
+    for _ in range(7):
+        half._update()
+    state = half.state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    other = trainer(tmp_path / "c")
+    torch.manual_seed(99)
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    while other.step < 24:
+        other._update()
+    assert_equal(weights(other), weights(straight))
+
+
+def test_ten_kills_at_random_moments_change_no_bit(tmp_path: Path):
+    with start("kill", tmp_path) as process:
+        report = json.loads(process.communicate(timeout=200)[0].splitlines()[-1])
+    assert process.returncode == 0 and report["kills"] == 10
+    assert 0 < max(report["reached"]) < tiny.LONG["steps"], report
+    a, b = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("undisturbed", "killed"))
+    assert_equal(a, b)
+    assert without_times(tmp_path / "killed") == without_times(tmp_path / "undisturbed")
+    steps = [row["step"] for row in rows(tmp_path / "killed")]
+    assert steps == sorted(set(steps)) and steps[-1] == tiny.LONG["steps"]
+
+
+def test_a_signal_leaves_a_checkpoint_and_the_status(tmp_path: Path):
+    with start("fit", tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "metrics.jsonl").is_file() or len(rows_safely(tmp_path)) < 2:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        out = process.communicate(timeout=60)[0]
+    assert process.returncode == 143
+    (path,) = (tmp_path / "checkpoints").iterdir()
+    step = int(path.name.split("-")[1])
+    assert out.splitlines()[-1] == f"SIGTERM: stopped after step {step}; the same command resumes from {path}"
+    assert rows(tmp_path)[-1]["step"] <= step < rows(tmp_path)[-1]["step"] + 50
+
+
+def rows_safely(out: Path) -> list[str]:
+    """Lines of a file that is being written."""
+    return (out / "metrics.jsonl").read_text().splitlines()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_process_resumes_to_the_same_bits(tmp_path: Path, number: signal.Signals):
+    straight = trainer(tmp_path / "straight")
+    straight.fit()
+
+    class Interrupting(TinyStream):
+        def __next__(self) -> Batch:
+            if self.position == 8:
+                os.kill(os.getpid(), number)
+            return super().__next__()
+
+    before = signal.getsignal(number)
+    stopped = trainer(tmp_path / "stopped")
+    stopped.stream = Interrupting(5)
+    with pytest.raises(SystemExit) as raised:
+        stopped.fit()
+    assert raised.value.code == 128 + number and stopped.step == 9 and signal.getsignal(number) is before
+    resumed = trainer(tmp_path / "stopped")
+    assert resumed.fit()["resumed_at"] == 9
+    assert_equal(weights(resumed), weights(straight))
+    assert without_times(tmp_path / "stopped") == without_times(tmp_path / "straight")
+
+
+def test_a_damaged_checkpoint_costs_steps_but_no_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    straight = trainer(tmp_path)
+    straight.fit()
+    newest = max((tmp_path / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-100])
+    capsys.readouterr()
+    resumed = trainer(tmp_path)
+    assert resumed.fit()["resumed_at"] == 15
+    assert f"{newest}: damaged" in capsys.readouterr().out
+    assert_equal(weights(resumed), weights(straight))
+
+
+def test_another_configuration_starts_afresh(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    trainer(tmp_path, identity="one").fit()
+    capsys.readouterr()
+    other = trainer(tmp_path, identity="two")
+    assert other.fit()["resumed_at"] == 0
+    out = capsys.readouterr().out
+    assert "made with another configuration; not resumed" in out and "starting at step 0 of 24" in out
+    assert [row["step"] for row in rows(tmp_path)] == [4, 8, 12, 16, 20, 24]
+
+
+def test_a_full_disk_stops_with_a_sentence_and_resumes(tmp_path: Path):
+    straight = trainer(tmp_path / "straight")
+    straight.fit()
+
+    class Filling(TinyStream):
+        def __next__(self) -> Batch:
+            if self.position == 12:
+                limit.__enter__()
+            return super().__next__()
+
+    limit = largest_file(3000)  # more than the rows need and less than a checkpoint does
+    full = trainer(tmp_path / "full")
+    full.stream = Filling(5)
+    try:
+        with pytest.raises(TrainingError, match=r"checkpoint of step 15 cannot be written .* step-00000010-\w+.pt is"):
+            full.fit()
+    finally:
+        limit.__exit__(None, None, None)
+    assert sorted(p.name[:13] for p in (tmp_path / "full/checkpoints").iterdir()) == ["step-00000005", "step-00000010"]
+    resumed = trainer(tmp_path / "full")
+    assert resumed.fit()["resumed_at"] == 10
+    assert_equal(weights(resumed), weights(straight))
+    assert without_times(tmp_path / "full") == without_times(tmp_path / "straight")
+
+
+def test_not_a_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path: Path):
+    training = trainer(tmp_path)
+
+    class Poisoned(TinyStream):
+        def __next__(self) -> Batch:
+            if self.position == 12:
+                training.model.embedding.weight.data[:] = float("nan")
+            return super().__next__()
+
+    training.stream = Poisoned(5)
+    with pytest.raises(TrainingError, match=r"step 13: the loss is nan .* last good checkpoint is .*step-00000010-"):
+        training.fit()
+    for path in (tmp_path / "checkpoints").iterdir():
+        assert torch.load(path, weights_only=True)["state"]["model"]["embedding.weight"].isfinite().all()
+    assert [row["step"] for row in rows(tmp_path)] == [4, 8, 12]
+
+
+def test_a_learning_rate_that_explodes_is_told(tmp_path: Path):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) .*no checkpoint before it; lower training.lr"):
+        trainer(tmp_path, lr=1e38, warmup=0.0, clip=0.0, checkpoint_every=24).fit()
+
+
+def test_a_batch_without_target_is_told(tmp_path: Path):
+    training = trainer(tmp_path)
+    tokens_BT = torch.zeros(2, 5, dtype=torch.int64)
+    training.stream = FixedStream([Batch(tokens_BT, torch.full_like(tokens_BT, IGNORE))])
+    with pytest.raises(ConfigError, match="no target"):
+        training.fit()
+
+
+def test_activation_checkpointing_recomputes_blocks_and_changes_no_bit(tmp_path: Path):
+    trained, calls = [], []
+    for saving in (False, True):
+        training = trainer(tmp_path / str(saving), steps=6, activation_checkpointing=saving)
+        calls.append([])
+        for block in [m for m in training.model.modules() if isinstance(m, tiny.TinyBlock)]:
+            block.register_forward_hook(lambda *_, seen=calls[-1]: seen.append(1))
+        training.fit()
+        trained.append(weights(training))
+    assert [len(seen) for seen in calls] == [6 * 2, 6 * 2 * 2]
+    assert_equal(*trained)  # names are alike too
+
+
+def test_bf16_trains_with_float32_parameters(tmp_path: Path):
+    training = trainer(tmp_path, precision="bf16", steps=60, log_every=20)
+    training.fit()
+    assert all(p.dtype == torch.float32 for p in training.model.parameters())
+    assert rows(tmp_path)[-1]["loss"] < rows(tmp_path)[0]["loss"]
+
+
+def test_utilisation_counts_three_forward_passes(tmp_path: Path):
+    training = trainer(tmp_path)
+    training._start()
+    tokens, flops = training._update()
+    assert (tokens, flops) == (21, 3 * 100.0 * 21)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_train_alike(tmp_path: Path):
+    trained = []
+    for compiled in (False, True):
+        torch.manual_seed(3)
+        training = trainer(tmp_path / str(compiled), TinyModel(dropout=0.0), compile=compiled)
+        training.fit()
+        trained.append(weights(training))
+    assert trained[0].keys() == trained[1].keys()
+    for name, value in trained[0].items():
+        torch.testing.assert_close(trained[1][name], value, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,149 @@
+"""A model and a stream small enough to train in milliseconds, and the trainings that tests kill.
+
+As a program: `tiny.py fit OUT` trains in this process; `tiny.py kill OUT` trains in children killed at random moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ripstop.batch import IGNORE, Batch
+from ripstop.models.base import Model
+from ripstop.training.config import TrainingConfig
+from ripstop.training.trainer import Trainer
+
+VOCAB = 13
+D_MODEL = 8
+
+
+class TinyBlock(nn.Module):
+    """Residual mean over the past, with dropout so that training draws random numbers."""
+
+    def __init__(self, d_model: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(d_model)
+        self.linear = nn.Linear(d_model, d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        n_T1 = torch.arange(1, x_BTD.shape[1] + 1, device=x_BTD.device)[:, None]
+        return x_BTD + self.dropout(self.linear(self.norm(x_BTD).cumsum(1) / n_T1).tanh())
+
+
+class TinyModel(Model):
+    def __init__(self, d_model: int = D_MODEL, dropout: float = 0.1):
+        super().__init__()
+        self.embedding = nn.Embedding(VOCAB, d_model)
+        self.layers = nn.ModuleList(TinyBlock(d_model, dropout) for _ in range(2))
+        self.head = nn.Linear(d_model, VOCAB, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+        x_BTD = self.embedding(batch.tokens_BT)
+        for layer in self.layers:
+            x_BTD = layer(x_BTD)
+        return self.head(x_BTD if at_BT is None else x_BTD[at_BT])
+
+
+class TinyStream:
+    """Batches of its seed and position, and of the global states of Python and numpy, as a careless one would be."""
+
+    def __init__(self, seed: int, batch_size: int = 3, length: int = 7):
+        self.seed, self.position, self.shape = seed, 0, (batch_size, length)
+
+    def __next__(self) -> Batch:
+        generator = torch.Generator().manual_seed(1000 * self.seed + self.position)
+        self.position += 1
+        shift = random.randrange(VOCAB) + int(np.random.randint(VOCAB))
+        tokens_BT = (torch.randint(VOCAB, self.shape, generator=generator) + shift) % VOCAB
+        kept_BT = torch.rand(self.shape, generator=generator) < 0.6
+        kept_BT[0, 0] = True
+        return Batch(tokens_BT, ((tokens_BT * 5 + 3) % VOCAB).where(kept_BT, torch.tensor(IGNORE)))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+def config(**changes: Any) -> TrainingConfig:
+    settings = {"steps": 24, "tokens_per_step": 21, "lr": 1e-2, "log_every": 4, "checkpoint_every": 5, "device": "cpu"}
+    return TrainingConfig(**(settings | changes))
+
+
+def trainer(out: Path, model: Model | None = None, identity: str = "one", **changes: Any) -> Trainer:
+    torch.manual_seed(3)
+    return Trainer(
+        model or TinyModel(), TinyStream(5), config(**changes), out, seed=11, flops_per_token=lambda seq_len: 100.0,
+        identity={"configuration": identity, "code": "c0de"},
+    )  # fmt: skip
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def _fit(out: Path, **changes: Any) -> None:
+    training = trainer(out, **changes)
+    training.fit()
+    torch.save(training.model.state_dict(), out / "model.pt")
+
+
+LONG = {"steps": 800, "checkpoint_every": 7, "log_every": 3}
+
+
+def _kill_ten_times(out: Path) -> None:
+    """An undisturbed training, then one killed at ten random moments and finished. Prints what the kills met.
+
+    A session lives for its start-up, measured with one step, and at most an eighth of the whole training.
+    """
+    times = []
+    for name, steps in (("short", 1), ("undisturbed", LONG["steps"])):
+        started = time.perf_counter()
+        _child(out / name, None, steps)
+        times.append(time.perf_counter() - started)
+    start_up, whole = times
+    kills, reached = 0, []
+    for _ in range(10):
+        kills += _child(out / "killed", random.uniform(0, start_up + (whole - start_up) / 8))
+        reached.append(max((int(p.name.split("-")[1]) for p in out.glob("killed/checkpoints/step-*.pt")), default=0))
+    _child(out / "killed", None)
+    print(json.dumps({"kills": kills, "reached": reached}))
+
+
+def _child(out: Path, kill_after: float | None, steps: int = LONG["steps"]) -> bool:
+    """Train in a fork, which needs no import; True where it was killed."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 1)
+        _fit(out, **(LONG | {"steps": steps}))
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != 0:
+        raise SystemExit(f"a training failed with status {os.WEXITSTATUS(status)}")
+    return os.WIFSIGNALED(status)
+
+
+if __name__ == "__main__":
+    command, folder = sys.argv[1], Path(sys.argv[2])
+    if command == "kill":
+        _kill_ten_times(folder)
+    else:
+        _fit(folder, steps=100_000, checkpoint_every=100_000, log_every=50)
