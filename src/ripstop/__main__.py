@@ -18,6 +18,8 @@ Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's ow
 Set = Annotated[list[str], typer.Option("--set", help="Override, e.g. studies.mqar_cliff.seeds=[0]. Repeatable.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Data = Annotated[Path, typer.Option(help="Folder of the prepared data.")]
+Registry = Annotated[Path, typer.Option(help="The registry of claims.")]
+Numbers = Annotated[list[Path], typer.Argument(help="numbers.json of the studies, in the order of the paper.")]
 Study = Annotated[str, typer.Argument(help="Name of the study.")]
 Records = Annotated[Path, typer.Option(help="The study's collected records.jsonl.")]
 
@@ -102,6 +104,48 @@ def numbers(study: Study, records: Records, out: Out) -> None:
     from ripstop.paper.render import write_numbers
 
     write_numbers(study, records, out)
+
+
+@app.command()
+def paper_numbers(
+    numbers: Numbers,
+    out: Out,
+    source: Annotated[list[Path], typer.Option(help="A .tex file whose numbers must exist. Repeatable.")] = [],  # noqa: B006
+) -> None:
+    r"""Write the numbers.tex of the paper: what \val and \valci print, its sections and its provenance."""
+    from ripstop.paper.render import write_paper_numbers
+
+    write_paper_numbers(numbers, out, source)
+
+
+@app.command()
+def claims(
+    numbers: Numbers,
+    scale: Annotated[str, typer.Option(help="The scale whose claims are judged.")],
+    out: Out,
+    table: Annotated[Path, typer.Option(help="Where to write the LaTeX of the claims table.")],
+    registry: Registry = Path("paper/claims.yaml"),
+) -> None:
+    """Judge every claim by the numbers."""
+    from ripstop.claims import write_claims
+
+    write_claims(registry, numbers, scale, out, table)
+
+
+@app.command()
+def verify(
+    scale: Annotated[str, typer.Option(help="The scale whose claims are judged.")] = "cpu",
+    registry: Registry = Path("paper/claims.yaml"),
+    recorded: Annotated[Path, typer.Option(help="The recorded verdicts.")] = Path("paper/verdicts.json"),
+    record: Annotated[bool, typer.Option("--record", help="Record the verdicts as they are now.")] = False,
+) -> None:
+    """Print every claim's verdict; exit status 1 where one flipped against the recorded one."""
+    from ripstop.claims import verify as verify_claims
+
+    numbers = sorted(Path("results", scale).glob("*/numbers.json"))
+    if not numbers:
+        raise ConfigError(f"results/{scale}: holds no numbers.json; run `snakemake paper/tables` at this scale first")
+    raise typer.Exit(verify_claims(registry, numbers, scale, recorded, record))
 
 
 @app.command()

@@ -27,7 +27,7 @@ class Strict(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError("; ".join(_sentence(cls, where, e) for e in error.errors())) from None
+            raise explain(error, where, cls) from None
 
 
 class Kinds:
@@ -110,10 +110,15 @@ def walk(config: Any) -> Iterator[Strict]:
             yield from walk(value)
 
 
-def _sentence(cls: type[Strict], where: str, error: Any) -> str:
+def explain(error: ValidationError, where: str, cls: type[Strict] | None = None) -> ConfigError:
+    """The mistakes of a validation as one `ConfigError`. `cls`, where known, is searched for the nearest right key."""
+    return ConfigError("; ".join(_sentence(cls, where, e) for e in error.errors()))
+
+
+def _sentence(cls: type[Strict] | None, where: str, error: Any) -> str:
     location = [str(part) for part in error["loc"]]
     # "params.yaml: studies.x" goes on with a dot, a bare file name with a colon
-    key = ".".join([where, *location]) if ": " in where else f"{where}: {'.'.join(location)}"
+    key = (".".join([where, *location]) if ": " in where else f"{where}: {'.'.join(location)}").rstrip(": ")
     if error["type"] == "extra_forbidden":
         owner = _model_at(cls, location[:-1])
         return f"{key}: unknown key{nearest(location[-1], sorted(owner.model_fields)) if owner else ''}"

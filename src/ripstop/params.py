@@ -82,12 +82,16 @@ def schema() -> str:
     """JSON schema of params.yaml, for editors and for Snakemake's own validation."""
     from ripstop import studies  # imports torch: the studies hold the mixers' configurations
 
-    blocks, overlays, definitions = {}, {}, {}
+    blocks, overlays = {}, {}
+    definitions: dict[str, Any] = {"blocks": {}, "overlays": {}}
     for name in studies.names():
-        block = studies.load(name).Params.model_json_schema(ref_template="#/$defs/{model}")
-        definitions |= block.pop("$defs", {})
-        blocks[name] = block
-        overlays[name] = {k: v for k, v in block.items() if k != "required"}
+        model = studies.load(name).Params
+        for kind, schemas in (("blocks", blocks), ("overlays", overlays)):
+            # Two studies may have models of one name, so each study's definitions stand in a place of their own.
+            found = model.model_json_schema(ref_template=f"#/$defs/{kind}/{name}/{{model}}")
+            found = found if kind == "blocks" else _partial(found)
+            definitions[kind][name] = found.pop("$defs", {})
+            schemas[name] = found
     overlay = {"type": "object", "properties": overlays, "additionalProperties": False}
     return json.dumps(
         {
@@ -105,6 +109,13 @@ def schema() -> str:
         },
         indent=1,
     ) + "\n"
+
+
+def _partial(schema: Any) -> Any:
+    """A schema in which nothing is required: an overlay gives only what differs."""
+    if isinstance(schema, dict):
+        return {key: _partial(value) for key, value in schema.items() if key != "required"}
+    return [_partial(value) for value in schema] if isinstance(schema, list) else schema
 
 
 def _check_path(values: Any, path: list[str], item: str, where: str) -> None:

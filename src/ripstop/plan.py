@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from ripstop import provenance
-from ripstop.config import ConfigError, Strict, walk
+from ripstop.config import ConfigError, Strict, explain, walk
 from ripstop.files import write_if_different
 from ripstop.params import DEFAULT_SCALE, Params, parse
 
@@ -106,7 +107,11 @@ def _runs(params: Params, name: str, scale: str) -> list[Any]:
 
     where = f"params.yaml: studies.{name}" if scale == DEFAULT_SCALE else f"params.yaml: {name} at scale {scale}"
     study = studies.load(name)
-    return list(study.runs(study.Params.parse(params.study(name, scale), where), scale))
+    values = study.Params.parse(params.study(name, scale), where)
+    try:
+        return list(study.runs(values, scale))
+    except ValidationError as error:  # values that are fine alone and do not fit together
+        raise explain(error, where) from None
 
 
 def _modules(config: Strict) -> set[str]:

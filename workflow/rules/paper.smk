@@ -119,8 +119,8 @@ rule claims:
     params:
         scale=grid.scale,
     shell:
-        "workflow/scripts/logged {log} python -m ripstop claims --scale {params.scale}"
-        " --numbers {input.numbers} --out {output.json} --table {output.table}"
+        "workflow/scripts/logged {log} python -m ripstop claims {input.numbers} --scale {params.scale}"
+        " --out {output.json} --table {output.table}"
 
 
 PARTS = [

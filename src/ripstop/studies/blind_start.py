@@ -17,7 +17,6 @@ from pydantic import Field
 from ripstop.config import Strict
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.recall import recall_curve
-from ripstop.layers.cross_attention import CrossAttentionConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
 from ripstop.models.base import Model
@@ -42,7 +41,7 @@ class Params(Strict):
     seeds: list[int] = Field(min_length=1)
     data: MqarConfig
     d_model: int = Field(ge=1)
-    cross_attention: CrossAttentionConfig
+    n_cross_heads: int = Field(ge=1, description="heads of the cross-attention")
     encoder_pattern: str
     decoder_pattern: str
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
@@ -69,7 +68,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     encoder_pattern=params.encoder_pattern,
                     decoder_pattern=params.decoder_pattern,
                     mixers=used(params.mixers, params.encoder_pattern, params.decoder_pattern),
-                    cross_attention=params.cross_attention,
+                    n_cross_heads=params.n_cross_heads,
                     cross_attention_positions=positions.cross_attention,
                     adaptive=params.adaptive,
                     source_summary=positions.source_summary,

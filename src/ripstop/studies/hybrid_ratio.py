@@ -22,7 +22,6 @@ from ripstop.data.tokenizer import BOS
 from ripstop.evaluation import controls
 from ripstop.evaluation.likelihood import loss_per_token
 from ripstop.evaluation.translation import Translation, length_ratio, quality, write_translations
-from ripstop.layers.cross_attention import CrossAttentionConfig
 from ripstop.layers.mlp import MlpConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
@@ -51,7 +50,7 @@ class Params(Strict):
     seeds: list[int] = Field(min_length=1)
     data: DocumentsConfig
     d_model: int = Field(ge=1)
-    cross_attention: CrossAttentionConfig
+    n_cross_heads: int = Field(ge=1, description="heads of the cross-attention")
     mlp: MlpConfig | None
     encoder_pattern: str
     patterns: dict[str, str] = Field(min_length=1)
@@ -79,7 +78,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     decoder_pattern=pattern,
                     mixers=used(params.mixers, params.encoder_pattern, pattern),
                     mlp=params.mlp,
-                    cross_attention=params.cross_attention,
+                    n_cross_heads=params.n_cross_heads,
                     cross_attention_positions=params.cross_attention_positions,
                 ),
                 training=params.training,

@@ -1,0 +1,203 @@
+"""Statistics against pencil and paper, exact enumeration, and known parameters."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from ripstop.statistics import (
+    Capacity,
+    Estimate,
+    capacity_interval,
+    capacity_ratio,
+    difference_interval,
+    fit_logistic,
+    mean_interval,
+    paired_test,
+    power_law,
+)
+
+PAIRS = np.array([4, 8, 16, 32, 64])
+
+
+def test_mean_of_three_seeds_has_their_range_as_interval():
+    # 1 of 27 resamples is all-lowest, so the 2.5 % percentile is the lowest value.
+    found = mean_interval([0.3, 0.1, 0.7], unit="fraction")
+    assert found.value == pytest.approx(1.1 / 3)
+    assert (found.low, found.high) == pytest.approx((0.1, 0.7))
+    assert (found.n, found.unit) == (3, "fraction")
+
+
+def test_mean_interval_is_the_expanded_percentile_of_all_resamples():
+    values = [0.0, 1.0, 2.0, 4.0, 8.0]
+    means = np.sort([np.mean(row) for row in itertools.product(values, repeat=5)])
+    # t(0.975, 4) = 2.776; 2.776 sqrt(5 / 4) = 3.104, beyond which the normal has 0.000955
+    low, high = np.quantile(means, [0.000955, 1 - 0.000955])
+    found = mean_interval(values)
+    assert found.low == pytest.approx(low, abs=0.25)
+    assert found.high == pytest.approx(high, abs=0.25)
+
+
+def test_mean_interval_is_a_function_of_its_input():
+    values = np.random.default_rng(5).normal(size=11)
+    assert mean_interval(values) == mean_interval(values)
+    assert mean_interval(values, seed=1) != mean_interval(values, seed=2)
+
+
+def test_few_values():
+    assert mean_interval([]) == mean_interval(pd.Series(dtype=float))
+    assert mean_interval([]).n == 0
+    one = mean_interval([0.25])
+    assert (one.value, one.n) == (0.25, 1) and math.isnan(one.low) and math.isnan(one.high)
+    # a mean of equal values that is rounded would lie outside of its own interval
+    equal = mean_interval([0.1, 0.1, 0.1])
+    assert (equal.value, equal.low, equal.high) == (0.1, 0.1, 0.1)
+
+
+def test_a_diverged_run_is_not_averaged_away():
+    with pytest.raises(ValueError, match="finite"):
+        mean_interval([0.1, math.nan])
+
+
+def test_coverage_is_what_the_module_says():
+    rng = np.random.default_rng(11)
+    for n, promised in ((2, 0.50), (3, 0.75), (5, 0.92)):
+        hits = [(lambda e: e.low <= 0 <= e.high)(mean_interval(rng.normal(size=n))) for _ in range(250)]
+        # 250 trials: three standard errors are below 0.1
+        assert abs(np.mean(hits) - promised) < 0.1
+
+
+def test_paired_difference_cancels_what_a_seed_does_to_both():
+    a = pd.Series({0: 10.5, 1: 20.25, 2: 30.75})
+    b = pd.Series({2: 30.0, 0: 10.0, 1: 20.0})  # the same seeds in another order
+    found = difference_interval(a, b)
+    assert found.value == pytest.approx(0.5)
+    assert (found.low, found.high) == pytest.approx((0.25, 0.75))
+    loose = difference_interval(a, b, paired=False)
+    assert loose.value == pytest.approx(0.5) and loose.low < -5 and loose.high > 5
+
+
+def test_paired_values_must_be_of_the_same_seeds():
+    with pytest.raises(ValueError, match="same seeds"):
+        difference_interval(pd.Series({0: 1.0, 1: 2.0}), pd.Series({0: 1.0, 2: 2.0}))
+    with pytest.raises(ValueError, match="twice"):
+        difference_interval(pd.Series([1.0, 2.0], index=[0, 0]), pd.Series([1.0, 2.0], index=[0, 0]))
+
+
+def test_difference_with_constant_and_missing_sides():
+    assert difference_interval([1.0, 1.0], [0.25, 0.25, 0.25], paired=False) == Estimate(0.75, 0.75, 0.75, 2)
+    assert difference_interval([], [1.0], paired=False).n == 0
+    assert math.isnan(difference_interval([1.0], [0.5, 0.25], paired=False).low)
+
+
+def test_paired_test_by_enumeration():
+    # differences 1, 2, 3: of the 8 sign patterns only +++ and --- reach a mean of 2
+    assert paired_test([1, 2, 3], [0, 0, 0]) == pytest.approx(2 / 8)
+    # differences 3, -1: +4 sums to 4, here 2; patterns (3,1), (3,-1), (-3,1), (-3,-1): all reach |1|
+    assert paired_test([3, 0], [0, 1]) == pytest.approx(1.0)
+    assert paired_test([1, 2, 3, 4, 5], [0] * 5) == pytest.approx(0.0625)
+    with pytest.raises(ValueError, match="2 pairs"):
+        paired_test([1.0], [2.0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    midpoint=st.floats(2.3, 5.7), slope=st.floats(0.6, 6.0), chance=st.sampled_from([0.0, 1 / 64, 0.25]), scale=st.floats(0.1, 50)
+)
+def test_fit_finds_the_curve_that_made_the_points(midpoint, slope, chance, scale):
+    recall = chance + (1 - chance) * special.expit(-slope * (np.log2(PAIRS) - midpoint))
+    found = fit_logistic(PAIRS, recall, weights=np.full(5, scale), chance=chance)
+    assert found.censored == "no"
+    assert math.log2(found.value) == pytest.approx(midpoint, abs=0.02)
+    assert found.slope == pytest.approx(slope, rel=0.1)
+
+
+def test_fit_by_hand():
+    # half way between 1 and 0.2 is 0.6, and the points are symmetric about 16 pairs on the log axis
+    found = fit_logistic([4, 8, 16, 32, 64], [0.98, 0.9, 0.6, 0.3, 0.22], chance=0.2)
+    assert found.value == pytest.approx(16, rel=1e-3)
+
+
+def test_weights_decide_between_points_that_disagree():
+    x, y = [8, 8, 16, 32], [0.9, 0.3, 0.5, 0.1]
+    trusting_high = fit_logistic(x, y, weights=[100, 1, 1, 1]).value
+    trusting_low = fit_logistic(x, y, weights=[1, 100, 1, 1]).value
+    assert trusting_low < trusting_high
+
+
+@pytest.mark.parametrize(
+    ("recall", "expected"),
+    [
+        ([1, 1, 1, 1, 1], Capacity(64, "above")),
+        ([1, 1, 0.99, 0.9, 0.7], Capacity(64, "above")),
+        ([0.3, 0.1, 0.02, 0.02, 0.02], Capacity(4, "below")),
+        ([0, 0, 0, 0, 0], Capacity(4, "below")),
+    ],
+)
+def test_a_curve_that_does_not_cross_is_censored_not_extrapolated(recall, expected):
+    found = fit_logistic(PAIRS, recall, chance=0.02)
+    assert (found.value, found.censored) == (expected.value, expected.censored)
+    assert math.isnan(found.slope)
+
+
+def test_step_rising_and_single_point_curves():
+    step = fit_logistic(PAIRS, [1, 1, 0, 0, 0])
+    assert step.censored == "no" and 8 < step.value < 16
+    # a rising curve has no capacity: whatever is said, it is not a number inside the range
+    assert fit_logistic(PAIRS, [0.1, 0.2, 0.4, 0.6, 0.9]).censored in ("above", "below")
+    assert fit_logistic([8], [0.9]).censored == "above"
+    with pytest.raises(ValueError, match="at least one x"):
+        fit_logistic([], [])
+    with pytest.raises(ValueError, match="chance"):
+        fit_logistic([8], [0.9], chance=1.0)
+
+
+def test_capacity_interval_is_geometric_and_open_where_censored():
+    found = capacity_interval([Capacity(8), Capacity(32), Capacity(16)])
+    assert found.value == pytest.approx(16)
+    assert (found.low, found.high) == pytest.approx((8, 32))
+    bound = capacity_interval([Capacity(64, "above"), Capacity(16)])
+    assert bound.value == pytest.approx(32) and bound.low == pytest.approx(16) and bound.high == math.inf
+    assert capacity_interval([Capacity(4, "below"), Capacity(4, "below")]).low == -math.inf
+    both = capacity_interval([Capacity(64, "above"), Capacity(4, "below")])
+    assert math.isnan(both.value) and (both.low, both.high) == (-math.inf, math.inf)
+    assert capacity_interval([]).n == 0
+
+
+def test_capacity_ratio_turns_the_censoring_of_its_denominator():
+    ratio = capacity_ratio([Capacity(32), Capacity(32)], [Capacity(16), Capacity(8)])
+    assert ratio.value == pytest.approx(2**1.5) and (ratio.low, ratio.high) == pytest.approx((2, 4))
+    assert capacity_ratio([Capacity(64, "above")], [Capacity(16)]).high == math.inf
+    assert capacity_ratio([Capacity(16)], [Capacity(64, "above")]).low == -math.inf
+    assert capacity_ratio([Capacity(16)], [Capacity(4, "below")]).high == math.inf
+
+
+def test_power_law_by_hand():
+    exact = power_law([1, 2, 4, 8], [3, 6, 12, 24])
+    assert exact.value == pytest.approx(1) and (exact.low, exact.high) == pytest.approx((1, 1))
+    # log2 points (0, 0), (1, 1), (2, 1), (3, 3): slope = (1.5*1.25 + .5*.25 - .5*.25*... ) = 4.5 / 5
+    assert power_law([1, 2, 4, 8], [1, 2, 2, 8]).value == pytest.approx(0.9)
+    assert power_law([2, 2, 2], [1, 2, 3]).n == 0
+    assert math.isnan(power_law([1, 2], [1, 4]).low)
+    with pytest.raises(ValueError, match="above 0"):
+        power_law([1, 2], [0, 1])
+
+
+def test_power_law_interval_holds_the_exponent_of_noisy_points():
+    x = np.repeat([4.0, 8, 16, 32, 64], 2)
+    y = 3 * x**0.7 * np.exp(np.random.default_rng(3).normal(size=10) * 0.2)
+    found = power_law(x, y)
+    assert found.low < 0.7 < found.high and found.high - found.low < 0.6
+
+
+def test_scaling_an_estimate():
+    assert Estimate(8, 4, math.inf, 3, "pairs").scaled(0.25) == Estimate(2, 1, math.inf, 3, "")
+    with pytest.raises(ValueError, match="positive"):
+        Estimate(1.0).scaled(-1)
