@@ -24,6 +24,7 @@ PARTS = [
     "params.yaml",
     ".dvc/config",
     ".dvcignore",
+    "envs",
     "workflow",
     "src",
     "paper",
@@ -94,35 +95,41 @@ def test_graph_of_the_smallest_scale(checkout: Path) -> None:
 
 def test_profile_of_the_cluster(checkout: Path) -> None:
     output = call(checkout, "snakemake", "--profile", "slurm", "--dry-run", "paper/tables", "--config", "scale=smoke")
-    assert "Using profile slurm" in output
+    assert "Using profiles slurm" in output
     assert jobs(output)["paper_tables"] == 1
-    assert "gpu=" not in output, "the smallest scale asks for no GPU"
+    assert not re.search(r"gpu=[1-9]", output), "the smallest scale asks for no GPU"
 
 
 def test_only_what_changed_runs_again(checkout: Path) -> None:
+    file = checkout / "params.yaml"
+    values = yaml.safe_load(file.read_text())
+    smoke = values["scales"]["smoke"]["mqar_cliff"] | {"seeds": [0, 1]}
+    values = {
+        "scale": "smoke",
+        "studies": {"mqar_cliff": values["studies"]["mqar_cliff"]},
+        "scales": {"smoke": {"mqar_cliff": smoke}},
+    }
+    file.write_text(yaml.safe_dump(values))
     for line in snakemake(checkout, "--summary", "draft").splitlines():
         if line.startswith("results/"):
             path = checkout / line.split("\t")[0]
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
     snakemake(checkout, "--touch", "--forceall", "draft")
-    file = checkout / "params.yaml"
+
     file.write_text("# a comment\n" + file.read_text())
     source = checkout / "src/ripstop/training/config.py"
     source.write_text(source.read_text() + "\n# a comment\n")
     assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
 
-    values = params()
-    smoke = values["scales"]["smoke"]["mqar_cliff"]
-    seeds = smoke.get("seeds", values["studies"]["mqar_cliff"]["seeds"])
-    per_seed = len(plan(values | {"scale": "smoke"}, root=checkout).runs["mqar_cliff"]) // len(seeds)
-    smoke["seeds"] = [*seeds, max(seeds) + 1]
+    runs = len(list((checkout / "results/smoke/mqar_cliff/runs").iterdir()))
+    smoke["seeds"] = [0, 1, 2]
     file.write_text(yaml.safe_dump(values))
     output = snakemake(checkout, "--dry-run", "draft")
-    assert jobs(output)["train"] == per_seed
-    assert jobs(output)["collect"] == 1
     trained = re.findall(r"^rule train:\n    input: (\S+)", output, flags=re.M)
-    assert all(f"_seed-{max(seeds) + 1}/" in path for path in trained)
+    assert len(trained) == runs // 2 > 0
+    assert all("_seed-2/" in path for path in trained)
+    assert jobs(output)["collect"] == jobs(output)["table"] == 1
 
 
 def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(tmp_path: Path) -> None:
@@ -139,7 +146,7 @@ def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(tmp_path: Path) -
     [
         ("scale: cpu", "scale: cpuu", "scale 'smoke' does not exist"),
         ("    seeds:", "    sedes: 1\n    seeds:", "sedes"),
-        ("scale: cpu", "scale: [cpu", "params.yaml"),
+        ("scale: cpu", "scale: [cpu", "Config file is not valid"),
     ],
 )
 def test_bad_parameters_are_told_in_one_sentence(checkout: Path, old: str, new: str, told: str) -> None:

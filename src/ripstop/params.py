@@ -82,7 +82,8 @@ def schema() -> str:
     """JSON schema of params.yaml, for editors and for Snakemake's own validation."""
     from ripstop import studies  # imports torch: the studies hold the mixers' configurations
 
-    blocks, overlays = {}, {}
+    blocks: dict[str, Any] = {}
+    overlays: dict[str, Any] = {}
     definitions: dict[str, Any] = {"blocks": {}, "overlays": {}}
     for name in studies.names():
         model = studies.load(name).Params

@@ -98,7 +98,8 @@ def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
             files[f"{home}/config.yaml"] = yaml.safe_dump(run.data.model_dump(mode="json"), sort_keys=False)
             files[f"{home}/prepare.code"] = provenance.code_digest(_modules(run.data)) + "\n"
         files[f"{name}/collect.code"] = provenance.code_digest(COLLECT) + "\n"
-        files[f"{name}/paper.code"] = provenance.code_digest([*COLLECT, f"ripstop.paper.{name}"]) + "\n"
+        printing = provenance.code_digest([*COLLECT, f"ripstop.paper.{name}"])
+        files[f"{name}/paper.code"] = f"{printing} {provenance.files_digest('paper/templates/*.j2')}\n"
     return Grid(params.scale, runs), files
 
 

@@ -44,7 +44,12 @@ def imported_modules(module: str) -> set[str]:
 
 def source_key() -> str:
     """Digest of the bytes of the whole package: cheap, and different whenever any digest could be."""
-    files = sorted(PACKAGE.rglob("*.py"))
+    return digest(files_digest("**/*.py") + files_digest("**/*.j2"))
+
+
+def files_digest(pattern: str) -> str:
+    """Digest of names and bytes of the package's files that match `pattern`."""
+    files = sorted(PACKAGE.glob(pattern))
     return digest(b"\0".join(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes() for path in files))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +61,7 @@ class Run(Strict):
         return cls.parse(OmegaConf.to_container(merged), str(folder / "config.yaml"))
 
 
-def run_name(factors: dict[str, Scalar], seed: int) -> str:
+def run_name(factors: Mapping[str, Scalar], seed: int) -> str:
     """Folder name of a run. Holds no `=` or `,`, which a Slurm job could not read back."""
     parts = [*factors.items(), ("seed", seed)]
     name = "_".join(f"{key}-{value}" for key, value in parts)

@@ -21,8 +21,8 @@ from ripstop.models.decoder_only import DecoderOnly, DecoderOnlyConfig
         ({"pattern": "E"}, "pattern 'E': mixer 'E' (attention) sees what comes after and cannot decode"),
         ({"pattern": "MXM"}, "pattern 'MXM' has the letter 'X'"),
         ({"pattern": "M(A"}, "pattern 'M(A', position 2"),
-        ({"mlp": {"activation": "relu"}}, "c.mlp.activation"),
-        ({"mlp": {"expnad": 2}}, "c.mlp.expnad: unknown key; did you mean 'expand'?"),
+        ({"mlp": {"activation": "relu"}}, "mlp.activation: input should be 'swiglu' or 'gelu'"),
+        ({"mlp": {"expnad": 2}}, "mlp.expnad: unknown key; did you mean 'expand'?"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_sentence(changes: dict[str, object], message: str) -> None:

@@ -40,7 +40,10 @@ def test_counts_repeat_the_letter_or_bracket_before_them(pattern: str, written_o
         ("MÄ", "pattern 'MÄ', position 2: 'Ä' is no letter, count or bracket; remove it"),
         ("M²", "pattern 'M²', position 2: '²' is no letter, count or bracket; remove it"),
         ("M9999999999", f"pattern 'M9999999999', position 2: a count goes from 1 to {LONGEST}"),
-        (f"(MA){LONGEST}", f"pattern '(MA){LONGEST}', position 8: there are more than {LONGEST} layers; lower the count"),
+        (
+            f"(MA){LONGEST}",
+            f"pattern '(MA){LONGEST}', position 8: there are more than {LONGEST} layers; lower the count",
+        ),
     ],
 )
 def test_errors_name_the_position(pattern: str, message: str) -> None:

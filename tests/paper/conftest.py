@@ -48,7 +48,17 @@ def _d_state_scaling(run: Callable[..., Add], noise: Callable[[], float]) -> Ite
 
 
 def _blind_start(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
-    for arm in ("layer_0", "layer_1", "layer_2", "layer_3", "layers_0_2", "layers_1_3", "adaptive", "none", "none_mean"):
+    for arm in (
+        "layer_0",
+        "layer_1",
+        "layer_2",
+        "layer_3",
+        "layers_0_2",
+        "layers_1_3",
+        "adaptive",
+        "none",
+        "none_mean",
+    ):
         for seed in range(3):
             yield from _recall(run(seed, {"positions": arm}), 2 if "none" in arm else 100, noise)
 

@@ -33,6 +33,8 @@ BENCHMARKS = "results/{scale}/benchmarks/{study}"
 PAPER = f"results/{grid.scale}/paper"
 PAPER_TABLE = "results/{scale}/paper/tables/{study}.tex"
 PAPER_FIGURE = "results/{scale}/paper/figures/{study}.pdf"
+SOURCES = ["paper/main.tex", *sorted(str(path) for path in Path("paper/sections").glob("*.tex"))]
+TEMPLATES = sorted(str(path) for path in Path("src/ripstop/paper/templates").glob("*.j2"))
 GPUS = 1 if grid.scale == "h100" else 0
 
 

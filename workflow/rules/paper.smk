@@ -30,6 +30,7 @@ rule table:
     input:
         records=f"{STUDY}/records.jsonl",
         code=f"{STUDY}/paper.code",
+        templates=TEMPLATES,
     output:
         f"{STUDY}/table.tex",
     log:
@@ -87,7 +88,10 @@ for study in grid.studies:
 
 rule paper_numbers:
     input:
-        of_every_study(f"{STUDY}/numbers.json"),
+        numbers=of_every_study(f"{STUDY}/numbers.json"),
+        sources=SOURCES,
+        templates=TEMPLATES,
+        code=["src/ripstop/paper/numbers.py", "src/ripstop/paper/render.py"],
     output:
         f"{PAPER}/numbers.tex",
     log:
@@ -95,14 +99,18 @@ rule paper_numbers:
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
+    params:
+        sources=[f"--source {source}" for source in SOURCES],
     shell:
-        "workflow/scripts/logged {log} python -m ripstop paper-numbers {input} --out {output}"
+        "workflow/scripts/logged {log} python -m ripstop paper-numbers {input.numbers} --out {output} {params.sources}"
 
 
 rule claims:
     input:
         numbers=of_every_study(f"{STUDY}/numbers.json"),
-        claims="paper/claims.yaml",
+        registry="paper/claims.yaml",
+        templates=TEMPLATES,
+        code=["src/ripstop/claims.py", "src/ripstop/paper/numbers.py"],
     output:
         json=report(
             f"{PAPER}/claims.json",
@@ -119,8 +127,8 @@ rule claims:
     params:
         scale=grid.scale,
     shell:
-        "workflow/scripts/logged {log} python -m ripstop claims {input.numbers} --scale {params.scale}"
-        " --out {output.json} --table {output.table}"
+        "workflow/scripts/logged {log} python -m ripstop claims {input.numbers} --registry {input.registry}"
+        " --scale {params.scale} --out {output.json} --table {output.table}"
 
 
 PARTS = [
@@ -163,8 +171,8 @@ rule paper_figure:
 rule paper_pdf:
     input:
         PARTS,
-        main="paper/main.tex",
-        bibliography="paper/references.bib",
+        SOURCES,
+        "paper/references.bib",
     output:
         f"{PAPER}/main.pdf",
     log:

@@ -10,7 +10,7 @@ from pathlib import Path
 from sacrebleu.metrics import BLEU, CHRF
 
 from ripstop.files import write_text
-from ripstop.records import Measurement
+from ripstop.records import Measurement, Scalar
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def quality(translations: Sequence[Translation], n_bootstrap: int = 1000) -> Ite
     references = [[t.reference for t in translations]]
     for name, metric in (("bleu", BLEU()), ("chrf++", CHRF(word_order=2))):
         score = metric.corpus_score(hypotheses, references, n_bootstrap=n_bootstrap)
-        measured = {"signature": metric.get_signature().format(short=True)}
+        measured: dict[str, Scalar] = {"signature": metric.get_signature().format(short=True)}
         yield Measurement(name, score.score, "points", len(translations), measured)
         yield Measurement(f"{name}_half_interval", score._ci, "points", len(translations), measured)
 

@@ -76,9 +76,10 @@ def causal_conv(
         from ripstop.kernels import causal_conv1d
 
         return causal_conv1d.causal_conv(x_BTC, weight_CW, bias_C, past_BWC, segments_BT, silu)
-    op = convolution.causal_conv_reference if name == "reference" else convolution.causal_conv
-    y_BTC = op(x_BTC, weight_CW, bias_C, past_BWC, segments_BT)
-    return F.silu(y_BTC) if silu else y_BTC
+    if name == "reference":
+        y_BTC = convolution.causal_conv_reference(x_BTC, weight_CW, bias_C, past_BWC, segments_BT)
+        return F.silu(y_BTC) if silu else y_BTC
+    return convolution.causal_conv(x_BTC, weight_CW, bias_C, past_BWC, segments_BT, silu)
 
 
 def causal_conv_step(

@@ -140,7 +140,7 @@ def probabilities(logits_BV: Tensor, config: GenerationConfig) -> Tensor:
     top_p keeps the most likely tokens up to and with the one that reaches the sum (arXiv 1904.09751, section 3.1).
     """
     p_BV = (logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32)) / config.temperature).softmax(-1)
-    sorted_BV, order_BV = p_BV.sort(-1, descending=True, stable=True)
+    sorted_BV, order_BV = torch.sort(p_BV, dim=-1, descending=True, stable=True)
     if config.top_k:
         sorted_BV[:, config.top_k :] = 0
         sorted_BV = sorted_BV / sorted_BV.sum(-1, keepdim=True)

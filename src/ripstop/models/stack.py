@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -68,7 +69,7 @@ class Stack(nn.Module):
 
     def __init__(self, plan: StackPlan):
         super().__init__()
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(
                 plan.d_model,
                 mixer.build(plan.d_model),

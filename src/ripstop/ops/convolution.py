@@ -6,12 +6,19 @@ A position sees no input of another document (`segments_BT`); the past belongs t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from ripstop.ops.segments import runs
+
+TILE = 1 << 17
+"""Numbers in a tile: 512 KiB in float32."""
 
 
 def causal_conv_reference(
@@ -45,14 +52,15 @@ def causal_conv(
     bias_C: Tensor,
     past_BWC: Tensor | None = None,
     segments_BT: Tensor | None = None,
+    silu: bool = False,
 ) -> Tensor:
-    """The same as W shifted multiply-adds over the whole sequence. Inputs must be finite where there are segments."""
+    """The same as W shifted multiply-adds, then SiLU where asked. Inputs must be finite where there are segments."""
     n_past = 0
     if past_BWC is not None:
         n_past = past_BWC.shape[1]
         x_BTC = torch.cat([past_BWC.to(x_BTC.dtype), x_BTC], 1)
     run_BT = None if segments_BT is None else F.pad(runs(segments_BT), (n_past, 0))
-    y_BTC = _ShiftedConv.apply(x_BTC, weight_CW.to(x_BTC.dtype).t(), bias_C.to(x_BTC.dtype), run_BT)
+    y_BTC = _ShiftedConv.apply(x_BTC, weight_CW.to(x_BTC.dtype).t(), bias_C.to(x_BTC.dtype), run_BT, silu)
     return y_BTC[:, n_past:]
 
 
@@ -74,36 +82,72 @@ def _past(x_BTC: Tensor, width: int, past_BWC: Tensor | None) -> Tensor:
 
 
 class _ShiftedConv(torch.autograd.Function):
-    """In-place shifted multiply-adds: on a CPU 1.5 to 4 times faster than conv1d(groups=C), whose layout is channels first,
-    and than autograd through slices, which writes one padded copy for every tap."""
+    """In-place shifted multiply-adds, tile by tile: on a CPU faster than conv1d(groups=C), whose layout is channels first, and
+    than autograd through slices, which writes one padded copy for every tap."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None) -> Tensor:
-        width, n_time = weight_WC.shape[0], x_BTC.shape[1]
-        same = [] if run_BT is None else _same_run(run_BT, width, x_BTC.dtype)
-        y = torch.addcmul(bias_C, x_BTC, weight_WC[-1])
-        for shift in range(1, min(width, n_time)):
-            x = x_BTC[:, :-shift]
-            y[:, shift:].addcmul_(x * same[shift - 1] if same else x, weight_WC[width - 1 - shift])
-        ctx.save_for_backward(x_BTC, weight_WC, *same)
-        return y
+    def forward(
+        ctx: Any, x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool
+    ) -> Tensor:
+        weight_WC = weight_WC.contiguous()
+        y = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
+        activated = torch.empty_like(y) if silu else y
+        same = None if run_BT is None else _same_run(run_BT, weight_WC.shape[0], x_BTC.dtype)
+        for rows, begin, end in _tiles(x_BTC):
+            tile = y[rows, begin:end]
+            torch.addcmul(bias_C, x_BTC[rows, begin:end], weight_WC[-1], out=tile)
+            for tap, shift, low in _taps(weight_WC, begin, end):
+                x = x_BTC[rows, low - shift : end - shift]
+                x = x if same is None else x * same[shift - 1, rows, low:end]
+                y[rows, low:end].addcmul_(x, tap)
+            if silu:
+                torch.ops.aten.silu.out(tile, out=activated[rows, begin:end])
+        ctx.save_for_backward(x_BTC, weight_WC, y if silu else None, same)
+        return activated
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, dy_BTC: Tensor) -> tuple[Tensor | None, ...]:
-        x_BTC, weight_WC, *same = ctx.saved_tensors
-        width, n_time = weight_WC.shape[0], x_BTC.shape[1]
-        dx = dy_BTC * weight_WC[-1]
-        dweight = torch.zeros_like(weight_WC)
-        dweight[-1] = (dy_BTC * x_BTC).sum((0, 1))
-        for shift in range(1, min(width, n_time)):
-            dy = dy_BTC[:, shift:] * same[shift - 1] if same else dy_BTC[:, shift:]
-            dx[:, :-shift].addcmul_(dy, weight_WC[width - 1 - shift])
-            dweight[width - 1 - shift] = (dy * x_BTC[:, :-shift]).sum((0, 1))
-        return dx, dweight, dy_BTC.sum((0, 1)), None
+    def backward(ctx: Any, dy_BTC: Tensor) -> tuple[Tensor | None, ...]:
+        x_BTC, weight_WC, y, same = ctx.saved_tensors
+        width = weight_WC.shape[0]
+        dx = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
+        dweight, dbias = torch.zeros_like(weight_WC), torch.zeros_like(weight_WC[0])
+        for rows, begin, end in _tiles(x_BTC):
+            dy = dy_BTC[rows, begin:end]
+            if y is not None:
+                dy = torch.ops.aten.silu_backward(dy, y[rows, begin:end])
+            torch.mul(dy, weight_WC[-1], out=dx[rows, begin:end])
+            dweight[-1] += (dy * x_BTC[rows, begin:end]).sum((0, 1))
+            dbias += dy.sum((0, 1))
+            for tap, shift, low in _taps(weight_WC, begin, end):
+                late = dy[:, low - begin :]
+                late = late if same is None else late * same[shift - 1, rows, low:end]
+                before = slice(low - shift, end - shift)  # reaches into tiles before this one, which are begun already
+                dx[rows, before].addcmul_(late, tap)
+                dweight[width - 1 - shift] += (late * x_BTC[rows, before]).sum((0, 1))
+        return dx, dweight, dbias, None, None
 
 
-def _same_run(run_BT: Tensor, width: int, dtype: torch.dtype) -> list[Tensor]:
-    """For shifts 1, 2, ...: 1 where position t and t - shift are of one document, else 0; (B, T - shift, 1)."""
-    shifts = range(1, min(width, run_BT.shape[1]))
-    return [(run_BT[:, shift:] == run_BT[:, :-shift]).to(dtype).unsqueeze(-1) for shift in shifts]
+def _taps(weight_WC: Tensor, begin: int, end: int) -> Iterator[tuple[Tensor, int, int]]:
+    """Each tap of the past, its shift, and the first position of begin..end that has an input so far back."""
+    width = weight_WC.shape[0]
+    for shift in range(1, width):
+        low = max(begin, shift)
+        if low < end:
+            yield weight_WC[width - 1 - shift], shift, low
+
+
+def _tiles(x_BTC: Tensor) -> Iterator[tuple[slice, int, int]]:
+    """Rows and stretches of time that together fit a CPU's second-level cache: every tap passes over them once more."""
+    n_batch, n_time, n_channels = x_BTC.shape
+    budget = max(1, TILE // n_channels) if x_BTC.device.type == "cpu" else n_batch * n_time
+    n_rows = max(1, budget // n_time)
+    for row in range(0, n_batch, n_rows):
+        for begin in range(0, n_time, budget):
+            yield slice(row, row + n_rows), begin, min(begin + budget, n_time)
+
+
+def _same_run(run_BT: Tensor, width: int, dtype: torch.dtype) -> Tensor:
+    """1 where position t and t - shift are of one document, else 0, for shifts 1 to W - 1: (W - 1, B, T, 1)."""
+    before = [F.pad(run_BT, (shift, 0), value=-1)[:, : run_BT.shape[1]] for shift in range(1, width)]
+    return (torch.stack(before) == run_BT).to(dtype).unsqueeze(-1)

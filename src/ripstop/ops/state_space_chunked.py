@@ -15,11 +15,11 @@ walks over contiguous memory, and the tensors of a chunk are one batch of matrix
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 
 class Chunks(NamedTuple):
@@ -62,7 +62,7 @@ class ChunkedSSD(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         x_BTHP: Tensor,
         dt_BTH: Tensor,
         A_H: Tensor,
@@ -120,12 +120,12 @@ class ChunkedSSD(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, dy_BTHP: Tensor | None, dfinal_BHPN: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy_BTHP: Tensor | None, dfinal_BHPN: Tensor | None) -> tuple[Tensor | None, ...]:
         with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):
             return _backward(ctx, dy_BTHP, dfinal_BHPN)
 
 
-def _backward(ctx: FunctionCtx, dy_BTHP: Tensor | None, dfinal_BHPN: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward(ctx: Any, dy_BTHP: Tensor | None, dfinal_BHPN: Tensor | None) -> tuple[Tensor | None, ...]:
     x_BTHP, dt_BTH, A_H, B, C, D_H, y_BTHP, s, u, decay, scores, states = ctx.saved_tensors
     chunks, first, last, masks = ctx.chunks, ctx.first, ctx.last, ctx.masks
     n, n_batch, n_groups, size, d_state = B.shape

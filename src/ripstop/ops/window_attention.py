@@ -35,7 +35,7 @@ def window_attention_reference(
         return attention_reference(q_BTHK, k_BSGK, v_BSGP, seen)
     key_S = torch.arange(first, first + n_keys, device=q_BTHK.device)
     query_T1 = key_S[n_keys - n_queries :, None]
-    key_S = torch.cat([key_S[: sinks[0].shape[1]] - first, key_S])
+    key_S = torch.cat([torch.arange(sinks[0].shape[1], device=q_BTHK.device), key_S])
     seen = (key_S <= query_T1) & ((query_T1 - key_S < window_size) | (key_S < sink_size))
     return attention_reference(q_BTHK, torch.cat([sinks[0], k_BSGK], 1), torch.cat([sinks[1], v_BSGP], 1), seen)
 

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style
-from ripstop.paper.select import by_seed, chance_level, pick
-from ripstop.paper.tables import Table
+from ripstop.paper.select import by_seed, chance_level, pick, run_count
+from ripstop.paper.tables import Cell, Table
 from ripstop.statistics import Estimate, difference_interval, mean_interval
 
 
@@ -29,7 +29,7 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
         "recall_none_mean": mean_interval(scores["none_mean"]) if "none_mean" in scores else missing,
         "layer0_minus_other": missing,
         "chance": Estimate(chance := chance_level(records), chance, chance),
-        "n_runs": Estimate(records["run"].nunique(), n=records["run"].nunique()),
+        "n_runs": run_count(records),
     }
     if "layer_0" in scores and others:
         mean_other = pd.concat([scores[name] for name in others], axis=1).mean(axis=1)
@@ -57,7 +57,7 @@ def figure(records: pd.DataFrame) -> Figure:
 def table(records: pd.DataFrame) -> Table:
     """Recall by number of pairs, a row an arm."""
     pairs = sorted(records["num_pairs"].dropna().unique())
-    rows = [
+    rows: list[list[Cell]] = [
         [_label(name), *(mean_interval(_scores(records, name, n)) for n in pairs)] for name in _positions(records)
     ]
     return Table(

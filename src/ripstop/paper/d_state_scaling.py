@@ -8,13 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style
-from ripstop.paper.select import by_seed, capacities, chance_level, pick
-from ripstop.paper.tables import Table
+from ripstop.paper.select import by_seed, capacities, chance_level, pick, run_count
+from ripstop.paper.tables import Cell, Table
 from ripstop.statistics import (
     Capacity,
     Estimate,
     capacity_interval,
-    capacity_ratio,
     difference_interval,
     mean_interval,
     power_law,
@@ -33,18 +32,13 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
     smallest, largest = at_width["d_state"].min(), at_width["d_state"].max()
     doublings = math.log2(largest / smallest) if largest > smallest else math.nan
     gain = difference_interval(_mean_recall(at_width, smallest, largest=True), _mean_recall(at_width, smallest))
-    moved = [
-        (a, b)
-        for shape, _ in records.groupby(SHAPE)
-        for a, b in zip(*(_capacities(records, chance, shape, steps) for steps in (long, short)), strict=True)
-    ]
     return {
-        "capacity_at_min_d_state": capacity_interval(list(capacities(at_width, chance, d_state=smallest))),
-        "capacity_at_max_d_state": capacity_interval(list(capacities(at_width, chance, d_state=largest))),
+        "capacity_at_min_d_state": capacity_interval(list(capacities(at_width, chance, d_state=smallest).values())),
+        "capacity_at_max_d_state": capacity_interval(list(capacities(at_width, chance, d_state=largest).values())),
         "capacity_exponent_d_state": _exponent(at_width, chance, "d_state"),
         "capacity_exponent_total_state": _exponent(trained, chance, "state_elements"),
         "recall_gain_per_doubling": gain.scaled(1 / doublings) if doublings > 0 else Estimate.missing(),
-        "training_length_shift": capacity_ratio([a for a, _ in moved], [b for _, b in moved]),
+        "training_length_shift": _shift(records, chance, short, long),
         "control_wrong": mean_interval(
             pick(trained, "accuracy", control="wrong", num_pairs=trained["num_pairs"].min())
             .groupby("seed")["value"]
@@ -52,7 +46,7 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
         ),
         "min_d_state": Estimate(smallest, smallest, smallest),
         "max_d_state": Estimate(largest, largest, largest),
-        "n_runs": Estimate(records["run"].nunique(), n=records["run"].nunique()),
+        "n_runs": run_count(records),
     }
 
 
@@ -72,7 +66,7 @@ def figure(records: pd.DataFrame) -> Figure:
     left.set_ylabel("recall")
     left.set_ylim(0, 1.03)
     left.legend()
-    shapes = [shape for shape, _ in own.groupby(SHAPE)]
+    shapes = _shapes(own)
     for steps, look in zip(lengths, style.ordered(len(lengths)), strict=True):
         points = [capacity_interval(_capacities(records, chance, shape, steps)) for shape in shapes]
         plots.scatter_with_interval(right, [shape[-1] for shape in shapes], points, f"{steps:g} steps", look)
@@ -86,10 +80,8 @@ def table(records: pd.DataFrame) -> Table:
     """Capacity of every shape of the state, at every length of training."""
     chance = chance_level(records)
     lengths = sorted(records["steps"].unique())
-    rows = [
-        [int(d_state), int(expand), int(elements)]
-        + [capacity_interval(_capacities(records, chance, (d_state, expand, elements), n)) for n in lengths]
-        for (d_state, expand, elements), _ in records.groupby(SHAPE)
+    rows: list[list[Cell]] = [
+        [*shape, *(capacity_interval(_capacities(records, chance, shape, n)) for n in lengths)] for shape in _shapes(records)
     ]
     return Table(
         header=["d_state", "expand", "state elements", *(f"capacity, {int(n)} steps" for n in lengths)],
@@ -102,11 +94,30 @@ def table(records: pd.DataFrame) -> Table:
 
 def _main_expand(records: pd.DataFrame) -> int:
     """The width at which d_state varies most: the expansion with the most values of d_state."""
-    return int(records.groupby("expand")["d_state"].nunique().idxmax())
+    expands = sorted(int(e) for e in records["expand"].unique())
+    return max(expands, key=lambda e: records[records["expand"] == e]["d_state"].nunique())
 
 
-def _capacities(records: pd.DataFrame, chance: float, shape: tuple, steps: float) -> list[Capacity]:
-    return list(capacities(records, chance, **dict(zip(SHAPE, shape, strict=True)), steps=steps))
+def _shapes(records: pd.DataFrame) -> list[tuple[int, int, int]]:
+    """Every (d_state, expand, state elements) of the records, sorted."""
+    return sorted({(int(d), int(e), int(n)) for d, e, n in records[SHAPE].itertuples(index=False)})
+
+
+def _capacities(records: pd.DataFrame, chance: float, shape: tuple[int, int, int], steps: float) -> list[Capacity]:
+    return list(capacities(records, chance, **dict(zip(SHAPE, shape, strict=True)), steps=steps).values())
+
+
+def _shift(records: pd.DataFrame, chance: float, short: float, long: float) -> Estimate:
+    """Capacity after long over short training: geometric mean over the shapes where both lie inside the tested pairs."""
+    ratios: dict[int, list[float]] = {}
+    for shape in _shapes(records):
+        where = dict(zip(SHAPE, shape, strict=True))
+        after, before = (capacities(records, chance, **where, steps=steps) for steps in (long, short))
+        for seed in after.keys() & before.keys():
+            if after[seed].censored == before[seed].censored == "no":
+                ratios.setdefault(seed, []).append(math.log2(after[seed].value / before[seed].value))
+    moved = mean_interval([sum(values) / len(values) for values in ratios.values()])
+    return Estimate(2**moved.value, 2**moved.low, 2**moved.high, moved.n) if moved.n else moved
 
 
 def _mean_recall(records: pd.DataFrame, smallest: float, largest: bool = False) -> pd.Series:
@@ -120,7 +131,7 @@ def _exponent(records: pd.DataFrame, chance: float, factor: str) -> Estimate:
     points = [
         (rows[factor].iloc[0], capacity.value)
         for _, rows in records.groupby("run")
-        for capacity in capacities(rows, chance)
+        for capacity in capacities(rows, chance).values()
         if capacity.censored == "no"
     ]
     return power_law([x for x, _ in points], [y for _, y in points]) if points else Estimate.missing()

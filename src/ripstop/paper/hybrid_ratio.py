@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style
-from ripstop.paper.select import by_seed, pick
-from ripstop.paper.tables import Table
+from ripstop.paper.select import by_seed, pick, run_count
+from ripstop.paper.tables import Cell, Table
 from ripstop.statistics import Estimate, difference_interval, mean_interval
 
 
@@ -39,7 +39,7 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
         "order_use": difference_interval(shuffled, own, unit="nats"),
         "bleu_best": _best(records, "bleu"),
         "chrf_best": _best(records, "chrf++"),
-        "n_runs": Estimate(records["run"].nunique(), n=records["run"].nunique()),
+        "n_runs": run_count(records),
     }
 
 
@@ -63,7 +63,7 @@ def figure(records: pd.DataFrame) -> Figure:
 
 def table(records: pd.DataFrame) -> Table:
     """Loss, BLEU and chrF++ of every ratio, with what the wrong source costs."""
-    rows = []
+    rows: list[list[Cell]] = []
     for ratio, _ in _ratios(records):
         own = by_seed(records, "loss", ratio=ratio, control="own")
         wrong = by_seed(records, "loss", ratio=ratio, control="wrong")

@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style
-from ripstop.paper.select import by_seed, capacities, chance_level, pick
-from ripstop.paper.tables import Table
+from ripstop.paper.select import by_seed, capacities, chance_level, pick, run_count
+from ripstop.paper.tables import Cell, Table
 from ripstop.statistics import Estimate, capacity_interval, mean_interval
 
 LABELS = {
@@ -35,7 +35,7 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
             ("sliding_window", "sliding_window"),
         )
     }
-    capacity = capacity_interval(list(capacities(records, chance, architecture="mamba2")))
+    capacity = capacity_interval(list(capacities(records, chance, architecture="mamba2").values()))
     d_state = pick(records, "d_state", architecture="mamba2")["value"]
     found["capacity_mamba2"] = capacity
     found["cliff_ratio_mamba2"] = capacity.scaled(1 / d_state.iloc[0]) if len(d_state) else Estimate.missing()
@@ -48,7 +48,7 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
         scores = pick(records, "accuracy", control=control, num_pairs=shortest).groupby("seed")["value"].mean()
         found[f"control_{control}"] = mean_interval(scores)
     found["chance"] = Estimate(chance, chance, chance)
-    found["n_runs"] = Estimate(records["run"].nunique(), n=records["run"].nunique())
+    found["n_runs"] = run_count(records)
     return found
 
 
@@ -74,11 +74,11 @@ def table(records: pd.DataFrame) -> Table:
     chance = chance_level(records)
     own = pick(records, "accuracy", control="own")
     pairs = sorted(own["num_pairs"].unique())
-    rows = []
+    rows: list[list[Cell]] = []
     for architecture, label in _architectures(own):
         curve = [_recall(records, architecture, n) for n in pairs]
         held = pick(records, "state_bytes", architecture=architecture)["value"]
-        capacity = capacity_interval(list(capacities(records, chance, architecture=architecture)))
+        capacity = capacity_interval(list(capacities(records, chance, architecture=architecture).values()))
         rows.append([label, *curve, capacity, int(held.iloc[0])])
     return Table(
         header=["architecture", *(f"{int(n)} pairs" for n in pairs), "capacity (pairs)", "state (bytes)"],

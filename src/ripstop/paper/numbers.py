@@ -40,17 +40,19 @@ class StudyNumbers:
 
 def format_number(value: float) -> str:
     """A number without an interval, to 3 significant digits; "not run" for nan. Whole numbers are not rounded."""
-    return format_estimate(Estimate(value), interval=False)
+    return format_estimate(None if math.isnan(value) else Estimate(value), interval=False)
 
 
 def format_estimate(estimate: Estimate | None, interval: bool = True) -> str:
-    """`0.93 [0.91, 0.95]`, to 2 significant digits of half the interval's width; never "nan".
+    """`0.93 [0.91, 0.95]`, to the first significant digit of half the interval's width (two where it is a 1).
 
-    Nothing measured: "not run". A bound: `≥ 64`. Bounds in both directions: "unknown". With one run: the value alone.
+    Never "nan".
+    Nothing measured: "not run". A bound: `≥ 64`. Bounds in both directions, or a value that is no number: "unknown".
+    With one run: the value alone.
     """
-    if estimate is None or estimate.n == 0 or (math.isnan(estimate.value) and not math.isinf(estimate.low)):
+    if estimate is None or estimate.n == 0:
         return "not run"
-    if estimate.low == -math.inf and estimate.high == math.inf:
+    if not math.isfinite(estimate.value) or (estimate.low, estimate.high) == (-math.inf, math.inf):
         return "unknown"
     shown = [estimate.value]
     bounded = math.isfinite(estimate.low) and math.isfinite(estimate.high)
@@ -138,8 +140,9 @@ def check_tex(paths: Iterable[Path], numbers: Numbers) -> list[str]:
 
 def to_json(estimate: Estimate) -> dict[str, float | int | str | None]:
     """An estimate as JSON values."""
-    ends = {key: _number_to_json(getattr(estimate, key)) for key in ("value", "low", "high")}
-    return {**ends, "n": estimate.n, "unit": estimate.unit}
+    # float and int, because studies hand over numpy's and pandas' own numbers
+    ends = {key: _number_to_json(float(getattr(estimate, key))) for key in ("value", "low", "high")}
+    return {**ends, "n": int(estimate.n), "unit": estimate.unit}
 
 
 def _read(path: Path) -> StudyNumbers:
@@ -171,8 +174,11 @@ def _digits(values: Sequence[float], width: float, count: bool) -> list[str]:
         return [_signed(f"{v:.0f}") for v in values]
     if largest >= 1e6 or 0 < largest < 1e-3:
         return [_signed(f"{v:.2e}") for v in values]
-    reference, digits = (width / 2, 2) if width > 0 else (largest, 3)
-    decimals = digits - 1 - math.floor(math.log10(reference)) if reference > 0 else 2
+    if width > 0:
+        first, exponent = f"{width / 2:.0e}".split("e")
+        decimals = (1 if first == "1" else 0) - int(exponent)
+    else:
+        decimals = 2 - math.floor(math.log10(largest)) if largest > 0 else 2
     return [_signed(f"{v:.{min(max(decimals, 0), MOST_DECIMALS)}f}") for v in values]
 
 

@@ -45,33 +45,15 @@ def scatter_with_interval(
         if math.isinf(e.low) or math.isinf(e.high):
             _bound(ax, at, e, shown, label)
         else:
-            ax.errorbar(
-                [at],
-                [e.value],
-                yerr=_errors(e),
-                color=shown.color,
-                marker=shown.marker,
-                capsize=2,
-                elinewidth=0.8,
-                gid=label,
-            )
+            _point(ax, at, e.value, shown, label, yerr=_errors(e))
 
 
 def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], kind: str = "mamba2") -> None:
-    """One row per estimate, first on top: a dot with its interval; "not run" where nothing was measured."""
+    """One row per estimate, first on top: a dot with its interval; words where there is no value."""
     shown = _look(kind)
     for row, (label, e) in enumerate(zip(labels, estimates, strict=True)):
         if math.isfinite(e.value):
-            ax.errorbar(
-                [e.value],
-                [row],
-                xerr=_errors(e),
-                color=shown.color,
-                marker=shown.marker,
-                capsize=2,
-                elinewidth=0.8,
-                gid=label,
-            )
+            _point(ax, e.value, row, shown, label, xerr=_errors(e))
         else:
             at = ax.get_yaxis_transform()
             ax.text(0.02, row, format_estimate(e), transform=at, va="center", color="0.5", fontsize=7)
@@ -93,13 +75,13 @@ def log2_axis(ax: Axes, values: Sequence[float], label: str, which: Literal["x",
 def reference_line(ax: Axes, value: float, label: str, which: Literal["x", "y"] = "y") -> None:
     """A dashed grey line at a level to compare with, such as chance, with its name on it. `which`: the value's axis."""
     line: dict[str, Any] = {"color": "0.45", "linestyle": (0, (4, 3)), "linewidth": 0.8, "zorder": 1}
-    text: dict[str, Any] = {"ha": "right", "color": "0.35", "fontsize": 6.5}
+    text: dict[str, Any] = {"color": "0.35", "fontsize": 6.5}
     if which == "y":
         ax.axhline(value, **line)
-        ax.text(0.99, value, label, transform=ax.get_yaxis_transform(), va="bottom", **text)
+        ax.text(0.01, value, label, transform=ax.get_yaxis_transform(), ha="left", va="bottom", **text)
     else:
         ax.axvline(value, **line)
-        ax.text(value, 0.99, label, transform=ax.get_xaxis_transform(), va="top", rotation=90, **text)
+        ax.text(value, 0.99, label, transform=ax.get_xaxis_transform(), ha="right", va="top", rotation=90, **text)
 
 
 def curves(ax: Axes) -> list[tuple[str, float, float]]:
@@ -124,6 +106,20 @@ def save(figure: Figure, path: Path) -> None:
 
 def _look(kind: str | Look) -> Look:
     return kind if isinstance(kind, Look) else look(kind)
+
+
+def _point(
+    ax: Axes,
+    x: float,
+    y: float,
+    shown: Look,
+    label: str,
+    xerr: NDArray[np.float64] | None = None,
+    yerr: NDArray[np.float64] | None = None,
+) -> None:
+    bars: dict[str, Any] = {"color": shown.color, "capsize": 2, "elinewidth": 0.8}
+    dot, _, _ = ax.errorbar([x], [y], xerr=xerr, yerr=yerr, marker=shown.marker, **bars)
+    dot.set_gid(label)  # the dot alone: the caps of its bars are lines too
 
 
 def _bound(ax: Axes, x: float, e: Estimate, shown: Look, label: str) -> None:

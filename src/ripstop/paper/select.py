@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ripstop.config import ConfigError
-from ripstop.statistics import Capacity, fit_logistic
+from ripstop.statistics import Capacity, Estimate, fit_logistic
 
 
 def pick(records: pd.DataFrame, metric: str, **where: object) -> pd.DataFrame:
@@ -27,10 +27,10 @@ def by_seed(records: pd.DataFrame, metric: str, **where: object) -> pd.Series:
     return rows.set_index("seed")["value"].sort_index()
 
 
-def capacities(records: pd.DataFrame, chance: float, **where: object) -> pd.Series:
-    """Capacity of each seed's recall curve (own pairs), indexed by seed."""
+def capacities(records: pd.DataFrame, chance: float, **where: object) -> dict[int, Capacity]:
+    """Capacity of each seed's recall curve (own pairs), by seed."""
     rows = pick(records, "accuracy", control="own", **where)
-    return pd.Series({int(seed): _capacity(curve, chance) for seed, curve in rows.groupby("seed")}, dtype=object)
+    return {int(seed): _capacity(rows[rows["seed"] == seed], chance) for seed in sorted(rows["seed"].unique())}
 
 
 def _capacity(curve: pd.DataFrame, chance: float) -> Capacity:
@@ -44,3 +44,9 @@ def chance_level(records: pd.DataFrame) -> float:
     if len(levels) != 1:
         raise ConfigError(f"the records hold {len(levels)} levels of chance; a study needs one, evaluate its runs again")
     return float(levels[0])
+
+
+def run_count(records: pd.DataFrame) -> Estimate:
+    """Number of runs behind the records."""
+    n = records["run"].nunique()
+    return Estimate(n, n, n, n, "runs")

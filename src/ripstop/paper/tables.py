@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ripstop.paper.latex import render
+from ripstop.paper.latex import Latex, escape, render
 from ripstop.paper.numbers import format_estimate, format_number
 from ripstop.statistics import Estimate
+
+STACKED_FROM = 5
+"""A table with as many columns of estimates has each interval under its value: side by side they would not fit."""
 
 Cell = str | int | float | Estimate | None
 """None is what was not run."""
@@ -34,13 +37,15 @@ class Table:
         # \label takes its argument as it stands: an escaped underscore would become part of the name.
         if not all(c.isalnum() or c in "_-" for c in self.label):
             raise ValueError(f"table label {self.label!r}: use letters, digits, _ and -")
+        n_estimates = sum(any(isinstance(c, Estimate) for c in column) for column in zip(*self.rows, strict=True))
+        cell = _stacked if n_estimates >= STACKED_FROM else format_cell
         columns = "".join(_alignment(column) for column in zip(*self.rows, strict=True))
         return render(
             "table.tex.j2",
             {
                 "columns": columns or "l" * len(self.header),
                 "header": self.header,
-                "rows": [[format_cell(cell) for cell in row] for row in self.rows],
+                "rows": [[cell(c) for c in row] for row in self.rows],
                 "caption": self.caption,
                 "label": self.label,
                 "notes": self.notes,
@@ -55,6 +60,14 @@ def format_cell(cell: Cell) -> str:
     if isinstance(cell, float):
         return format_number(cell)
     return str(cell)
+
+
+def _stacked(cell: Cell) -> str:
+    value, bracket, interval = format_cell(cell).partition(" [")
+    if not isinstance(cell, Estimate) or not bracket:
+        return format_cell(cell)
+    lines = rf"{escape(value)}\\[-2pt]{{\scriptsize {escape('[' + interval)}}}"
+    return Latex(rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}")
 
 
 def _alignment(column: Sequence[Cell]) -> str:

@@ -23,7 +23,7 @@ from ripstop.models.base import Model
 from ripstop.models.encoder_decoder import AdaptivePositions, EncoderDecoderConfig
 from ripstop.models.pattern import used
 from ripstop.records import Measurement
-from ripstop.runs import Run, run_name
+from ripstop.runs import Run, Scalar, run_name
 from ripstop.studies.mqar_cliff import Evaluation
 from ripstop.training.config import TrainingConfig
 
@@ -55,7 +55,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
     """Every set of positions with every seed."""
     for name, positions in params.positions.items():
         for seed in params.seeds:
-            factors = {"positions": name}
+            factors: dict[str, Scalar] = {"positions": name}
             yield Run(
                 study="blind_start",
                 scale=scale,
@@ -81,4 +81,5 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
 def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
     """Recall by number of pairs, with the run's own source and under the controls."""
     settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
+    assert isinstance(run.data, MqarConfig)
     yield from recall_curve(model, run.data, data, settings.controls, settings.batch_size)

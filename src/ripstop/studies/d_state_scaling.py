@@ -21,7 +21,7 @@ from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import letter_counts
 from ripstop.records import Measurement
-from ripstop.runs import Run, run_name
+from ripstop.runs import Run, Scalar, run_name
 from ripstop.studies.mqar_cliff import Evaluation
 from ripstop.training.config import TrainingConfig
 
@@ -46,7 +46,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
         mixer = params.mixer.model_copy(update={"d_state": d_state, "expand": expand})
         for steps in params.steps:
             for seed in params.seeds:
-                factors = {
+                factors: dict[str, Scalar] = {
                     "d_state": d_state,
                     "expand": expand,
                     "state_elements": letter_counts(params.pattern)["M"] * expand * params.d_model * d_state,
@@ -68,4 +68,5 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
 def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
     """Recall by number of pairs, with the run's own pairs and with another example's."""
     settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
+    assert isinstance(run.data, MqarConfig)
     yield from recall_curve(model, run.data, data, settings.controls, settings.batch_size)

@@ -30,7 +30,7 @@ from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.generate import GenerationConfig, generate
 from ripstop.models.pattern import letter_counts, used
 from ripstop.records import Measurement
-from ripstop.runs import Run, run_name
+from ripstop.runs import Run, Scalar, run_name
 from ripstop.training.config import TrainingConfig
 
 
@@ -64,7 +64,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
     """Every ratio with every seed."""
     for ratio, pattern in params.patterns.items():
         for seed in params.seeds:
-            factors = {"ratio": ratio, "attention_share": _attention_share(pattern, params.mixers)}
+            factors: dict[str, Scalar] = {"ratio": ratio, "attention_share": _attention_share(pattern, params.mixers)}
             yield Run(
                 study="hybrid_ratio",
                 scale=scale,
@@ -89,24 +89,25 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
 def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
     """Loss under each control, corpus quality of the translations (kept in translations.jsonl), and the size."""
     settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
+    assert isinstance(run.data, DocumentsConfig)
     for name in settings.controls:
         batches = run.data.test_batches(data, "test", settings.tokens_per_batch)
         applied = (controls.apply(name, batch, seed) for seed, batch in enumerate(batches))
         value, n = loss_per_token(model, applied)
         yield Measurement("loss", value, "nats", n, {"control": name})
-    translations = translate(model, run, data, settings)
+    translations = translate(model, run.data, data, settings)
     write_translations(data.parent.parent / "runs" / run.name / "translations.jsonl", translations)
     yield from quality(translations)
     yield length_ratio(translations)
     yield Measurement("parameters", sum(p.numel() for p in model.parameters()), "parameters", 1)
 
 
-def translate(model: Model, run: Run, data: Path, settings: Evaluation) -> list[Translation]:
+def translate(model: Model, config: DocumentsConfig, data: Path, settings: Evaluation) -> list[Translation]:
     """Translations of test windows spread evenly over the held-out documents."""
-    windows = run.data.test_windows(data)
+    windows = config.test_windows(data)
     every = max(1, len(windows) // settings.n_translations)
     chosen = windows[::every][: settings.n_translations]
-    tokenizer = run.data.load_tokenizer(data)
+    tokenizer = config.load_tokenizer(data)
     device = next(model.parameters()).device
     translations = []
     for start in range(0, len(chosen), settings.batch_size):

@@ -25,7 +25,7 @@ from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import used
 from ripstop.records import Measurement
-from ripstop.runs import Run, run_name
+from ripstop.runs import Run, Scalar, run_name
 from ripstop.training.config import TrainingConfig
 
 
@@ -52,7 +52,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
     """Every architecture with every seed."""
     for architecture, pattern in params.patterns.items():
         for seed in params.seeds:
-            factors = {"architecture": architecture}
+            factors: dict[str, Scalar] = {"architecture": architecture}
             yield Run(
                 study="mqar_cliff",
                 scale=scale,
@@ -69,6 +69,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
 def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
     """Recall by number of pairs and control, and the size of the state at the longest row."""
     settings = Evaluation.parse(run.evaluation, "evaluation.yaml")
+    assert isinstance(run.data, MqarConfig) and isinstance(run.model, DecoderOnlyConfig)
     yield from recall_curve(model, run.data, data, settings.controls, settings.batch_size)
     for mixer in run.model.mixers.values():
         if isinstance(mixer, Mamba2Config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -120,7 +120,7 @@ def _write(path: Path, content: dict[str, Any]) -> str:
     with open(path, "wb") as file:
         sink = _Digesting(file)
         try:
-            torch.save(content, sink)
+            torch.save(content, cast(BinaryIO, sink))
         except RuntimeError as error:
             if sink.error is not None:
                 raise sink.error from error

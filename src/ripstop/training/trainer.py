@@ -84,7 +84,7 @@ class Trainer:
                 if save_due:
                     self.seconds = seconds_before + monitor.seconds
                     path = self.checkpoints.save(self.step, self.state_dict())
-                if stops:
+                if stops and interruption.signal is not None:
                     name = signal.Signals(interruption.signal).name
                     print(f"{name}: stopped after step {self.step}; the same command resumes from {path}", flush=True)
                     raise SystemExit(128 + interruption.signal)

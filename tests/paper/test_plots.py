@@ -1,0 +1,108 @@
+"""Plot forms: the same look everywhere, nothing drawn that was not measured, the same bytes for the same figure."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from ripstop.paper import plots, style
+from ripstop.statistics import Estimate
+
+NAN, INF = math.nan, math.inf
+POINTS = [Estimate(0.9, 0.8, 1.0, 3), Estimate.missing(), Estimate(0.5), Estimate(0.2, 0.1, 0.3, 3)]
+DRAW = """
+import sys
+from pathlib import Path
+from ripstop.paper import plots, style
+from ripstop.statistics import Estimate
+with style.style():
+    figure = style.figure(columns=1)
+    ax = figure.subplots()
+    plots.curve_with_interval(ax, [4, 8], [Estimate(0.9, 0.8, 1.0, 3), Estimate(0.5, 0.4, 0.6, 3)], "Mamba-2", "mamba2")
+    plots.log2_axis(ax, [4, 8], "pairs")
+    ax.legend()
+    plots.save(figure, Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def ax():
+    with style.style():
+        yield style.figure().subplots()
+
+
+def test_letter_and_kind_look_the_same_and_mixers_differ():
+    assert style.look("M") == style.look("mamba2") != style.look("attention")
+    kinds = ["mamba2", "attention", "attention_conv", "sliding_window", "bidirectional", "mla", "nsa", "hybrid"]
+    assert (
+        len({style.look(kind).color for kind in kinds})
+        == len({style.look(kind).marker for kind in kinds})
+        == len(kinds)
+    )
+    assert style.look("a_new_mixer") == style.look("a_new_mixer")
+    shades = [sum(mpl.colors.to_rgb(look.color)) for look in style.ordered(5)]
+    assert shades == sorted(shades) and len(style.ordered(1)) == 1
+
+
+def test_style_ignores_the_reader_and_leaves_no_trace(ax):
+    before = mpl.rcParams["font.size"]
+    mpl.rcParams["font.size"] = 40
+    try:
+        with style.style():
+            assert mpl.rcParams["font.size"] == 8
+        assert mpl.rcParams["font.size"] == 40
+    finally:
+        mpl.rcParams["font.size"] = before
+
+
+def test_curve_leaves_gaps_and_draws_no_interval_that_is_unknown(ax):
+    plots.curve_with_interval(ax, [4, 8, 16, 32], POINTS, "Mamba-2", "mamba2")
+    (line,) = ax.get_lines()
+    np.testing.assert_array_equal(line.get_ydata(), [0.9, NAN, 0.5, 0.2])
+    band = ax.collections[0].get_paths()
+    heights = {tuple(v) for path in band for v in path.vertices}
+    assert {(4.0, 0.8), (4.0, 1.0), (16.0, 0.5), (32.0, 0.1), (32.0, 0.3)} <= heights
+    assert plots.curves(ax) == [("Mamba-2", 4, 0.9), ("Mamba-2", 16, 0.5), ("Mamba-2", 32, 0.2)]
+
+
+def test_a_bound_is_open_and_points_where_the_value_lies(ax):
+    bounds = [Estimate(64, 40, INF, 3), Estimate(4, -INF, 5, 3), Estimate(16, 12, 20, 3), Estimate(NAN, -INF, INF, 3)]
+    plots.scatter_with_interval(ax, [128, 16, 64, 32], bounds, "400 steps", "mamba2")
+    fills = [line.get_markerfacecolor() for line in ax.get_lines() if line.get_gid()]
+    assert fills.count("white") == 2
+    assert [text.get_position()[1] for text in ax.texts] == [12, -12]
+    assert plots.curves(ax) == [("400 steps", 128, 64), ("400 steps", 16, 4), ("400 steps", 64, 16)]
+    assert len(ax.get_legend_handles_labels()[1]) == 1
+
+
+def test_forest_puts_the_first_row_on_top_and_says_not_run(ax):
+    plots.forest(ax, ["layer 0", "none"], [Estimate(0.9, 0.8, 1.0, 3), Estimate.missing()])
+    plots.reference_line(ax, 0.25, "chance", "x")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["layer 0", "none"]
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]
+    assert {text.get_text() for text in ax.texts} == {"not run", "chance"}
+    assert plots.curves(ax) == [("layer 0", 0.9, 0)]
+    with pytest.raises(ValueError):
+        plots.forest(ax, ["a"], [])
+
+
+def test_log2_ticks_are_the_values_themselves(ax):
+    ax.plot([4, 64], [1, 2])
+    plots.log2_axis(ax, [64, 4, 16, 4], "pairs")
+    ax.figure.draw_without_rendering()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["4", "16", "64"]
+
+
+def test_two_processes_write_the_same_bytes(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-c", DRAW, str(tmp_path / "a.pdf")], check=True)
+    monkeypatch.setattr(sys, "argv", ["-c", str(tmp_path / "b.pdf")])
+    exec(DRAW, {})
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.png", "b.pdf", "b.png"]

@@ -1,0 +1,45 @@
+"""Tables: what a study prints, as LaTeX."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ripstop.paper.tables import Table
+from ripstop.statistics import Estimate
+
+
+def test_cells_and_alignment():
+    table = Table(
+        header=["mixer_kind", "recall", "bytes", "loss"],
+        rows=[["[A] 50 %", Estimate(0.7, 0.6, 0.8, 3), 1234567, 0.123456], ["b", None, 0, math.nan]],
+        caption="Recall & more",
+        label="mqar_cliff",
+        notes=["n = 3"],
+    )
+    text = table.latex()
+    assert r"\begin{tabular}{@{}lrrr@{}}" in text
+    assert r"mixer\_kind & recall & bytes & loss \\" in text
+    # a row that began with a bare bracket would be read as the length of the line before
+    assert r"{[}A{]} 50 \% & 0.70 {[}0.60, 0.80{]} & 1234567 & 0.123 \\" in text
+    assert r"b & not run & 0 & not run \\" in text
+    assert r"\caption{Recall \& more}" in text and r"\label{tab:mqar_cliff}" in text and "n = 3" in text
+    assert "nan" not in text
+
+
+def test_many_estimates_are_stacked():
+    row = [Estimate(0.7, 0.6, 0.8, 3), *[Estimate(0.5)] * 4]
+    text = Table(list("abcde"), [row], "c", "l").latex()
+    assert r"0.70\\[-2pt]{\scriptsize {[}0.60, 0.80{]}}\end{tabular} & 0.500 & 0.500 & 0.500 & 0.500 \\" in text
+
+
+def test_a_ragged_table_and_a_bad_label_are_refused():
+    with pytest.raises(ValueError, match="1 cells under 2 headings"):
+        Table(["a", "b"], [["x"]], "c", "l")
+    with pytest.raises(ValueError, match="label"):
+        Table(["a"], [["x"]], "c", "l}").latex()
+
+
+def test_a_table_without_rows_is_still_a_table():
+    assert r"\begin{tabular}{@{}ll@{}}" in Table(["a", "b"], [], "c", "l").latex()
