@@ -1,13 +1,15 @@
 """Does a decoder need cross-attention at layer 0, or just anywhere? (sequence-to-sequence MQAR)
 
 Varies: the decoder layers that see the source (each single one, pairs, all, the adaptive rule, none), two baselines
-without cross-attention (nothing of the source; its mean added to every input), and the seed.
+without cross-attention (nothing of the source; its mean added to every input), the length of training (a position may
+be learnt later without being worse), and the seed.
 Refuted would be: "layer 0 is critical" by any other single position that recalls as well; "cross-attention is needed" by
 a baseline without it that does.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,15 +49,16 @@ class Params(Strict):
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     adaptive: AdaptivePositions
     positions: dict[str, Positions] = Field(min_length=1)
+    steps: list[int] = Field(min_length=1, description="training lengths; each replaces training.steps")
     training: TrainingConfig
     evaluation: Evaluation = Evaluation()
 
 
 def runs(params: Params, scale: str) -> Iterator[Run]:
-    """Every set of positions with every seed."""
+    """Every set of positions at every training length with every seed."""
     for name, positions in params.positions.items():
-        for seed in params.seeds:
-            factors: dict[str, Scalar] = {"positions": name}
+        for steps, seed in itertools.product(params.steps, params.seeds):
+            factors: dict[str, Scalar] = {"positions": name, "steps": steps}
             yield Run(
                 study="blind_start",
                 scale=scale,
@@ -73,7 +76,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     adaptive=params.adaptive,
                     source_summary=positions.source_summary,
                 ),
-                training=params.training,
+                training=params.training.model_copy(update={"steps": steps}),
                 evaluation=params.evaluation.model_dump(),
             )
 

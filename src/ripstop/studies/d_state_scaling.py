@@ -8,6 +8,7 @@ with the total, equal totals of different shape with different capacity.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,25 +45,24 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
     """Every shape at every training length with every seed."""
     for d_state, expand in params.shapes:
         mixer = params.mixer.model_copy(update={"d_state": d_state, "expand": expand})
-        for steps in params.steps:
-            for seed in params.seeds:
-                factors: dict[str, Scalar] = {
-                    "d_state": d_state,
-                    "expand": expand,
-                    "state_elements": letter_counts(params.pattern)["M"] * expand * params.d_model * d_state,
-                    "steps": steps,
-                }
-                yield Run(
-                    study="d_state_scaling",
-                    scale=scale,
-                    name=run_name({k: v for k, v in factors.items() if k != "state_elements"}, seed),
-                    seed=seed,
-                    factors=factors,
-                    data=params.data,
-                    model=DecoderOnlyConfig(d_model=params.d_model, pattern=params.pattern, mixers={"M": mixer}),
-                    training=params.training.model_copy(update={"steps": steps}),
-                    evaluation=params.evaluation.model_dump(),
-                )
+        for steps, seed in itertools.product(params.steps, params.seeds):
+            factors: dict[str, Scalar] = {
+                "d_state": d_state,
+                "expand": expand,
+                "state_elements": letter_counts(params.pattern)["M"] * expand * params.d_model * d_state,
+                "steps": steps,
+            }
+            yield Run(
+                study="d_state_scaling",
+                scale=scale,
+                name=run_name({k: v for k, v in factors.items() if k != "state_elements"}, seed),
+                seed=seed,
+                factors=factors,
+                data=params.data,
+                model=DecoderOnlyConfig(d_model=params.d_model, pattern=params.pattern, mixers={"M": mixer}),
+                training=params.training.model_copy(update={"steps": steps}),
+                evaluation=params.evaluation.model_dump(),
+            )
 
 
 def evaluate(model: Model, run: Run, data: Path) -> Iterator[Measurement]:
