@@ -96,9 +96,7 @@ class MinimalBlock(nn.Module):
         x, B, C = F.silu(xBC[..., : u.shape[1]].transpose(1, 2)).split([self.d_inner, width, width], -1)
         dt = F.softplus(dt + self.dt_bias)
         x = x.unflatten(-1, (self.n_heads, config.head_dim))
-        B, C = (
-            t.unflatten(-1, (config.n_groups, -1)).repeat_interleave(self.n_heads // config.n_groups, 2) for t in (B, C)
-        )
+        B, C = (t.unflatten(-1, (config.n_groups, -1)).repeat_interleave(self.n_heads // config.n_groups, 2) for t in (B, C))
         y = ssd_minimal(x * dt.unsqueeze(-1), dt * -self.A_log.exp(), B, C, config.chunk_size)
         y = (y + x * self.D[:, None]).flatten(2)
         return self.out_proj(F.rms_norm(y * F.silu(z), y.shape[-1:], self.norm.weight, 1e-5))

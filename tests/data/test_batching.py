@@ -34,9 +34,7 @@ def test_sequences_keep_their_rows(rows: list[list[int]]) -> None:
 
 
 def test_sequences_through_a_file(tmp_path: Path) -> None:
-    save_sequences(
-        tmp_path / "x.safetensors", {"source": Sequences.of([[5, 6], []]), "target": Sequences.of([[7], [8]])}
-    )
+    save_sequences(tmp_path / "x.safetensors", {"source": Sequences.of([[5, 6], []]), "target": Sequences.of([[7], [8]])})
     loaded = load_sequences(tmp_path / "x.safetensors")
     assert {name: list(rows) for name, rows in loaded.items()} == {"source": [[5, 6], []], "target": [[7], [8]]}
     with pytest.raises(ConfigError, match="no such file"):

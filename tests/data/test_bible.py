@@ -84,8 +84,6 @@ def check_counts() -> None:
     documents = [document for held in splits.values() for document in held]
     assert len({document.id for document in documents}) == 1188
     # 764k English words by the count of the package's reader that chose it.
-    assert sum(len(verse.split()) for document in documents for verse in document.source) == pytest.approx(
-        764_000, rel=1e-3
-    )
+    assert sum(len(verse.split()) for document in documents for verse in document.source) == pytest.approx(764_000, rel=1e-3)
     assert {document.id.rsplit(" ", 1)[0] for document in splits["test"]} == set(bible.TEST_BOOKS.values())
     assert {document.id.rsplit(" ", 1)[0] for document in splits["valid"]} == set(bible.VALID_BOOKS.values())

@@ -91,9 +91,7 @@ def test_train_and_test_share_no_example() -> None:
     seen = {}
     for split in ("train", "test"):
         made = examples(mqar, 2, 4000, Generator().manual_seed(3), split)
-        seen[split] = {
-            frozenset(zip(k, v, strict=True)) for k, v in zip(made.keys.tolist(), made.values.tolist(), strict=True)
-        }
+        seen[split] = {frozenset(zip(k, v, strict=True)) for k, v in zip(made.keys.tolist(), made.values.tolist(), strict=True)}
     assert not seen["train"] & seen["test"]
     # Together they are everything: 6 sets of keys x 9 ordered values; a third of it is test.
     assert (len(seen["train"]), len(seen["test"])) == (36, 18)

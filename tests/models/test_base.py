@@ -164,9 +164,7 @@ def test_config_survives_its_file(config: ModelConfig) -> None:
 
 def test_a_config_error_names_the_key() -> None:
     with pytest.raises(ConfigError, match=r"d_modle: unknown key; did you mean 'd_model'\?$"):
-        DecoderOnlyConfig.parse(
-            {"d_model": 8, "d_modle": 8, "pattern": "A", "mixers": {"A": {"kind": "attention"}}}, "run"
-        )
+        DecoderOnlyConfig.parse({"d_model": 8, "d_modle": 8, "pattern": "A", "mixers": {"A": {"kind": "attention"}}}, "run")
     values = encoder_decoder("first").model_dump()
     with pytest.raises(ConfigError, match=r"source_summary: .*'none' or 'mean'"):
         type(encoder_decoder("first")).parse(values | {"source_summary": "max"}, "run")

@@ -39,9 +39,7 @@ class HubConfig(Strict):
     revision: str | None = Field(None, description="commit or tag, on the hub")
     splits: SplitNames = SplitNames()
     document: str = Field("document", description="column of the document's id")
-    columns: dict[str, str] = Field(
-        {"en": "en", "de": "de"}, description="language -> column of the list of its sentences"
-    )
+    columns: dict[str, str] = Field({"en": "en", "de": "de"}, description="language -> column of the list of its sentences")
 
 
 def documents(config: HubConfig, split: str, source: str, target: str) -> Iterator[Document]:
@@ -50,9 +48,7 @@ def documents(config: HubConfig, split: str, source: str, target: str) -> Iterat
     wanted = [config.document, *(config.columns[language] for language in (source, target))]
     for column in wanted:
         if column not in rows.column_names:
-            raise ConfigError(
-                f"{where}: has no column {column!r}, only {', '.join(rows.column_names)}; set data.source"
-            )
+            raise ConfigError(f"{where}: has no column {column!r}, only {', '.join(rows.column_names)}; set data.source")
     for row in rows:
         identity, sources, targets = (row[column] for column in wanted)
         for column, sentences in zip(wanted[1:], (sources, targets), strict=True):

@@ -100,9 +100,7 @@ class MqarConfig(DataConfig):
 
     def prepare(self, out: Path) -> None:
         tests = {n: examples(self, n, self.n_test, _generator("test", self.test_seed, n)) for n in self.test_pairs}
-        tensors = {
-            f"{n}.{name}": tensor.to(torch.int32) for n, test in tests.items() for name, tensor in vars(test).items()
-        }
+        tensors = {f"{n}.{name}": tensor.to(torch.int32) for n, test in tests.items() for name, tensor in vars(test).items()}
         training = [training_batch(self, n, 16, seed=0, index=i) for i, n in enumerate(self.num_pairs)]
         test_hash = _sha256(t for test in tests.values() for t in astuple(test))
         training_hash = _sha256(t for b in training for t in vars(b).values() if isinstance(t, Tensor))
@@ -127,9 +125,7 @@ class MqarConfig(DataConfig):
             raise ConfigError(f"{path}: no such file; run `python -m ripstop prepare` for this data first")
         tensors = load_file(path)
         if f"{num_pairs}.keys" not in tensors:
-            raise ConfigError(
-                f"{path}: has no test with {num_pairs} pairs; add it to the data's test_pairs, prepare again"
-            )
+            raise ConfigError(f"{path}: has no test with {num_pairs} pairs; add it to the data's test_pairs, prepare again")
         columns = [tensors[f"{num_pairs}.{name}"].long() for name in ("keys", "values", "queries", "answers")]
         for rows in zip(*(column.split(batch_size) for column in columns), strict=True):
             yield to_batch(self, MqarExamples(*rows))

@@ -81,12 +81,8 @@ def _download(package: Package, path: Path) -> None:
         if result.returncode or not downloaded.is_file():
             errors = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
             reason = errors[0] if errors else f"pip gave no {package.filename}"
-            raise ConfigError(
-                f"{package.name}=={package.version} could not be downloaded ({reason.rstrip('.')}); {remedy}"
-            )
-        _verify(
-            downloaded, package, f"nothing was kept; check the package index that pip is configured for, or {remedy}"
-        )
+            raise ConfigError(f"{package.name}=={package.version} could not be downloaded ({reason.rstrip('.')}); {remedy}")
+        _verify(downloaded, package, f"nothing was kept; check the package index that pip is configured for, or {remedy}")
         os.replace(downloaded, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -62,9 +62,7 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text; of an empty text, none."""
-        encodings = self._inner.encode_batch_fast(
-            [f" {text}" if text else "" for text in texts], add_special_tokens=False
-        )
+        encodings = self._inner.encode_batch_fast([f" {text}" if text else "" for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -1,0 +1,67 @@
+"""The block: its order of norm, mixer, cross-attention and mlp, and its three forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ripstop.layers.block import Block
+from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, remember
+from ripstop.layers.mlp import MlpConfig
+from ripstop.mixers.attention import AttentionConfig
+
+B, T, S, D = 2, 7, 5, 12
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def block(cross_attention: bool, mlp: bool) -> Block:
+    torch.manual_seed(0)
+    built = Block(
+        D,
+        AttentionConfig(n_heads=2).build(D),
+        CrossAttentionConfig(n_heads=3).build(D) if cross_attention else None,
+        MlpConfig(expand=2).build(D) if mlp else None,
+        norm_eps=1e-3,
+    ).double()
+    with torch.no_grad():
+        for name, weight in built.named_parameters():
+            if "norm" in name:
+                weight.uniform_(0.5, 1.5)
+    return built
+
+
+def inputs() -> tuple[torch.Tensor, Memory]:
+    generator = torch.Generator().manual_seed(1)
+    x_BTD = torch.randn(B, T, D, dtype=torch.float64, generator=generator)
+    source_BSD = torch.randn(B, S, D, dtype=torch.float64, generator=generator)
+    return x_BTD, remember(source_BSD, torch.tensor([[1] * S, [1, 1, 1, 0, 0]]))
+
+
+def test_order_of_the_parts() -> None:
+    """Pre-norm: mixer, then cross-attention, then mlp, each reading the norm of the sum so far."""
+    built, (x_BTD, memory) = block(True, True), inputs()
+    h = x_BTD + built.mixer(built.mixer_norm(x_BTD))
+    h = h + built.cross_attention(built.cross_norm(h), built.cross_attention.init_state(memory), memory.seen)
+    h = h + built.mlp(built.mlp_norm(h))
+    assert_close(built(x_BTD, None, memory), h, **EXACT)
+    assert built.mixer_norm.eps == built.cross_norm.eps == built.mlp_norm.eps == 1e-3
+
+
+@pytest.mark.parametrize("cross_attention", [False, True])
+@pytest.mark.parametrize("mlp", [False, True])
+def test_forward_prefill_and_step_agree(cross_attention: bool, mlp: bool) -> None:
+    built, (x_BTD, memory) = block(cross_attention, mlp), inputs()
+    expected_BTD = built(x_BTD, None, memory)
+    y_BTD, state = built.prefill(x_BTD[:, :3], built.init_state(B, T, memory), memory.seen)
+    outputs = [y_BTD]
+    for t in range(3, T):
+        y_BD, state = built.step(x_BTD[:, t], state, memory.seen)
+        outputs.append(y_BD.unsqueeze(1))
+    assert_close(torch.cat(outputs, 1), expected_BTD, **EXACT)
+
+
+def test_a_block_without_cross_attention_ignores_the_memory() -> None:
+    built, (x_BTD, memory) = block(False, True), inputs()
+    assert_close(built(x_BTD, None, memory), built(x_BTD), rtol=0, atol=0)
+    assert built.init_state(B, T, memory).memory is None
