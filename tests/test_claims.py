@@ -68,9 +68,7 @@ def test_a_criterion_is_exactly_one(criterion):
         Criterion.parse(criterion, "criterion")
 
 
-def claim(
-    name: str, measure: str, study: str = "cliff", scales: tuple[str, ...] = ("cpu",), **criterion: float
-) -> Claim:
+def claim(name: str, measure: str, study: str = "cliff", scales: tuple[str, ...] = ("cpu",), **criterion: float) -> Claim:
     values = {"id": name, "statement": f"{name} & 100 % of it", "source": "hypothesis", "study": study}
     return Claim.parse({**values, "measure": measure, "criterion": criterion or {"above": 0.5}, "scales": scales}, name)
 
@@ -101,9 +99,7 @@ def test_a_wrong_measure_names_the_nearest_right_one():
 
 
 def test_drift_names_flips_and_removals_but_not_news():
-    judged = claims.verdicts(
-        [claim("a", "recall"), claim("b", "recall", below=0.5), claim("new", "recall")], NUMBERS, "cpu"
-    )
+    judged = claims.verdicts([claim("a", "recall"), claim("b", "recall", below=0.5), claim("new", "recall")], NUMBERS, "cpu")
     same = {"a": "supported", "b": "refuted"}
     assert claims.drift(judged, same) == []
     found = claims.drift(judged, {"a": "refuted", "b": "refuted", "gone": "refuted"})
@@ -154,9 +150,7 @@ def test_recording_one_scale_leaves_the_others(project):
 
 
 def test_claims_are_written_whatever_they_say(project):
-    claims.write_claims(
-        project / "claims.yaml", [project / "numbers.json"], "cpu", project / "c.json", project / "c.tex"
-    )
+    claims.write_claims(project / "claims.yaml", [project / "numbers.json"], "cpu", project / "c.json", project / "c.tex")
     (row,) = json.loads((project / "c.json").read_text())["claims"]
     assert (row["id"], row["verdict"], row["value"]) == ("a", "supported", pytest.approx(0.7))
     tex = (project / "c.tex").read_text()

@@ -94,22 +94,25 @@ def schema() -> str:
             definitions[kind][name] = found.pop("$defs", {})
             schemas[name] = found
     overlay = {"type": "object", "properties": overlays, "additionalProperties": False}
-    return json.dumps(
-        {
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "title": "ripstop params.yaml",
-            "type": "object",
-            "required": ["scale", "studies", "scales"],
-            "additionalProperties": False,
-            "properties": {
-                "scale": {"type": "string"},
-                "studies": {"type": "object", "properties": blocks, "additionalProperties": False},
-                "scales": {"type": "object", "additionalProperties": overlay},
+    return (
+        json.dumps(
+            {
+                "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "title": "ripstop params.yaml",
+                "type": "object",
+                "required": ["scale", "studies", "scales"],
+                "additionalProperties": False,
+                "properties": {
+                    "scale": {"type": "string"},
+                    "studies": {"type": "object", "properties": blocks, "additionalProperties": False},
+                    "scales": {"type": "object", "additionalProperties": overlay},
+                },
+                "$defs": definitions,
             },
-            "$defs": definitions,
-        },
-        indent=1,
-    ) + "\n"
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 def _partial(schema: Any) -> Any:

@@ -41,7 +41,7 @@ class Grid:
 
 
 def plan(config: Mapping[str, Any], root: Path = Path("."), prune: bool = True) -> Grid:
-    """The grid of the scale in force, with its input files written where they differ; with `prune`, runs that left it are removed.
+    """The grid of the scale in force. Input files are written where they differ; with `prune`, what left the grid goes.
 
     Torch is imported only where params or code changed since the last plan: the outcome is kept in
     results/<scale>/plan.json under a digest of both.

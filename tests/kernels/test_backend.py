@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ripstop.config import ConfigError
-from ripstop.kernels.backend import KERNELS, chosen, choose
+from ripstop.kernels.backend import KERNELS, choose, chosen
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 

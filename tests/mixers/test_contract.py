@@ -54,9 +54,7 @@ SINKS, BOTH = _case("sliding_window", "sinks_grouped_conv"), _case("bidirectiona
 
 def _no_future_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     true = state_space_chunked._masks
-    monkeypatch.setattr(
-        state_space_chunked, "_masks", lambda *a: true(*a)._replace(see=torch.zeros_like(true(*a).see))
-    )
+    monkeypatch.setattr(state_space_chunked, "_masks", lambda *a: true(*a)._replace(see=torch.zeros_like(true(*a).see)))
 
 
 def _one_document(module: object, name: str) -> Callable[[pytest.MonkeyPatch], None]:
@@ -76,9 +74,7 @@ def _no_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _wider_window(monkeypatch: pytest.MonkeyPatch) -> None:
     true = window_attention.window_attention
-    monkeypatch.setattr(
-        dispatch, "blocked_window_attention", lambda q, k, v, window, *rest: true(q, k, v, window + 1, *rest)
-    )
+    monkeypatch.setattr(dispatch, "blocked_window_attention", lambda q, k, v, window, *rest: true(q, k, v, window + 1, *rest))
 
 
 def _keep_padding(module: object) -> Callable[[pytest.MonkeyPatch], None]:
@@ -116,9 +112,7 @@ def _ring_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        bidirectional, "reversal", lambda segments: torch.arange(segments.shape[1]).flip(0).expand_as(segments)
-    )
+    monkeypatch.setattr(bidirectional, "reversal", lambda segments: torch.arange(segments.shape[1]).flip(0).expand_as(segments))
 
 
 @pytest.mark.parametrize(

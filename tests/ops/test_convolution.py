@@ -60,9 +60,7 @@ def test_gradcheck() -> None:
     x, weight, bias = _inputs(4, 3, n_channels=2)
     segments = torch.tensor([[1, 1, 2, 2]] * 3)
     for chosen, silu in ((None, True), (segments, False), (segments, True)):
-        torch.autograd.gradcheck(
-            lambda *a, s=chosen, silu=silu: causal_conv(*a, segments_BT=s, silu=silu), (x, weight, bias)
-        )
+        torch.autograd.gradcheck(lambda *a, s=chosen, silu=silu: causal_conv(*a, segments_BT=s, silu=silu), (x, weight, bias))
 
 
 def test_chunks_and_steps_carry_the_past() -> None:

@@ -39,11 +39,7 @@ def ax():
 def test_letter_and_kind_look_the_same_and_mixers_differ():
     assert style.look("M") == style.look("mamba2") != style.look("attention")
     kinds = ["mamba2", "attention", "attention_conv", "sliding_window", "bidirectional", "mla", "nsa", "hybrid"]
-    assert (
-        len({style.look(kind).color for kind in kinds})
-        == len({style.look(kind).marker for kind in kinds})
-        == len(kinds)
-    )
+    assert len({style.look(kind).color for kind in kinds}) == len({style.look(kind).marker for kind in kinds}) == len(kinds)
     assert style.look("a_new_mixer") == style.look("a_new_mixer")
     shades = [sum(mpl.colors.to_rgb(look.color)) for look in style.ordered(5)]
     assert shades == sorted(shades) and len(style.ordered(1)) == 1

@@ -126,18 +126,14 @@ def test_an_unknown_number_in_the_text_is_named(rendered, tmp_path):
 
 
 def test_nothing_of_the_paper_imports_torch():
-    modules = "ripstop.claims, ripstop.statistics, ripstop.paper.render, " + ", ".join(
-        f"ripstop.paper.{s}" for s in STUDIES
-    )
+    modules = "ripstop.claims, ripstop.statistics, ripstop.paper.render, " + ", ".join(f"ripstop.paper.{s}" for s in STUDIES)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_no_result_is_typed_into_a_section():
     for path in (PAPER / "sections").glob("*.tex"):
-        text = re.sub(
-            r"\\(val|valci|cite[pt]?|ref|label|input|includegraphics)(\[.*?\])?\{[^}]*\}", "", path.read_text()
-        )
+        text = re.sub(r"\\(val|valci|cite[pt]?|ref|label|input|includegraphics)(\[.*?\])?\{[^}]*\}", "", path.read_text())
         assert not re.search(r"\d", text.replace(r"95\,\%", "").replace("Mamba-2", "")), path.name
 
 
@@ -161,6 +157,4 @@ class TestLatex:
         text = (PAPER / "main.tex").read_text().replace(r"\begin{abstract}", r"\begin{abstract}\val{no.such}")
         (source / "main.tex").write_text(text)
         result = self.compile(rendered, source, tmp_path)
-        assert result.returncode != 0 and "Unknown number 'no.such'" in (tmp_path / "main.log").read_text(
-            errors="replace"
-        )
+        assert result.returncode != 0 and "Unknown number 'no.such'" in (tmp_path / "main.log").read_text(errors="replace")

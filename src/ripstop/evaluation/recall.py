@@ -25,9 +25,7 @@ def accuracy(model: Model, batches: Iterable[Batch]) -> tuple[float, int]:
     return correct / total, total
 
 
-def recall_curve(
-    model: Model, config: MqarConfig, data: Path, names: Sequence[str], batch_size: int
-) -> Iterator[Measurement]:
+def recall_curve(model: Model, config: MqarConfig, data: Path, names: Sequence[str], batch_size: int) -> Iterator[Measurement]:
     """Accuracy for every tested number of pairs, under each of the controls `names`; and that of guessing a value."""
     for num_pairs in config.test_pairs:
         for name in names:

@@ -35,9 +35,7 @@ def causal_conv(
     return y_BCT.transpose(1, 2)
 
 
-def causal_conv_step(
-    x_BC: Tensor, weight_CW: Tensor, bias_C: Tensor, past_BWC: Tensor, silu: bool
-) -> tuple[Tensor, Tensor]:
+def causal_conv_step(x_BC: Tensor, weight_CW: Tensor, bias_C: Tensor, past_BWC: Tensor, silu: bool) -> tuple[Tensor, Tensor]:
     """As `ops.convolution.causal_conv_step`, then SiLU where asked; writes into `past_BWC`: not where gradients are wanted."""
     y_BC = causal_conv1d_update(
         x_BC, past_BWC.transpose(1, 2), weight_CW.to(x_BC.dtype), bias_C.to(x_BC.dtype), "silu" if silu else None

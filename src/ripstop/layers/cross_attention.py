@@ -103,7 +103,7 @@ class CrossAttention(nn.Module):
         q_BTHK = self.q_proj(x_BTD).unflatten(-1, (-1, self.head_dim))
         if seen is None:
             return self.out_proj(sdpa(q_BTHK, state.k, state.v, None).flatten(2))
-        # A softmax over nothing is NaN, in the gradient too: such a position looks everywhere, and is then cleared.
+        # A softmax over nothing is NaN in some of SDPA's kernels: such a position looks everywhere, and is then cleared.
         any_seen = seen.any(-1, keepdim=True)
         y_BTHK = sdpa(q_BTHK, state.k, state.v, seen | ~any_seen)
         y_BTHK = torch.where(any_seen.transpose(1, 2), y_BTHK, y_BTHK.new_zeros(()))

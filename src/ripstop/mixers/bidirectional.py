@@ -45,7 +45,7 @@ class BidirectionalConfig(MixerConfig):
 
 
 class Bidirectional(Mixer):
-    """y = ahead(x) + reverse(back(reverse(x))), reversed within each document. Has no state: an encoder reads its source whole."""
+    """y = ahead(x) + reverse(back(reverse(x))), reversed within each document; no state, an encoder reads its source whole."""
 
     def __init__(self, config: BidirectionalConfig, d_model: int):
         super().__init__()

@@ -92,6 +92,4 @@ class SlidingWindow(HeadsMixer):
         position_T = torch.arange(state.length, end, device=k_BTGK.device)
         kept = (position_T < self.sink_size) | (position_T >= end - self.window_size)
         slots = self._slots(position_T[kept], state)
-        return state._replace(
-            k=write(state.k, slots, k_BTGK[:, kept]), v=write(state.v, slots, v_BTGK[:, kept]), length=end
-        )
+        return state._replace(k=write(state.k, slots, k_BTGK[:, kept]), v=write(state.v, slots, v_BTGK[:, kept]), length=end)

@@ -110,9 +110,7 @@ def sample(model: Model, rows: Prompts, config: GenerationConfig, generator: tor
         if position < rows.tokens_BT.shape[1]:
             tokens_B = torch.where(forced_B, rows.tokens_BT[row_B, position], tokens_B)
         kept: list[int] = []
-        for i, (row, token, forced) in enumerate(
-            zip(row_B.tolist(), tokens_B.tolist(), forced_B.tolist(), strict=True)
-        ):
+        for i, (row, token, forced) in enumerate(zip(row_B.tolist(), tokens_B.tolist(), forced_B.tolist(), strict=True)):
             ended = not forced and token == config.eos
             if not forced and not ended:
                 texts[row].append(token)

@@ -7,7 +7,6 @@ A position sees no input of another document (`segments_BT`); the past belongs t
 from __future__ import annotations
 
 from collections.abc import Iterator
-
 from typing import Any
 
 import torch
@@ -86,9 +85,7 @@ class _ShiftedConv(torch.autograd.Function):
     than autograd through slices, which writes one padded copy for every tap."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool
-    ) -> Tensor:
+    def forward(ctx: Any, x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool) -> Tensor:
         weight_WC = weight_WC.contiguous()
         y = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
         activated = torch.empty_like(y) if silu else y

@@ -41,9 +41,7 @@ def visible(
     return seen
 
 
-def attention_reference(
-    q_BTHK: Tensor, k_BSGK: Tensor, v_BSGP: Tensor, seen: Tensor, scale: float | None = None
-) -> Tensor:
+def attention_reference(q_BTHK: Tensor, k_BSGK: Tensor, v_BSGP: Tensor, seen: Tensor, scale: float | None = None) -> Tensor:
     """softmax(q k^T scale) v over the keys that `seen` (from `visible`) allows: Vaswani et al., Eq. (1). -> (B, T, H, P)."""
     heads_a_group = q_BTHK.shape[2] // k_BSGK.shape[2]
     k_BSHK, v_BSHP = k_BSGK.repeat_interleave(heads_a_group, 2), v_BSGP.repeat_interleave(heads_a_group, 2)
@@ -60,7 +58,7 @@ def attention(
     segments_BS: Tensor | None = None,
     scale: float | None = None,
 ) -> Tensor:
-    """The same by `scaled_dot_product_attention`. -> (B, T, H, P). No mask is built where the whole sequence is one document."""
+    """The same by `scaled_dot_product_attention`. -> (B, T, H, P). No mask is built where the sequence is one document."""
     n_queries, n_keys = q_BTHK.shape[1], k_BSGK.shape[1]
     seen = None
     plain = segments_BS is None and (n_queries in (1, n_keys) or not causal)

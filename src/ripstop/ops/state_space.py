@@ -50,9 +50,7 @@ def ssd_recurrent(
     for t in range(n_time):
         if reset_BT is not None and t > 0:
             state_BHPN = torch.where(reset_BT[:, t, None, None, None], torch.zeros_like(state_BHPN), state_BHPN)
-        y_BHP, state_BHPN = ssd_step(
-            x_BTHP[:, t], dt_BTH[:, t], A_H, B_BTGN[:, t], C_BTGN[:, t], D_H, state_BHPN
-        )
+        y_BHP, state_BHPN = ssd_step(x_BTHP[:, t], dt_BTH[:, t], A_H, B_BTGN[:, t], C_BTGN[:, t], D_H, state_BHPN)
         outputs.append(y_BHP)
     return torch.stack(outputs, 1).to(x_BTHP.dtype), state_BHPN
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ripstop.ops.segments import positions, run_starts, runs
 from ripstop.ops.softmax_attention import attention_reference, sdpa, visible
 
+
 def window_attention_reference(
     q_BTHK: Tensor,
     k_BSGK: Tensor,

@@ -40,9 +40,7 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
         "recall_gain_per_doubling": gain.scaled(1 / doublings) if doublings > 0 else Estimate.missing(),
         "training_length_shift": _shift(records, chance, short, long),
         "control_wrong": mean_interval(
-            pick(trained, "accuracy", control="wrong", num_pairs=trained["num_pairs"].min())
-            .groupby("seed")["value"]
-            .mean()
+            pick(trained, "accuracy", control="wrong", num_pairs=trained["num_pairs"].min()).groupby("seed")["value"].mean()
         ),
         "min_d_state": Estimate(smallest, smallest, smallest),
         "max_d_state": Estimate(largest, largest, largest),

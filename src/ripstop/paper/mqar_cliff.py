@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ripstop.paper import plots, style
 from ripstop.paper.select import by_seed, capacities, chance_level, pick, run_count
 from ripstop.paper.tables import Cell, Table
-from ripstop.statistics import Estimate, capacity_interval, mean_interval
+from ripstop.statistics import Estimate, capacity_interval, difference_interval, mean_interval
 
 LABELS = {
     "mamba2": "Mamba-2",
@@ -39,10 +39,8 @@ def numbers(records: pd.DataFrame) -> dict[str, Estimate]:
     d_state = pick(records, "d_state", architecture="mamba2")["value"]
     found["capacity_mamba2"] = capacity
     found["cliff_ratio_mamba2"] = capacity.scaled(1 / d_state.iloc[0]) if len(d_state) else Estimate.missing()
-    found["hybrid_gain"] = mean_interval(
-        by_seed(records, "accuracy", architecture="mamba2_attention", control="own", num_pairs=longest)
-        - by_seed(records, "accuracy", architecture="mamba2", control="own", num_pairs=longest)
-    )
+    hybrid, pure = (_by_seed(records, name, longest) for name in ("mamba2_attention", "mamba2"))
+    found["hybrid_gain"] = difference_interval(hybrid, pure) if len(hybrid) and len(pure) else Estimate.missing()
     shortest = records["num_pairs"].min()
     for control in ("wrong", "shuffled", "zero"):
         scores = pick(records, "accuracy", control=control, num_pairs=shortest).groupby("seed")["value"].mean()
@@ -97,4 +95,8 @@ def _architectures(own: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _recall(records: pd.DataFrame, architecture: str, num_pairs: float) -> Estimate:
-    return mean_interval(by_seed(records, "accuracy", architecture=architecture, control="own", num_pairs=num_pairs))
+    return mean_interval(_by_seed(records, architecture, num_pairs))
+
+
+def _by_seed(records: pd.DataFrame, architecture: str, num_pairs: float) -> pd.Series:
+    return by_seed(records, "accuracy", architecture=architecture, control="own", num_pairs=num_pairs)

@@ -20,9 +20,7 @@ from ripstop.paper.style import Look, look, style
 from ripstop.statistics import Estimate
 
 
-def curve_with_interval(
-    ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look
-) -> None:
+def curve_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look) -> None:
     """A line through the values with a band for the intervals. What was not measured leaves a gap.
 
     kind: the mixer's, which decides colour and marker, or a `Look` of `style.ordered`. An empty label: no legend entry.
@@ -33,9 +31,7 @@ def curve_with_interval(
     ax.fill_between(x, low, high, color=shown.color, alpha=0.2, linewidth=0)
 
 
-def scatter_with_interval(
-    ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look
-) -> None:
+def scatter_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look) -> None:
     """Points with error bars, e.g. capacity against state. A bound is an open marker with an arrow to the open side."""
     shown = _look(kind)
     ax.plot([], [], color=shown.color, marker=shown.marker, linestyle="none", label=label or None)
@@ -123,9 +119,7 @@ def _point(
 
 
 def _bound(ax: Axes, x: float, e: Estimate, shown: Look, label: str) -> None:
-    ax.plot(
-        [x], [e.value], color=shown.color, marker=shown.marker, markerfacecolor="white", linestyle="none", gid=label
-    )
+    ax.plot([x], [e.value], color=shown.color, marker=shown.marker, markerfacecolor="white", linestyle="none", gid=label)
     ax.annotate(
         "",
         xy=(x, e.value),
