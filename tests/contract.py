@@ -301,12 +301,12 @@ def _input(n_batch: int, n_time: int, seed: int = 0) -> Tensor:
 def _prefill_then_step(mixer: Mixer, x_BTD: Tensor, cuts: list[int]) -> Tensor:
     """Outputs of prefill by chunks of these lengths, and of one step for every token after them."""
     n_batch, n_time = x_BTD.shape[:2]
-    state, outputs, t = mixer.init_state(n_batch, n_time), [], 0
+    state, outputs, read = mixer.init_state(n_batch, n_time), [], 0
     for length in cuts:
-        y_BTD, state = mixer.prefill(x_BTD[:, t : t + length], state)
+        y_BTD, state = mixer.prefill(x_BTD[:, read : read + length], state)
         outputs.append(y_BTD)
-        t += length
-    for t in range(t, n_time):
+        read += length
+    for t in range(read, n_time):
         y_BD, state = mixer.step(x_BTD[:, t], state)
         outputs.append(y_BD.unsqueeze(1))
     return torch.cat(outputs, 1)

@@ -60,7 +60,7 @@ def _blind_start(run: Callable[..., Add], noise: Callable[[], float]) -> Iterato
         "none_mean",
     ):
         for seed in range(3):
-            yield from _recall(run(seed, {"positions": arm}), 2 if "none" in arm else 100, noise)
+            yield from _recall(run(seed, {"positions": arm, "steps": 300}), 2 if "none" in arm else 100, noise)
 
 
 def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
