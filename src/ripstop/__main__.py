@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -52,8 +53,14 @@ def prepare(config: Annotated[Path, typer.Argument(help="config.yaml of a data f
 @app.command()
 def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
     """Train one run; resumes by itself where an earlier one was stopped."""
+    import yaml
+
+    from ripstop.models.accounting import describe
+    from ripstop.runs import Run
     from ripstop.training.train import train as train_run
 
+    run = Run.load(folder, set_)
+    print(yaml.safe_dump({"model": describe(run.model, run.data.vocab_size(data), 1024)}, sort_keys=False), end="")
     train_run(folder, data, set_)
 
 
@@ -159,6 +166,8 @@ def schema(out: Out = Path("workflow/schemas/params.schema.json")) -> None:
 
 def main() -> None:
     """Run the command; bad input is one sentence on standard error and exit status 2."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("ripstop").setLevel(logging.INFO)  # which backend runs, which positions were derived
     try:
         app()
     except (ConfigError, TrainingError) as error:
