@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers.models.mamba2.configuration_mamba2 import Mamba2Config as PeerConfig
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as PeerMixer
 
+from ripstop.files import write_text
 from ripstop.mixers.mamba2 import Mamba2, Mamba2Config
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
@@ -114,7 +115,7 @@ def forward_backward(block: nn.Module, x_BTD: Tensor, dy_BTD: Tensor) -> Callabl
 
 def largest_error(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
     """Relative to the largest value of each tensor."""
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(got, wanted, strict=True))
+    return max(float(((a - b).abs().max() / b.abs().max()).detach()) for a, b in zip(got, wanted, strict=True))
 
 
 def measure(n_time: int, tokens: int, repeats: int, d_model: int, config: Mamba2Config) -> dict[str, float]:
@@ -161,6 +162,7 @@ def main() -> None:
     parser.add_argument("--chunk-size", type=int, default=64)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    transformers.logging.set_verbosity_error()  # it says on every call that it has no CUDA kernels here
     config = Mamba2Config(d_state=arguments.d_state, head_dim=arguments.head_dim, chunk_size=arguments.chunk_size)
     print(f"ms, forward + backward of one block, {arguments.tokens} tokens, d_model {arguments.d_model}, {config}")
     print(f"{'T':>5} {'ripstop':>9} {'transformers':>19} {'minimal SSD':>19} {'difference':>11}")
@@ -171,13 +173,10 @@ def main() -> None:
         peers = " ".join(f"{row[f'{name}_ms']:11.1f} ({row[f'{name}_ratio']:4.1f}x)" for name in ("transformers", "minimal"))
         print(f"{row['T']:5d} {row['ripstop_ms']:9.1f} {peers} {row['error']:11.1e}", flush=True)
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         machine = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": arguments.threads}
         versions = {"torch": torch.__version__, "transformers": transformers.__version__}
         report = {"rows": rows, "config": config.model_dump(), "d_model": arguments.d_model, **machine, **versions}
-        temporary = arguments.out.with_suffix(".tmp")
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
-        temporary.replace(arguments.out)
+        write_text(arguments.out, json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from contract import CASES, CAUSAL_CHECKS, CHECKS, Case, check_no_state, check_on_gpu
+from contract import CASES, CAUSAL_CHECKS, CHECKS, Case, check_bfloat16, check_no_state
 from contract import check_documents as documents
 from contract import check_prefill_and_step as prefill_and_step
 from contract import check_prefill_anywhere as prefill_anywhere
@@ -38,10 +38,10 @@ def test_contract(case: Case, check: Callable[[Case], None]) -> None:
     check(case)
 
 
-@pytest.mark.gpu
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("case", CASES, ids=_id)
-def test_contract_on_gpu(case: Case) -> None:
-    check_on_gpu(case)
+def test_bfloat16(case: Case, device: str) -> None:
+    check_bfloat16(case, device)
 
 
 def _case(kind: str, name: str) -> Case:

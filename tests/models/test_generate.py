@@ -68,7 +68,7 @@ def test_rows_do_not_depend_on_their_batch(name: str) -> None:
             assert alone == [together[i]]
 
 
-@pytest.mark.parametrize("name", ["decoder_only-hybrid", "encoder_decoder-hybrid"])
+@pytest.mark.parametrize("name", ["decoder_only-attention", "encoder_decoder-first"])
 def test_beam_search_with_one_beam_is_greedy(name: str) -> None:
     """Whatever token ends a text, also one that is often second and must not end it then."""
     model, sources = build(ALL[name]), sources_of(ALL[name])
@@ -81,7 +81,7 @@ def test_beam_search_with_one_beam_is_greedy(name: str) -> None:
         with torch.inference_mode():
             assert beam_search(model, Prompts(model, PROMPTS, sources), config) == greedy
         ended += sum(len(text) < 5 for text in greedy)
-    assert ended > 5
+    assert ended > len(PROMPTS)  # not by the first token alone
 
 
 @pytest.mark.parametrize("kind", ["decoder_only", "encoder_decoder"])

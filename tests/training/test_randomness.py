@@ -11,8 +11,8 @@ import torch
 from ripstop.training.randomness import random_state, restore_random_state, seed_everything
 
 
-def draw() -> tuple:
-    return random.random(), random.gauss(0, 1), float(np.random.rand()), float(np.random.randn()), torch.rand(3).tolist()
+def draw() -> list[float]:
+    return [random.random(), random.gauss(0, 1), np.random.rand(), np.random.randn(), *torch.rand(3).tolist()]
 
 
 def test_restored_states_repeat_the_draws_through_a_safe_file():

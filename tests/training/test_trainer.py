@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -51,11 +50,10 @@ def without_times(out: Path) -> list[tuple]:
     return [(row["step"], row["loss"], row["lr"], row["grad_norm"]) for row in rows(out)]
 
 
-def start(command: str, out: Path, **options: Any) -> subprocess.Popen:
+def start(command: str, out: Path) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, tiny.__file__, command, str(out)], env=environment, text=True, stdout=subprocess.PIPE, **options
-    )
+    command_line = [sys.executable, tiny.__file__, command, str(out)]
+    return subprocess.Popen(command_line, env=environment, text=True, stdout=subprocess.PIPE)
 
 
 def test_it_learns(tmp_path: Path):
@@ -283,7 +281,7 @@ def test_activation_checkpointing_recomputes_blocks_and_changes_no_bit(tmp_path:
         training = trainer(tmp_path / str(saving), steps=6, activation_checkpointing=saving)
         calls.append([])
         for block in [m for m in training.model.modules() if isinstance(m, tiny.TinyBlock)]:
-            block.register_forward_hook(lambda *_, seen=calls[-1]: seen.append(1))
+            block.register_forward_pre_hook(lambda *_, seen=calls[-1]: seen.append(1))
         training.fit()
         trained.append(weights(training))
     assert [len(seen) for seen in calls] == [6 * 2, 6 * 2 * 2]

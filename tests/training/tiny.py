@@ -95,47 +95,64 @@ def rows(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-def _fit(out: Path, **changes: Any) -> None:
-    training = trainer(out, **changes)
-    training.fit()
-    torch.save(training.model.state_dict(), out / "model.pt")
-
-
-LONG = {"steps": 800, "checkpoint_every": 7, "log_every": 3}
+LONG = {"steps": 300, "checkpoint_every": 3, "log_every": 4}
 
 
 def _kill_ten_times(out: Path) -> None:
-    """An undisturbed training, then one killed at ten random moments and finished. Prints what the kills met.
+    """An undisturbed training, then one killed at ten random moments and finished. Prints what the kills met."""
+    import torch._dynamo  # noqa: F401  which the first optimizer of each child would import, for seconds
 
-    A session lives for its start-up, measured with one step, and at most an eighth of the whole training.
-    """
     times = []
     for name, steps in (("short", 1), ("undisturbed", LONG["steps"])):
         started = time.perf_counter()
-        _child(out / name, None, steps)
+        _child(out / name, steps)
         times.append(time.perf_counter() - started)
-    start_up, whole = times
+    start_up, step = times[0], (times[1] - times[0]) / LONG["steps"]
     kills, reached = 0, []
-    for _ in range(10):
-        kills += _child(out / "killed", random.uniform(0, start_up + (whole - start_up) / 8))
+    for session in range(10):
+        # Counted in steps, since no clock tells how fast a busy machine is; two die before their first.
+        after, delay = (0, start_up) if session in (0, 5) else (random.randint(1, 25), 3 * step)
+        kills += _child(out / "killed", LONG["steps"], after, random.uniform(0, delay))
         reached.append(max((int(p.name.split("-")[1]) for p in out.glob("killed/checkpoints/step-*.pt")), default=0))
-    _child(out / "killed", None)
+    _child(out / "killed", LONG["steps"])
     print(json.dumps({"kills": kills, "reached": reached}))
 
 
-def _child(out: Path, kill_after: float | None, steps: int = LONG["steps"]) -> bool:
-    """Train in a fork, which needs no import; True where it was killed."""
+class _Reporting(TinyStream):
+    """Writes a byte to a pipe for each batch."""
+
+    def __init__(self, pipe: int):
+        super().__init__(5)
+        self.pipe = pipe
+
+    def __next__(self) -> Batch:
+        os.write(self.pipe, b".")
+        return super().__next__()
+
+
+def _child(out: Path, steps: int, kill_after: int | None = None, delay: float = 0.0) -> bool:
+    """Train in a fork, which needs no import, and kill it `delay` seconds after a number of steps; True if it was."""
     sys.stdout.flush()
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        with open(os.devnull, "w") as null:
-            os.dup2(null.fileno(), 1)
-        _fit(out, **(LONG | {"steps": steps}))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        training = trainer(out, **(LONG | {"steps": steps}))
+        training.stream = _Reporting(writing)
+        training.fit()
+        torch.save(training.model.state_dict(), out / "model.pt")
         os._exit(0)
+    os.close(writing)
     if kill_after is not None:
-        time.sleep(kill_after)
+        for _ in range(kill_after):
+            os.read(reading, 1)
+        time.sleep(delay)
         os.kill(child, signal.SIGKILL)
+    else:
+        while os.read(reading, 4096):
+            pass
     status = os.waitpid(child, 0)[1]
+    os.close(reading)
     if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status) != 0:
         raise SystemExit(f"a training failed with status {os.WEXITSTATUS(status)}")
     return os.WIFSIGNALED(status)
@@ -146,4 +163,4 @@ if __name__ == "__main__":
     if command == "kill":
         _kill_ten_times(folder)
     else:
-        _fit(folder, steps=100_000, checkpoint_every=100_000, log_every=50)
+        trainer(folder, steps=100_000, checkpoint_every=100_000, log_every=50).fit()

@@ -51,14 +51,16 @@ def ssd_step(
 ) -> tuple[Tensor, Tensor]:
     """As `ops.state_space.ssd_step`, but writes into `state_BHPN`: not for use where gradients are wanted."""
     head_dim, d_state = state_BHPN.shape[2:]
+    A_H, D_H = A_H.to(torch.float32), D_H.to(torch.float32)
     y_BHP = selective_state_update(
         state_BHPN,
         x_BHP,
-        # Strides of 0 select the kernel for one decay per head.
+        # Strides of 0 select the kernel for one decay per head; it asks them of the bias too, so there must be one.
         dt_BH.to(torch.float32).unsqueeze(-1).expand(-1, -1, head_dim),
-        A_H.to(torch.float32)[:, None, None].expand(-1, head_dim, d_state),
+        A_H[:, None, None].expand(-1, head_dim, d_state),
         B_BGN,
         C_BGN,
-        D_H.to(torch.float32).unsqueeze(-1).expand(-1, head_dim),
+        D_H.unsqueeze(-1).expand(-1, head_dim),
+        dt_bias=torch.zeros_like(A_H).unsqueeze(-1).expand(-1, head_dim),
     )
     return y_BHP, state_BHPN

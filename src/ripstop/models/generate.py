@@ -227,18 +227,16 @@ def beam_search(model: Model, rows: Prompts, config: GenerationConfig) -> list[l
 def _continue(
     candidates: list[tuple[float, int, int]], texts: list[list[int]], finished: Hypotheses, config: GenerationConfig
 ) -> list[tuple[float, int, int]]:
-    """The beams (log-probability, parent, token) that go on, best first; those that end are added to `finished`."""
+    """The beams (log-probability, parent, token) that go on, best first; those that end before them join `finished`."""
     beam: list[tuple[float, int, int]] = []
     n_tokens = len(texts[0]) + 1
-    for rank, (log_p, k, token) in enumerate(candidates):
+    for log_p, k, token in candidates:
         if log_p == float("-inf") or len(beam) == config.beam_size:
             break
         if token == config.eos:
-            if rank < config.beam_size:
-                finished.add(log_p, n_tokens, texts[k])
+            finished.add(log_p, n_tokens, texts[k])
         elif n_tokens == config.max_new_tokens:
-            if rank < config.beam_size:
-                finished.add(log_p, n_tokens, texts[k] + [token])
+            finished.add(log_p, n_tokens, texts[k] + [token])
         else:
             beam.append((log_p, k, token))
     return beam

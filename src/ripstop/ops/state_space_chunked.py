@@ -5,12 +5,17 @@ Notation, for one head and one chunk of Q positions; a_t = dt_t A, s_t = a_1 + .
     y_i  = sum_{j <= i} exp(s_i - s_j) (C_i . B_j) u_j  +  exp(s_i) h_in C_i  +  D x_i        (diagonal, off-diagonal, skip)
     h_out = exp(s_Q) h_in  +  sum_j exp(s_Q - s_j) u_j B_j^T
 
-s enters y_i only as a factor exp(s_i), and all that u_j reaches only as a factor exp(-s_j); h_out as a factor exp(s_Q). So
+Every product of decays that a_t is part of reaches from a position j < t, or the state that enters, to a position i >= t,
+or the state that leaves, so its gradient is the sum of those four kinds of terms, each counted once:
 
-    dL/ds_t = dy_t . (y_t - D x_t)  -  u_t . du_t   (+ <h_out, dh_out> at t = Q)
+    da_t = sum_{i >= t > j} G_ij  +  sum_{i >= t} dy_i . (what h_in adds to y_i)  +  sum_{j < t} u_j . (du_j through h_out)
+           +  <exp(s_Q) h_in, dh_out>              where G_ij = exp(s_i - s_j) (C_i . B_j) (dy_i . u_j)
 
-needs no Q x Q matrix beyond those the products need anyway. Axes are chunk-major (c, B, ...): the pass over chunk states then
-walks over contiguous memory, and the tensors of a chunk are one batch of matrix products.
+(Shorter, da_t = sum_{i >= t} dy_i . y_i - u_i . du_i + <h_out, dh_out>; but its terms for i = j cancel only up to rounding,
+which is larger than the rest where the decay is strong.)
+
+Axes are chunk-major (c, B, ...): the pass over chunk states then walks over contiguous memory, and the tensors of a chunk
+are one batch of matrix products.
 """
 
 from __future__ import annotations
@@ -109,12 +114,13 @@ class ChunkedSSD(torch.autograd.Function):
         y = _cut(y_BTHP, chunks)
         y.add_(y_diagonal.transpose(2, 3))
         entering = _entering(s, masks)
+        read = None
         if first < n:
             read = C[first:] @ states[first:n].view(n - first, n_batch, n_groups, -1, d_state).transpose(-1, -2)
             y[first:].addcmul_(_from_group(read, n_heads), entering[first:].unsqueeze(-1))
 
         ctx.chunks, ctx.first, ctx.last, ctx.masks = chunks, first, last, masks
-        ctx.save_for_backward(x_BTHP, dt_BTH, A_H, B, C, D_H, y_BTHP, s, u, decay, scores, states)
+        ctx.save_for_backward(x_BTHP, dt_BTH, A_H, B, C, D_H, read, s, u, decay, scores, states)
         ctx.set_materialize_grads(False)
         return y_BTHP, (states[n].clone() if need_final else None)
 
@@ -126,58 +132,57 @@ class ChunkedSSD(torch.autograd.Function):
 
 
 def _backward(ctx: Any, dy_BTHP: Tensor | None, dfinal_BHPN: Tensor | None) -> tuple[Tensor | None, ...]:
-    x_BTHP, dt_BTH, A_H, B, C, D_H, y_BTHP, s, u, decay, scores, states = ctx.saved_tensors
+    x_BTHP, dt_BTH, A_H, B, C, D_H, read, s, u, decay, scores, states = ctx.saved_tensors
     chunks, first, last, masks = ctx.chunks, ctx.first, ctx.last, ctx.masks
     n, n_batch, n_groups, size, d_state = B.shape
-    n_heads, head_dim = x_BTHP.shape[2:]
-    heads = n_heads // n_groups
+    n_heads = x_BTHP.shape[2]
+    split = (n_groups, n_heads // n_groups)
     if dy_BTHP is None:
         dy_BTHP = torch.zeros_like(x_BTHP)
     dy, dt = _cut(dy_BTHP, chunks), _cut(dt_BTH, chunks)
-    dy_head = dy.transpose(2, 3).contiguous()  # (c, B, H, Q, P)
+    leaving, through, entering = _leaving(s, masks), _through(s, masks), _entering(s, masks)
+    da = torch.zeros_like(s)  # (c, B, Q, H)
 
     # Diagonal.
-    dscores = (dy_head @ u.transpose(-1, -2)).mul_(decay)
-    dscores = dscores.unflatten(2, (n_groups, heads)).sum(3) if heads > 1 else dscores
+    dy_head = dy.transpose(2, 3).contiguous()  # (c, B, H, Q, P)
+    dscores = (dy_head @ u.transpose(-1, -2)).mul_(decay).unflatten(2, split)
+    coupling = (dscores * scores.unsqueeze(3)).flatten(2, 3)  # G
+    dscores = dscores.sum(3)
     dC, dB = dscores @ B, dscores.transpose(-1, -2) @ C
-    mixing = (decay.unflatten(2, (n_groups, heads)) * scores.unsqueeze(3)).flatten(2, 3)
+    mixing = (decay.unflatten(2, split) * scores.unsqueeze(3)).flatten(2, 3)
     du = (mixing.transpose(-1, -2) @ dy_head).transpose(2, 3)  # (c, B, Q, H, P)
+    later = torch.ones(size, size, dtype=s.dtype, device=s.device).triu(1)  # 1 where j < t
+    da.copy_((coupling @ later).tril_().sum(-2).transpose(2, 3))
 
     # Chunk states, last to first. dstates[i] is the gradient of the state that enters chunk i.
-    leaving, through, entering = _leaving(s, masks), _through(s, masks), _entering(s, masks)
     dstates = torch.zeros_like(states)
     if dfinal_BHPN is not None:
         dstates[n] = dfinal_BHPN
     if first < n:
-        read = _by_group(dy[first:], entering[first:], n_groups)  # (c, B, G, Q, R P)
-        dstates[first:n] = (read.transpose(-1, -2) @ C[first:]).view_as(dstates[first:n])
-        dC[first:] += read @ states[first:n].view(n - first, n_batch, n_groups, -1, d_state)
+        weighted = _by_group(dy[first:], entering[first:], n_groups)  # (c, B, G, Q, R P)
+        dstates[first:n] = (weighted.transpose(-1, -2) @ C[first:]).view_as(dstates[first:n])
+        dC[first:] += weighted @ states[first:n].view(n - first, n_batch, n_groups, -1, d_state)
+        da[first:] += _sum_from(_from_group(weighted.mul_(read), n_heads).sum(-1))
     for i in reversed(range(first, last)):
         dstates[i].addcmul_(dstates[i + 1], through[i])
+        da[i] += (states[i] * dstates[i + 1]).sum((-1, -2)).mul_(through[i, ..., 0, 0]).unsqueeze(1)
     if last > 0:
         outgoing = dstates[1 : last + 1].view(last, n_batch, n_groups, -1, d_state)
         weighted = _by_group(_cut(x_BTHP, chunks)[:last], (leaving * dt)[:last], n_groups)
         dB[:last] += weighted @ outgoing
-        du[:last].addcmul_(_from_group(B[:last] @ outgoing.transpose(-1, -2), n_heads), leaving[:last].unsqueeze(-1))
+        reached = B[:last] @ outgoing.transpose(-1, -2)
+        du[:last].addcmul_(_from_group(reached, n_heads), leaving[:last].unsqueeze(-1))
+        da[:last, :, 1:] += _from_group(weighted.mul_(reached), n_heads).sum(-1).cumsum(2)[:, :, :-1]
 
-    # Inputs, and the decays by the identity above.
     du_BTHP = du.transpose(0, 1).flatten(1, 2)
-    dx_BTHP = torch.mul(dy_BTHP, D_H[:, None]).addcmul_(du_BTHP, dt_BTH.unsqueeze(-1))
-    du_x_BTH = (du_BTHP * x_BTHP).sum(-1)
-    dy_x_BTH = (dy_BTHP * x_BTHP).sum(-1)
-    ds = _cut((dy_BTHP * y_BTHP).sum(-1) - D_H * dy_x_BTH - dt_BTH * du_x_BTH, chunks)  # (c, B, Q, H)
-    da = _sum_from(ds, masks)
-    end = (states[1:] * dstates[1:]).sum((-1, -2)).unsqueeze(2)  # (c, B, 1, H)
-    da = da + (end if masks.leave is None else end * masks.leave)
     da_BTH = da.transpose(0, 1).flatten(1, 2)
-    ddt_BTH = da_BTH * A_H + du_x_BTH
     return (
-        dx_BTHP,
-        ddt_BTH,
+        torch.mul(dy_BTHP, D_H[:, None]).addcmul_(du_BTHP, dt_BTH.unsqueeze(-1)),
+        da_BTH * A_H + (du_BTHP * x_BTHP).sum(-1),
         (da_BTH * dt_BTH).sum((0, 1)),
         dB.transpose(2, 3).transpose(0, 1).flatten(1, 2),
         dC.transpose(2, 3).transpose(0, 1).flatten(1, 2),
-        dy_x_BTH.sum((0, 1)),
+        (dy_BTHP * x_BTHP).sum((0, 1, 3)),
         dstates[0] if first == 0 else None,
         None,
         None,
@@ -207,12 +212,9 @@ def _through(s: Tensor, masks: _Masks) -> Tensor:
     return (left if masks.enter is None else left * masks.enter[:, :, -1])[..., None, None]
 
 
-def _sum_from(ds: Tensor, masks: _Masks) -> Tensor:
-    """sum over i >= t of ds_i inside the chunk and the document: from ds to da, (c, B, Q, H)."""
-    if masks.leave is None:
-        return ds.flip(2).cumsum(2).flip(2)
-    see = (masks.see.squeeze(2) == 0).to(ds.dtype)
-    return see.transpose(-1, -2) @ ds
+def _sum_from(terms: Tensor) -> Tensor:
+    """sum over i >= t inside the chunk, (c, B, Q, H)."""
+    return terms.flip(2).cumsum(2).flip(2)
 
 
 def _by_group(x: Tensor, weight: Tensor, n_groups: int) -> Tensor:

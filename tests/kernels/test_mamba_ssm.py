@@ -1,0 +1,55 @@
+"""mamba-ssm's kernels against the recurrence, in bfloat16 on a GPU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from ripstop.ops.state_space import ssd_recurrent, ssd_step
+
+pytestmark = pytest.mark.gpu
+SIZES = [(1, 64, 16), (100, 64, 64), (513, 32, 128)]
+
+
+def _inputs(n_time: int, head_dim: int, d_state: int) -> list[Tensor]:
+    torch.manual_seed(0)
+    n_heads, n_groups = 4, 2
+    x, dt = torch.randn(2, n_time, n_heads, head_dim), torch.rand(2, n_time, n_heads) * 0.2
+    B, C = torch.randn(2, 2, n_time, n_groups, d_state).unbind()
+    initial = torch.randn(2, n_heads, head_dim, d_state)
+    return [x.bfloat16(), dt, -torch.rand(n_heads) * 4, B.bfloat16(), C.bfloat16(), torch.randn(n_heads), initial]
+
+
+def _near(got: Tensor, wanted: Tensor) -> None:
+    assert (got.double().cpu() - wanted).norm() < 1e-2 * wanted.norm()
+
+
+@pytest.mark.parametrize(("n_time", "head_dim", "d_state"), SIZES)
+@pytest.mark.parametrize("with_segments", [False, True])
+def test_scan(n_time: int, head_dim: int, d_state: int, with_segments: bool) -> None:
+    kernels = pytest.importorskip("ripstop.kernels.mamba_ssm", exc_type=ImportError)
+    values = _inputs(n_time, head_dim, d_state)
+    segments = (torch.arange(n_time) // 37 + torch.tensor([[0], [1]])) if with_segments else None
+    slow = [t.double().requires_grad_() for t in values]
+    fast = [t.cuda().requires_grad_() for t in values]
+    y_slow, final_slow = ssd_recurrent(*slow, segments)
+    y_fast, final_fast = kernels.ssd(*fast, None if segments is None else segments.cuda(), chunk_size=64)
+    _near(y_fast, y_slow)
+    _near(final_fast, final_slow)
+    dy = torch.randn_like(y_slow).bfloat16()
+    got = torch.autograd.grad([y_fast, final_fast], fast, [dy.cuda(), torch.ones_like(final_fast)])
+    wanted = torch.autograd.grad([y_slow, final_slow], slow, [dy.double(), torch.ones_like(final_slow)])
+    for a, b in zip(got, wanted, strict=True):
+        assert (a.double().cpu() - b).norm() < 3e-2 * b.norm() + 1e-6
+
+
+def test_step() -> None:
+    kernels = pytest.importorskip("ripstop.kernels.mamba_ssm", exc_type=ImportError)
+    x, dt, A, B, C, D, state = _inputs(1, 64, 64)
+    values = [x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, state]
+    y_slow, state_slow = ssd_step(*(t.double() for t in values))
+    with torch.no_grad():
+        y_fast, state_fast = kernels.ssd_step(*(t.cuda() for t in values))
+    _near(y_fast, y_slow)
+    _near(state_fast, state_slow)
