@@ -24,7 +24,7 @@ from ripstop.params import DEFAULT_SCALE, Params, parse
 
 TRAIN = ["ripstop.training.train"]
 EVALUATE = ["ripstop.studies.base"]
-COLLECT = ["ripstop.records", "ripstop.paper.render"]
+PRINT = ["ripstop.records", "ripstop.paper.render"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,7 @@ def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
             home = f"{name}/data/{run.data.id}"
             files[f"{home}/config.yaml"] = yaml.safe_dump(run.data.model_dump(mode="json"), sort_keys=False)
             files[f"{home}/prepare.code"] = provenance.code_digest(_modules(run.data)) + "\n"
-        files[f"{name}/collect.code"] = provenance.code_digest(COLLECT) + "\n"
-        printing = provenance.code_digest([*COLLECT, f"ripstop.paper.{name}"])
+        printing = provenance.code_digest([*PRINT, f"ripstop.paper.{name}"])
         files[f"{name}/paper.code"] = f"{printing} {provenance.files_digest('paper/templates/*.j2')}\n"
     return Grid(params.scale, runs), files
 
