@@ -48,6 +48,8 @@ def lay_out(root: Path) -> tuple[Run, Path, Path]:
 def test_it_leaves_the_model_and_what_is_known_of_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     run, folder, data = lay_out(tmp_path)
     before = {path.name for path in folder.iterdir()}
+    for name in ("model.safetensors", "training.json", "metrics.jsonl"):
+        (folder / f".{name}.abc123").write_text("what a kill left")
     train(folder, data)
     assert {path.name for path in folder.iterdir()} - before == {"metrics.jsonl", "training.json", "model.safetensors"}
     model = load_trained(run, folder, data)

@@ -8,10 +8,10 @@ rule prepare:
         f"{LOGS}/{{data}}/prepare.log",
     benchmark:
         f"{BENCHMARKS}/{{data}}/prepare.tsv"
+    priority: 10**12  # before any training, so that the longest of all studies can start first
     conda:
         "../../envs/cpu/environment.yaml"
     threads: 1
-    priority: 10**12  # before any training, so that the longest of all studies can start first
     resources:
         runtime=60,
         mem_mb=lambda wildcards, attempt: 4000 * attempt,

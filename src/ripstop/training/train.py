@@ -38,6 +38,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     print(f"{run_dir}: training with\n{config}", flush=True)
     for name in ("model.safetensors", "training.json"):
         (run_dir / name).unlink(missing_ok=True)
+    for name in ("model.safetensors", "training.json", "metrics.jsonl"):
         for leftover in run_dir.glob(f".{name}.*"):  # of a kill while it was written
             leftover.unlink()
 
