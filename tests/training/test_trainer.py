@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -73,6 +74,35 @@ def test_a_row_is_the_mean_of_its_updates(tmp_path: Path):
         for key in ("loss", "grad_norm"):
             assert row[key] == pytest.approx(sum(r[key] for r in window) / len(window), rel=1e-9)
         assert row["lr"] == window[-1]["lr"] == learning_rate(row["step"] - 1, config())
+
+
+def test_three_updates_equal_a_loop_written_out(tmp_path: Path):
+    """Loss, clipping, schedule and AdamW of the trainer against plain arithmetic on every parameter."""
+    torch.manual_seed(1)
+    model = TinyModel(dropout=0.0).double()
+    batches = [next(TinyStream(seed)) for seed in (1, 2, 3)]
+    settings = config(steps=3, warmup=0.3, min_lr_ratio=0.5, lr=0.1, clip=0.7, weight_decay=0.3, betas=(0.8, 0.9))
+    reference = copy.deepcopy(model)
+    m = {name: torch.zeros_like(p) for name, p in reference.named_parameters()}
+    v = {name: torch.zeros_like(p) for name, p in reference.named_parameters()}
+    for t, (batch, rate) in enumerate(zip(batches, (0.1, 0.075, 0.05), strict=True), 1):
+        reference.zero_grad()
+        cross_entropy(reference, batch)[0].backward()
+        norm = sum(float(p.grad.square().sum()) for p in reference.parameters()) ** 0.5
+        assert norm > 0.7
+        with torch.no_grad():
+            for name, p in reference.named_parameters():
+                g = p.grad * 0.7 / (norm + 1e-6)
+                m[name], v[name] = 0.8 * m[name] + 0.2 * g, 0.9 * v[name] + 0.1 * g * g
+                if name.endswith("linear.weight"):
+                    p -= rate * 0.3 * p
+                p -= rate * (m[name] / (1 - 0.8**t)) / ((v[name] / (1 - 0.9**t)).sqrt() + 1e-8)
+    training = Trainer(
+        model, FixedStream(batches), settings, tmp_path, seed=1, flops_per_token=lambda seq_len: 1.0, identity={}
+    )
+    training.fit()
+    for (name, a), b in zip(model.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11, msg=name)
 
 
 def test_an_accumulated_update_equals_that_of_the_whole_batch(tmp_path: Path):
