@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.documents import DocumentsConfig, DocumentStream, DocumentWindow, cut
 from ripstop.data.tokenizer import BOS, EOS, PAD
-from ripstop.training.config import TrainingConfig
 
 N_PIECES = {"train": [7, 1, 12, 5], "valid": [3, 4], "test": [6, 2, 3, 9, 1]}
 
@@ -51,20 +50,20 @@ def data(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def stream(source: Path, data: Path, seed: int = 0, **training: Any) -> DocumentStream:
-    values = {"steps": 1, "tokens_per_step": 300, "lr": 1.0} | training
-    result = config(source).stream(data, TrainingConfig(**values), seed)
+    values = {"steps": 1, "tokens_per_step": 300, "accumulation": 1} | training
+    result = config(source).stream(data, StreamPlan(**values, seed=seed))
     assert isinstance(result, DocumentStream)
     return result
 
 
-def rows_of(batch: Batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+def rows_of(batch: TokenBatch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     sources, targets = batch.source_BS.tolist(), batch.targets_BT.tolist()
     return [
         (tuple(t for t in s if t != PAD), tuple(t for t in y if t != IGNORE)) for s, y in zip(sources, targets, strict=True)
     ]
 
 
-def assert_same(one: Batch, other: Batch) -> None:
+def assert_same(one: TokenBatch, other: TokenBatch) -> None:
     for name, value in vars(one).items():
         same = torch.equal(value, getattr(other, name)) if isinstance(value, Tensor) else value == getattr(other, name)
         assert same, name
@@ -228,7 +227,7 @@ def test_training_windows(source: Path, tmp_path: Path, concatenate: str, probab
     mine = config(source, concatenate=concatenate, concatenate_probability=probability)
     mine.prepare(tmp_path)
     tokenizer = mine.load_tokenizer(tmp_path)
-    chosen = mine.stream(tmp_path, TrainingConfig(steps=1, tokens_per_step=10**6, lr=1.0), 0)
+    chosen = mine.stream(tmp_path, StreamPlan(1, 10**6, 1, 0))
     texts = [tokenizer.decode(row) for row, _ in rows_of(next(chosen))]
     pieces = [[word for word in text.split() if word.startswith("tr")] for text in texts]
     everything = [f"tr{d}.{i}" for d, size in enumerate(N_PIECES["train"]) for i in range(size)]

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Generator, Tensor
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.mqar import MqarConfig, MqarExamples, MqarStream, _distinct, _permutations, examples, to_batch
-from ripstop.training.config import TrainingConfig
 
 
 def config(**changes: Any) -> MqarConfig:
@@ -28,13 +27,13 @@ def config(**changes: Any) -> MqarConfig:
 
 
 def stream(mqar: MqarConfig, seed: int = 0, **training: Any) -> MqarStream:
-    values = {"steps": 20, "tokens_per_step": 101, "lr": 1.0} | training
-    result = mqar.stream(Path("unused"), TrainingConfig(**values), seed)
+    values = {"steps": 20, "tokens_per_step": 101, "accumulation": 1} | training
+    result = mqar.stream(Path("unused"), StreamPlan(**values, seed=seed))
     assert isinstance(result, MqarStream)
     return result
 
 
-def assert_same(one: Batch, other: Batch) -> None:
+def assert_same(one: TokenBatch, other: TokenBatch) -> None:
     for name, value in vars(one).items():
         same = torch.equal(value, getattr(other, name)) if isinstance(value, Tensor) else value == getattr(other, name)
         assert same, name
@@ -61,7 +60,8 @@ def test_layout_by_hand(
     batch = to_batch(mqar, ROW)
     assert batch.tokens_BT.tolist() == [tokens]
     assert batch.targets_BT.tolist() == [targets]
-    assert batch.n_context == n_context
+    context = None if source else [[True] * n_context + [False] * (len(tokens) - n_context)]
+    assert (None if batch.context_BT is None else batch.context_BT.tolist()) == context
     assert (batch.source_BS is None) if source is None else (batch.source_BS.tolist() == [source])
     assert batch.n_tokens == mqar.row_length(2)
 

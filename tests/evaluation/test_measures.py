@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, TokenBatch
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.efficiency import state_size
 from ripstop.evaluation.likelihood import loss_per_token
@@ -28,10 +28,10 @@ class Reads(Model):
         self.vocab_size = vocab_size
         self.scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         logits = torch.zeros(*batch.tokens_BT.shape, self.vocab_size)
         for b, row in enumerate(batch.tokens_BT.tolist()):
-            context = row[: batch.n_context]
+            context = row[: int(batch.context_BT[b].sum())]
             values = dict(zip(context[1::2], context[2::2], strict=True))
             for t, token in enumerate(row):
                 logits[b, t, values.get(token, 0)] = 20.0
@@ -45,7 +45,7 @@ class Constant(Model):
         super().__init__()
         self.logits_V = nn.Parameter(logits_V)
 
-    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         logits = self.logits_V.expand(*batch.tokens_BT.shape, -1)
         return logits if at_BT is None else logits[at_BT]
 
@@ -53,8 +53,8 @@ class Constant(Model):
 def test_accuracy_counts_target_positions_over_all_batches() -> None:
     model = Constant(torch.tensor([0.0, 3.0, 1.0]))
     batches = [
-        Batch(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[1, IGNORE, 2]])),
-        Batch(torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[1, 1]])),
+        TokenBatch(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[1, IGNORE, 2]])),
+        TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[1, 1]])),
     ]
     assert accuracy(model, batches) == (3 / 4, 4)
 
@@ -62,8 +62,8 @@ def test_accuracy_counts_target_positions_over_all_batches() -> None:
 def test_loss_is_a_mean_over_tokens_not_over_batches() -> None:
     model = Constant(torch.tensor([0.0, math.log(3.0)]))  # p = 1/4, 3/4
     batches = [
-        Batch(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[1, 1, 1]])),
-        Batch(torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[0, IGNORE]])),
+        TokenBatch(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([[1, 1, 1]])),
+        TokenBatch(torch.zeros(1, 2, dtype=torch.int64), torch.tensor([[0, IGNORE]])),
     ]
     value, n = loss_per_token(model, batches)
     assert n == 4

@@ -9,14 +9,14 @@ import torch
 from models.architectures import ALL, MIXERS, VOCAB, build, tokens
 from torch.utils.flop_counter import FlopCounterMode
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.models.accounting import describe, training_flops_per_token
 from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 
 
-def counted(model: Model, batch: Batch) -> int:
+def counted(model: Model, batch: TokenBatch) -> int:
     with FlopCounterMode(display=False) as counter:
         model(batch)
     return counter.get_total_flops()
@@ -60,7 +60,7 @@ def test_attention_model_costs_what_torch_counts(tie: bool, activation: str) -> 
     x_BT = tokens(2, n_time)
     vain = n_layers * 4 * d_model * (n_time * n_time - n_time * (n_time + 1) // 2)
     expected = 2 * (n_time * config.flops_per_token(VOCAB, n_time) + vain)
-    assert counted(config.build(VOCAB), Batch(x_BT, x_BT)) == expected
+    assert counted(config.build(VOCAB), TokenBatch(x_BT, x_BT)) == expected
 
 
 def test_encoder_decoder_costs_what_torch_counts() -> None:
@@ -79,7 +79,7 @@ def test_encoder_decoder_costs_what_torch_counts() -> None:
     }
     config = EncoderDecoderConfig.parse(values, "c")
     x_BT = tokens(1, n_time)
-    batch = Batch(x_BT, x_BT, source_BS=tokens(1, n_source))
+    batch = TokenBatch(x_BT, x_BT, source_BS=tokens(1, n_source))
     vain = 4 * 24 * (n_time * n_time - n_time * (n_time + 1) // 2)
     expected = n_time * config.flops_per_token(VOCAB, n_time, n_source) + vain
     # Torch's counter knows the cross-attention's SDPA on CUDA alone; on the CPU it is added by hand.
@@ -100,7 +100,9 @@ def test_mamba2_model_costs_what_torch_counts_within_a_tenth() -> None:
     assert recurrence == 2 * 4 * channels + 4 * d_inner * 16
     matrix_products = n_time * (config.flops_per_token(VOCAB, n_time) - 2 * recurrence)
     assert (
-        matrix_products <= counted(config.build(VOCAB), Batch(x_BT, x_BT)) <= 1.1 * (matrix_products + 2 * n_time * recurrence)
+        matrix_products
+        <= counted(config.build(VOCAB), TokenBatch(x_BT, x_BT))
+        <= 1.1 * (matrix_products + 2 * n_time * recurrence)
     )
 
 
@@ -109,8 +111,8 @@ def test_training_costs_three_forward_passes_as_torch_counts() -> None:
     config = DecoderOnlyConfig.parse({"d_model": 24, "pattern": "A", "mixers": {"A": reference("attention")}}, "c")
     model, x_BT = config.build(VOCAB), tokens(2, 13)
     with FlopCounterMode(display=False) as counter:
-        model(Batch(x_BT, x_BT)).sum().backward()
-    assert counter.get_total_flops() == 3 * counted(model, Batch(x_BT, x_BT))
+        model(TokenBatch(x_BT, x_BT)).sum().backward()
+    assert counter.get_total_flops() == 3 * counted(model, TokenBatch(x_BT, x_BT))
     assert training_flops_per_token(config, VOCAB, 13) == 3 * config.flops_per_token(VOCAB, 13)
 
 

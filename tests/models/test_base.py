@@ -10,7 +10,7 @@ from models.architectures import ALL, VOCAB, build, encoder_decoder, tokens
 from torch import Tensor
 from torch.testing import assert_close
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.mixers.base import held_bytes, reorder_state
 from ripstop.models.base import Model, ModelConfig
@@ -31,24 +31,24 @@ def model(config: ModelConfig) -> Model:
 
 
 @pytest.fixture
-def batch(config: ModelConfig) -> Batch:
+def batch(config: ModelConfig) -> TokenBatch:
     """Whole rows; an encoder-decoder's sources have different lengths."""
     x_BT = tokens(B, T)
     if isinstance(config, DecoderOnlyConfig):
-        return Batch(x_BT, x_BT)
-    return Batch(x_BT, x_BT, source_BS=tokens(B, S, seed=1), source_segments_BS=lengths(S, [S, 4, 7]))
+        return TokenBatch(x_BT, x_BT)
+    return TokenBatch(x_BT, x_BT, source_BS=tokens(B, S, seed=1), source_segments_BS=lengths(S, [S, 4, 7]))
 
 
 def lengths(n: int, wanted: list[int]) -> Tensor:
     return (torch.arange(n) < torch.tensor(wanted).unsqueeze(1)).long()
 
 
-def past(model: Model, batch: Batch, max_len: int = T) -> object:
+def past(model: Model, batch: TokenBatch, max_len: int = T) -> object:
     return model.init_state(len(batch.tokens_BT), max_len, batch.source_BS, batch.source_segments_BS)
 
 
 @pytest.mark.parametrize("chunks", [[T], [1], [6], [4, 1, 5]])
-def test_prefill_and_step_give_the_logits_of_forward(model: Model, batch: Batch, chunks: list[int]) -> None:
+def test_prefill_and_step_give_the_logits_of_forward(model: Model, batch: TokenBatch, chunks: list[int]) -> None:
     expected_BTV = model(batch)
     state, position = past(model, batch), 0
     for n in chunks:
@@ -60,7 +60,7 @@ def test_prefill_and_step_give_the_logits_of_forward(model: Model, batch: Batch,
         assert_close(logits_BV, expected_BTV[:, t], **EXACT)
 
 
-def test_gradients_of_prefill_are_those_of_forward(model: Model, batch: Batch) -> None:
+def test_gradients_of_prefill_are_those_of_forward(model: Model, batch: TokenBatch) -> None:
     def gradients(logits_BV: Tensor) -> list[Tensor]:
         wanted = torch.autograd.grad(logits_BV.square().sum(), list(model.parameters()), allow_unused=True)
         return [torch.zeros(()) if g is None else g for g in wanted]
@@ -70,7 +70,7 @@ def test_gradients_of_prefill_are_those_of_forward(model: Model, batch: Batch) -
         assert_close(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
-def test_nothing_is_read_from_the_future(model: Model, batch: Batch) -> None:
+def test_nothing_is_read_from_the_future(model: Model, batch: TokenBatch) -> None:
     changed_BT = batch.tokens_BT.clone()
     changed_BT[:, 7] = changed_BT[:, 7] % (VOCAB - 1) + 1
     before, after = model(batch), model(replace(batch, tokens_BT=changed_BT))
@@ -78,17 +78,17 @@ def test_nothing_is_read_from_the_future(model: Model, batch: Batch) -> None:
     assert (before[:, 7] - after[:, 7]).abs().amax(-1).min() > 1e-6
 
 
-def test_chosen_positions_have_the_logits_of_all(model: Model, batch: Batch) -> None:
+def test_chosen_positions_have_the_logits_of_all(model: Model, batch: TokenBatch) -> None:
     at_BT = torch.rand(B, T, generator=torch.Generator().manual_seed(0)) < 0.3
     assert_close(model(batch, at_BT), model(batch)[at_BT], **EXACT)
 
 
-def test_rows_are_independent(model: Model, batch: Batch) -> None:
+def test_rows_are_independent(model: Model, batch: TokenBatch) -> None:
     alone = [replace(batch, **{k: v[i : i + 1] for k, v in tensors(batch).items()}) for i in range(B)]
     assert_close(model(batch), torch.cat([model(row) for row in alone]), **EXACT)
 
 
-def test_reordering_the_state_reorders_the_batch(model: Model, batch: Batch) -> None:
+def test_reordering_the_state_reorders_the_batch(model: Model, batch: TokenBatch) -> None:
     index_B = torch.tensor([2, 0, 0, 1, 2])
     _, state = model.prefill(batch.tokens_BT[:, :6], past(model, batch))
     _, wanted = model.prefill(batch.tokens_BT[index_B, :6], past(model, select(batch, index_B)))
@@ -99,13 +99,13 @@ def test_reordering_the_state_reorders_the_batch(model: Model, batch: Batch) -> 
         assert_close(ours, theirs, **EXACT)
 
 
-def test_gradients_reach_every_parameter(model: Model, batch: Batch) -> None:
+def test_gradients_reach_every_parameter(model: Model, batch: TokenBatch) -> None:
     model(batch).square().sum().backward()
     dead = [name for name, p in model.named_parameters() if p.grad is None or not (p.grad != 0).any()]
     assert dead == []
 
 
-def test_padding_behind_a_row_changes_nothing(model: Model, batch: Batch) -> None:
+def test_padding_behind_a_row_changes_nothing(model: Model, batch: TokenBatch) -> None:
     expected_BTV = model(batch)
     for fill in (0, VOCAB - 1):
         x_BT = torch.cat([batch.tokens_BT, torch.full((B, 4), fill)], 1)
@@ -121,10 +121,10 @@ def test_packed_documents_are_documents_alone(config: ModelConfig, model: Model)
     pad = torch.zeros(1, 2, dtype=torch.int64)
     is_sequence_to_sequence = not isinstance(config, DecoderOnlyConfig)
 
-    def batch(x_BT: Tensor, segments_BT: Tensor | None, source: Tensor, source_segments: Tensor | None) -> Batch:
+    def batch(x_BT: Tensor, segments_BT: Tensor | None, source: Tensor, source_segments: Tensor | None) -> TokenBatch:
         if is_sequence_to_sequence:
-            return Batch(x_BT, x_BT, segments_BT, source, source_segments)
-        return Batch(x_BT, x_BT, segments_BT)
+            return TokenBatch(x_BT, x_BT, segments_BT, source, source_segments)
+        return TokenBatch(x_BT, x_BT, segments_BT)
 
     def numbers(*counts: tuple[int, int]) -> Tensor:
         return torch.tensor([[number for number, count in counts for _ in range(count)]])
@@ -144,14 +144,14 @@ def test_packed_documents_are_documents_alone(config: ModelConfig, model: Model)
 
 def test_sizes_are_what_the_config_says(config: ModelConfig, model: Model) -> None:
     assert config.num_params(VOCAB) == sum(p.numel() for p in model.parameters())
-    batch = Batch(tokens(2, T), tokens(2, T))
+    batch = TokenBatch(tokens(2, T), tokens(2, T))
     if not isinstance(config, DecoderOnlyConfig):
         batch = replace(batch, source_BS=tokens(2, T))
     _, state = model.prefill(batch.tokens_BT, past(model, batch))
     assert 2 * config.state_bytes(T, torch.float64) == held_bytes(state)
 
 
-def test_state_without_a_token_has_no_logits(model: Model, batch: Batch) -> None:
+def test_state_without_a_token_has_no_logits(model: Model, batch: TokenBatch) -> None:
     with pytest.raises(ValueError, match="at least one"):
         model.prefill(batch.tokens_BT[:, :0], past(model, batch))
 
@@ -170,9 +170,9 @@ def test_a_config_error_names_the_key() -> None:
         type(encoder_decoder("first")).parse(values | {"source_summary": "max"}, "run")
 
 
-def tensors(batch: Batch) -> dict[str, Tensor]:
+def tensors(batch: TokenBatch) -> dict[str, Tensor]:
     return {name: value for name, value in vars(batch).items() if isinstance(value, Tensor)}
 
 
-def select(batch: Batch, index_B: Tensor) -> Batch:
+def select(batch: TokenBatch, index_B: Tensor) -> TokenBatch:
     return replace(batch, **{name: value[index_B] for name, value in tensors(batch).items()})

@@ -9,7 +9,7 @@ import torch
 from models.architectures import MIXERS, VOCAB, build, decoder_only, tokens
 from torch.testing import assert_close
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.models.decoder_only import DecoderOnly, DecoderOnlyConfig
 
@@ -35,7 +35,7 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(changes: dict[str, obje
 def test_a_source_is_refused_rather_than_ignored() -> None:
     model, x_BT = build(decoder_only("recurrent")), tokens(2, 5)
     with pytest.raises(ConfigError, match="reads no source"):
-        model(Batch(x_BT, x_BT, source_BS=x_BT))
+        model(TokenBatch(x_BT, x_BT, source_BS=x_BT))
     with pytest.raises(ConfigError, match="reads no source"):
         model.init_state(2, 5, x_BT)
 
@@ -59,7 +59,7 @@ def test_logits_are_those_of_the_formula_without_layers_between() -> None:
     x_BT = tokens(2, 7)
     e_BTD = model.embedding.weight[x_BT]
     normed = e_BTD / (e_BTD.square().mean(-1, keepdim=True) + config.norm_eps).sqrt() * model.readout.norm.weight
-    assert_close(model(Batch(x_BT, x_BT)), normed @ model.readout.head.weight.T)
+    assert_close(model(TokenBatch(x_BT, x_BT)), normed @ model.readout.head.weight.T)
 
 
 def test_tied_weights_are_one_tensor() -> None:
@@ -86,7 +86,7 @@ def test_weights_are_drawn_as_documented() -> None:
 def test_the_same_seed_draws_the_same_model() -> None:
     first, second, other = (build(decoder_only("hybrid"), seed) for seed in (3, 3, 4))
     x_BT = tokens(1, 9)
-    batch = Batch(x_BT, x_BT)
+    batch = TokenBatch(x_BT, x_BT)
     assert_close(first(batch), second(batch), rtol=0, atol=0)
     assert (first(batch) - other(batch)).abs().max() > 0.1
 
@@ -94,6 +94,6 @@ def test_the_same_seed_draws_the_same_model() -> None:
 def test_the_first_loss_is_that_of_guessing() -> None:
     torch.manual_seed(0)
     x_BT = tokens(4, 33)
-    logits_BTV = decoder_only("hybrid").build(VOCAB)(Batch(x_BT, x_BT))
+    logits_BTV = decoder_only("hybrid").build(VOCAB)(TokenBatch(x_BT, x_BT))
     loss = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), x_BT[:, 1:].flatten())
     assert loss.item() == pytest.approx(math.log(VOCAB), rel=0.03)

@@ -10,7 +10,7 @@ import torch
 from models.architectures import ENCODER_DECODERS, MIXERS, VOCAB, build, encoder_decoder, tokens
 from torch.testing import assert_close
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.models.encoder_decoder import AdaptivePositions, EncoderDecoder, EncoderDecoderConfig, default_encoder
 
@@ -18,8 +18,8 @@ EXACT = {"rtol": 1e-9, "atol": 1e-9}
 B, T, S = 2, 7, 9
 
 
-def a_batch() -> Batch:
-    return Batch(tokens(B, T), tokens(B, T), source_BS=tokens(B, S, seed=1))
+def a_batch() -> TokenBatch:
+    return TokenBatch(tokens(B, T), tokens(B, T), source_BS=tokens(B, S, seed=1))
 
 
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
@@ -74,7 +74,7 @@ def test_blind_decoder_has_no_encoder_and_needs_no_source() -> None:
 def test_a_missing_source_is_one_sentence() -> None:
     model = build(encoder_decoder("first"))
     with pytest.raises(ConfigError, match="needs a source"):
-        model(Batch(tokens(B, T), tokens(B, T)))
+        model(TokenBatch(tokens(B, T), tokens(B, T)))
     with pytest.raises(ConfigError, match="needs a source"):
         model.init_state(B, T)
 

@@ -11,7 +11,7 @@ from models.architectures import ALL, VOCAB, build, decoder_only, encoder_decode
 from torch import Tensor
 from torch.testing import assert_close
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
@@ -29,7 +29,7 @@ def sources_of(config: ModelConfig) -> list[Tensor] | None:
 def log_p(model: Model, tokens_T: list[int], source: Tensor | None) -> Tensor:
     """Log-probabilities after `tokens_T`, computed from nothing, (V,)."""
     x_BT = torch.tensor([tokens_T])
-    batch = Batch(x_BT, x_BT, source_BS=None if source is None else source.unsqueeze(0))
+    batch = TokenBatch(x_BT, x_BT, source_BS=None if source is None else source.unsqueeze(0))
     return model(batch)[0, -1].log_softmax(-1).detach()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from training.tiny import VOCAB, TinyModel, TinyStream
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.training.losses import cross_entropy
 
@@ -42,4 +42,4 @@ def test_half_precision_logits_are_summed_in_float32():
 def test_a_batch_without_target_is_refused():
     tokens_BT = torch.zeros(2, 5, dtype=torch.int64)
     with pytest.raises(ConfigError, match=r"shape \(2, 5\) has no target"):
-        cross_entropy(TinyModel(), Batch(tokens_BT, torch.full_like(tokens_BT, IGNORE)))
+        cross_entropy(TinyModel(), TokenBatch(tokens_BT, torch.full_like(tokens_BT, IGNORE)))

@@ -16,7 +16,7 @@ import torch
 from training import tiny
 from training.tiny import TinyModel, TinyStream, config, rows, trainer
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.training.config import TrainingError
 from ripstop.training.losses import cross_entropy
@@ -29,11 +29,11 @@ from training.test_checkpoint import largest_file  # isort: skip
 class FixedStream(TinyStream):
     """The given batches, over and over."""
 
-    def __init__(self, batches: list[Batch]):
+    def __init__(self, batches: list[TokenBatch]):
         super().__init__(0)
         self.batches = batches
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> TokenBatch:
         self.position += 1
         return self.batches[(self.position - 1) % len(self.batches)]
 
@@ -111,7 +111,7 @@ def test_an_accumulated_update_equals_that_of_the_whole_batch(tmp_path: Path):
     parts[1].targets_BT[1:] = IGNORE
     parts[2].targets_BT[2:] = IGNORE
     assert len({int((part.targets_BT != IGNORE).sum()) for part in parts}) == 3
-    whole = Batch(torch.cat([p.tokens_BT for p in parts]), torch.cat([p.targets_BT for p in parts]))
+    whole = TokenBatch(torch.cat([p.tokens_BT for p in parts]), torch.cat([p.targets_BT for p in parts]))
     results = []
     for batches in (parts, [whole]):
         torch.manual_seed(1)
@@ -211,7 +211,7 @@ def test_a_signal_in_process_resumes_to_the_same_bits(tmp_path: Path, number: si
     straight.fit()
 
     class Interrupting(TinyStream):
-        def __next__(self) -> Batch:
+        def __next__(self) -> TokenBatch:
             if self.position == 8:
                 os.kill(os.getpid(), number)
             return super().__next__()
@@ -255,7 +255,7 @@ def test_a_full_disk_stops_with_a_sentence_and_resumes(tmp_path: Path):
     straight.fit()
 
     class Filling(TinyStream):
-        def __next__(self) -> Batch:
+        def __next__(self) -> TokenBatch:
             if self.position == 12:
                 limit.__enter__()
             return super().__next__()
@@ -279,7 +279,7 @@ def test_not_a_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path:
     training = trainer(tmp_path)
 
     class Poisoned(TinyStream):
-        def __next__(self) -> Batch:
+        def __next__(self) -> TokenBatch:
             if self.position == 12:
                 training.model.embedding.weight.data[:] = float("nan")
             return super().__next__()
@@ -300,7 +300,7 @@ def test_a_learning_rate_that_explodes_is_told(tmp_path: Path):
 def test_a_batch_without_target_is_told(tmp_path: Path):
     training = trainer(tmp_path)
     tokens_BT = torch.zeros(2, 5, dtype=torch.int64)
-    training.stream = FixedStream([Batch(tokens_BT, torch.full_like(tokens_BT, IGNORE))])
+    training.stream = FixedStream([TokenBatch(tokens_BT, torch.full_like(tokens_BT, IGNORE))])
     with pytest.raises(ConfigError, match="no target"):
         training.fit()
 

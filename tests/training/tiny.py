@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, TokenBatch
 from ripstop.models.base import Model
 from ripstop.training.config import TrainingConfig
 from ripstop.training.trainer import Trainer
@@ -49,7 +49,7 @@ class TinyModel(Model):
         self.head = nn.Linear(d_model, VOCAB, bias=False)
         self.head.weight = self.embedding.weight
 
-    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         x_BTD = self.embedding(batch.tokens_BT)
         for layer in self.layers:
             x_BTD = layer(x_BTD)
@@ -62,14 +62,14 @@ class TinyStream:
     def __init__(self, seed: int, batch_size: int = 3, length: int = 7):
         self.seed, self.position, self.shape = seed, 0, (batch_size, length)
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> TokenBatch:
         generator = torch.Generator().manual_seed(1000 * self.seed + self.position)
         self.position += 1
         shift = random.randrange(VOCAB) + int(np.random.randint(VOCAB))
         tokens_BT = (torch.randint(VOCAB, self.shape, generator=generator) + shift) % VOCAB
         kept_BT = torch.rand(self.shape, generator=generator) < 0.6
         kept_BT[0, 0] = True
-        return Batch(tokens_BT, ((tokens_BT * 5 + 3) % VOCAB).where(kept_BT, torch.tensor(IGNORE)))
+        return TokenBatch(tokens_BT, ((tokens_BT * 5 + 3) % VOCAB).where(kept_BT, torch.tensor(IGNORE)))
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
@@ -125,7 +125,7 @@ class _Reporting(TinyStream):
         super().__init__(5)
         self.pipe = pipe
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> TokenBatch:
         os.write(self.pipe, b".")
         return super().__next__()
 

@@ -6,9 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from ripstop.batch import BatchStream
+from ripstop.batch import BatchStream, StreamPlan
 from ripstop.config import Strict
-from ripstop.training.config import TrainingConfig
 
 
 class DataConfig(Strict):
@@ -33,6 +32,6 @@ class DataConfig(Strict):
         """Number of token ids, read from the prepared folder."""
         raise NotImplementedError
 
-    def stream(self, data: Path, training: TrainingConfig, seed: int) -> BatchStream:
-        """Endless training batches, a function of `seed` and the position alone."""
+    def stream(self, data: Path, plan: StreamPlan) -> BatchStream:
+        """Endless training batches, a function of `plan` and the position alone."""
         raise NotImplementedError

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from pydantic import Field, model_validator
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data import bible, hub, registry
 from ripstop.data.base import DataConfig
@@ -35,7 +35,6 @@ from ripstop.data.batching import (
 from ripstop.data.hub import Document, HubConfig
 from ripstop.data.tokenizer import BOS, EOS, PAD, BpeConfig, Tokenizer, TokenizerConfig
 from ripstop.files import write_text
-from ripstop.training.config import TrainingConfig
 
 SPLITS = ("train", "valid", "test")
 
@@ -84,8 +83,8 @@ class DocumentsConfig(DataConfig):
         """The prepared tokenizer, joint for both languages."""
         return Tokenizer.load(data / "tokenizer.json")
 
-    def stream(self, data: Path, training: TrainingConfig, seed: int) -> DocumentStream:
-        return DocumentStream(data / "train.safetensors", training.tokens_per_step // training.accumulation, seed)
+    def stream(self, data: Path, plan: StreamPlan) -> DocumentStream:
+        return DocumentStream(data / "train.safetensors", plan.tokens_per_batch, plan.seed)
 
     def prepare(self, out: Path) -> None:
         documents, origin = self._documents()
@@ -155,7 +154,7 @@ class DocumentsConfig(DataConfig):
             for text, source, target in zip(texts, columns["source"], columns["target"], strict=True)
         ]
 
-    def test_batches(self, data: Path, split: Literal["valid", "test"], tokens_per_batch: int) -> Iterator[Batch]:
+    def test_batches(self, data: Path, split: Literal["valid", "test"], tokens_per_batch: int) -> Iterator[TokenBatch]:
         """Every window of a held-out split once, long ones first, so that a batch too large fails at once.
 
         The last one is not left with a single row, since the control `wrong` needs another.
@@ -183,7 +182,7 @@ class DocumentStream:
     def _epoch_batches(self) -> list[Indices]:
         return shuffled_batches(self._lengths, self._tokens, derived_seed("epoch", self._seed, self.epoch))
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> TokenBatch:
         if self.position == len(self._batches):
             self.epoch, self.position = self.epoch + 1, 0
             self._batches = self._epoch_batches()
@@ -243,7 +242,7 @@ def _join(window: list[DocumentWindow]) -> DocumentWindow:
     )
 
 
-def _batch(columns: dict[str, Sequences], rows: Indices) -> Batch:
+def _batch(columns: dict[str, Sequences], rows: Indices) -> TokenBatch:
     """Source y EOS; the decoder reads BOS y and predicts y EOS."""
     source_BS = columns["source"].padded(rows, PAD)
     targets_BT = columns["target"].padded(rows, IGNORE)
@@ -251,4 +250,4 @@ def _batch(columns: dict[str, Sequences], rows: Indices) -> Batch:
     tokens_BT = torch.cat([torch.full_like(targets_BT[:, :1], BOS), targets_BT[:, :-1]], 1)
     # Behind the last target stands EOS as an input that predicts nothing; it becomes padding with the rest.
     tokens_BT = torch.where(segments_BT == 0, PAD, tokens_BT)
-    return Batch(tokens_BT, targets_BT, segments_BT, source_BS, (source_BS != PAD).long())
+    return TokenBatch(tokens_BT, targets_BT, segments_BT, source_BS, (source_BS != PAD).long())

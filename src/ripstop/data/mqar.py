@@ -5,7 +5,7 @@ Arora et al., Zoology (arXiv 2312.04927). Two pairs (k 17: v 42, k 12: v 40), la
     column        0    1   2   3   4    5   6   7
     tokens_BT    BOS  17  42  12  40  SEP  12  17
     targets_BT     .   .   .   .   .    .  40  42          . = IGNORE
-                 n_context = 5: what a control replaces
+    context_BT     x   x   x   x   x    .   .   .          x = what a control replaces
 
 Format `colon` writes `17 : 42` for `17 42`. Layout `seq2seq`:
 
@@ -38,12 +38,11 @@ from pydantic import Field, model_validator
 from safetensors.torch import load_file, save_file
 from torch import Generator, Tensor
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.base import DataConfig
 from ripstop.data.batching import derived_seed
 from ripstop.files import replacing, write_text
-from ripstop.training.config import TrainingConfig
 
 PAD, BOS, EOS, COLON, SEP = 0, 1, 2, 3, 4
 FIRST_KEY = 10
@@ -95,15 +94,16 @@ class MqarConfig(DataConfig):
     def vocab_size(self, data: Path) -> int:
         return self.n_tokens
 
-    def stream(self, data: Path, training: TrainingConfig, seed: int) -> MqarStream:
-        return MqarStream(self, training, seed)
+    def stream(self, data: Path, plan: StreamPlan) -> MqarStream:
+        return MqarStream(self, plan)
 
     def prepare(self, out: Path) -> None:
         tests = {n: examples(self, n, self.n_test, _generator("test", self.test_seed, n)) for n in self.test_pairs}
         tensors = {f"{n}.{name}": tensor.to(torch.int32) for n, test in tests.items() for name, tensor in vars(test).items()}
         training = [training_batch(self, n, 16, seed=0, index=i) for i, n in enumerate(self.num_pairs)]
         test_hash = _sha256(t for test in tests.values() for t in astuple(test))
-        training_hash = _sha256(t for b in training for t in vars(b).values() if isinstance(t, Tensor))
+        shown = ((b.tokens_BT, b.targets_BT, b.source_BS) for b in training)
+        training_hash = _sha256(t for tensors in shown for t in tensors if t is not None)
         with replacing(out / "test.safetensors") as temporary:
             save_file(tensors, temporary)
         description = {
@@ -118,7 +118,7 @@ class MqarConfig(DataConfig):
         }
         write_text(out / "data.json", json.dumps(description, indent=2) + "\n")
 
-    def test_batches(self, data: Path, num_pairs: int, batch_size: int) -> Iterator[Batch]:
+    def test_batches(self, data: Path, num_pairs: int, batch_size: int) -> Iterator[TokenBatch]:
         """The test examples with `num_pairs` pairs, in order; the last batch may be smaller."""
         path = data / "test.safetensors"
         if not path.is_file():
@@ -144,9 +144,9 @@ class MqarExamples:
 class MqarStream:
     """Endless training batches; its whole state is the position. One num_pairs for all micro-batches of a step."""
 
-    def __init__(self, config: MqarConfig, training: TrainingConfig, seed: int):
-        self.config, self.training, self.seed, self.position = config, training, seed, 0
-        self._tokens = training.tokens_per_step // training.accumulation
+    def __init__(self, config: MqarConfig, plan: StreamPlan):
+        self.config, self.plan, self.position = config, plan, 0
+        self._tokens = plan.tokens_per_batch
         longest = config.row_length(config.num_pairs[-1])
         if self._tokens < longest:
             raise ConfigError(
@@ -154,20 +154,20 @@ class MqarStream:
                 f"{config.num_pairs[-1]} pairs, which takes {longest}; raise it, or lower data.num_pairs"
             )
 
-    def __next__(self) -> Batch:
-        num_pairs = self.num_pairs(self.position // self.training.accumulation)
+    def __next__(self) -> TokenBatch:
+        num_pairs = self.num_pairs(self.position // self.plan.accumulation)
         rows = self._tokens // self.config.row_length(num_pairs)
-        batch = training_batch(self.config, num_pairs, rows, self.seed, self.position)
+        batch = training_batch(self.config, num_pairs, rows, self.plan.seed, self.position)
         self.position += 1
         return batch
 
     def num_pairs(self, step: int) -> int:
         """Drawn evenly from what the curriculum has reached: the first at step 0, all after its part of the steps."""
         reached = len(self.config.num_pairs)
-        growing = self.config.curriculum * self.training.steps
+        growing = self.config.curriculum * self.plan.steps
         if step < growing:
             reached = min(reached, 1 + int(step / growing * reached))
-        return self.config.num_pairs[derived_seed("num_pairs", self.seed, step) % reached]
+        return self.config.num_pairs[derived_seed("num_pairs", self.plan.seed, step) % reached]
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
@@ -176,7 +176,7 @@ class MqarStream:
         self.position = state["position"]
 
 
-def training_batch(config: MqarConfig, num_pairs: int, rows: int, seed: int, index: int) -> Batch:
+def training_batch(config: MqarConfig, num_pairs: int, rows: int, seed: int, index: int) -> TokenBatch:
     """Training batch `index` of the stream with this seed."""
     return to_batch(config, examples(config, num_pairs, rows, _generator("train", seed, index), "train"))
 
@@ -193,7 +193,7 @@ def examples(config: MqarConfig, num_pairs: int, n: int, generator: Generator, s
     return MqarExamples(keys, values, keys.gather(1, order), values.gather(1, order))
 
 
-def to_batch(config: MqarConfig, examples: MqarExamples) -> Batch:
+def to_batch(config: MqarConfig, examples: MqarExamples) -> TokenBatch:
     """Examples laid out as in the module's docstring."""
     n, num_pairs = examples.keys.shape
     pair = 3 if config.format == "colon" else 2
@@ -207,14 +207,16 @@ def to_batch(config: MqarConfig, examples: MqarExamples) -> Batch:
         tokens_BT = torch.cat([context, examples.queries], 1)
         targets_BT = torch.full_like(tokens_BT, IGNORE)
         targets_BT[:, n_context + 1 :] = examples.answers
-        return Batch(tokens_BT, targets_BT, n_context=n_context)
+        context_BT = torch.zeros_like(tokens_BT, dtype=torch.bool)
+        context_BT[:, :n_context] = True
+        return TokenBatch(tokens_BT, targets_BT, context_BT=context_BT)
     context[:, -1] = EOS
     tokens_BT = torch.full((n, num_pairs + 2), EOS)
     tokens_BT[:, 0] = BOS
     tokens_BT[:, 1:-1] = examples.queries
     targets_BT = torch.full_like(tokens_BT, IGNORE)
     targets_BT[:, 1:-1] = examples.answers
-    return Batch(tokens_BT, targets_BT, source_BS=context)
+    return TokenBatch(tokens_BT, targets_BT, source_BS=context)
 
 
 def _distinct(rows: int, n: int, size: int, generator: Generator) -> Tensor:

@@ -1,7 +1,7 @@
 """The battery of controls: the same model and questions, with the information taken away.
 
 A score counts as use of the context only by what it loses here. The same code serves every study: it replaces the
-source of a sequence-to-sequence batch, or the first `n_context` columns of a decoder's.
+source of a sequence-to-sequence batch, or the positions of `context_BT` in a decoder's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError, nearest
 
 PAD = 0
@@ -50,7 +50,7 @@ CONTROLS: dict[str, Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Te
 }
 
 
-def apply(control: str, batch: Batch, seed: int) -> Batch:
+def apply(control: str, batch: TokenBatch, seed: int) -> TokenBatch:
     """`batch` with its context replaced by the control's. The same seed gives the same replacement."""
     if control not in CONTROLS:
         raise ConfigError(f"control {control!r} does not exist{nearest(control, list(CONTROLS))}")
@@ -60,8 +60,9 @@ def apply(control: str, batch: Batch, seed: int) -> Batch:
         segments = torch.ones_like(batch.source_BS) if segments is None else segments
         source, segments = CONTROLS[control](batch.source_BS, segments, generator)
         return replace(batch, source_BS=source, source_segments_BS=segments)
-    if not batch.n_context:
-        raise ConfigError("a control needs a batch with a source or with n_context leading columns of context")
-    context = batch.tokens_BT[:, : batch.n_context]
+    if batch.context_BT is None:
+        raise ConfigError("a control needs a batch with a source or with a mask of its context")
+    n_context = int(batch.context_BT[0].sum())
+    context = batch.tokens_BT[:, :n_context]
     context, _ = CONTROLS[control](context, torch.ones_like(context), generator)
-    return replace(batch, tokens_BT=torch.cat([context, batch.tokens_BT[:, batch.n_context :]], 1))
+    return replace(batch, tokens_BT=torch.cat([context, batch.tokens_BT[:, n_context:]], 1))

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ripstop.batch import IGNORE, Batch
+from ripstop.batch import TokenBatch
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation import controls
 from ripstop.models.base import Model
 from ripstop.records import Measurement
 
 
-def accuracy(model: Model, batches: Iterable[Batch]) -> tuple[float, int]:
+def accuracy(model: Model, batches: Iterable[TokenBatch]) -> tuple[float, int]:
     """Fraction of target positions whose most likely token is the target, over the whole vocabulary; and their count."""
     correct = total = 0
     device = next(model.parameters()).device
     for batch in batches:
         batch = batch.to(device)
-        asked_BT = batch.targets_BT != IGNORE
+        asked_BT = batch.asked_BT
         predicted_N = model(batch, asked_BT).argmax(-1)
         correct += int((predicted_N == batch.targets_BT[asked_BT]).sum())
         total += predicted_N.numel()

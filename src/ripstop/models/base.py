@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import Strict
 
 
 class Model(nn.Module):
     """Token ids in, logits out."""
 
-    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         """Logits (B, T, V); with a boolean mask `at_BT` at its N positions alone, (N, V), which saves the head work."""
         raise NotImplementedError
 

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.layers.block import BlockState
 from ripstop.layers.embedding import Embedding, Readout
@@ -76,7 +76,7 @@ class DecoderOnly(Model):
         tied_to = self.embedding if config.tie_embeddings else None
         self.readout = Readout(vocab_size, config.d_model, config.embedding_std, config.norm_eps, tied_to)
 
-    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         if batch.source_BS is not None:
             raise _no_source()
         return self.readout(self.decoder(self.embedding(batch.tokens_BT), batch.segments_BT), at_BT)

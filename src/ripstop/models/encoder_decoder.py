@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ripstop.batch import Batch
+from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError, Strict
 from ripstop.layers.block import BlockState
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, mean_memory, remember
@@ -207,7 +207,7 @@ class EncoderDecoder(Model):
         tied_to = self.embedding if config.tie_embeddings else None
         self.readout = Readout(vocab_size, d_model, std, config.norm_eps, tied_to)
 
-    def forward(self, batch: Batch, at_BT: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         memory = self.encode(batch.source_BS, batch.source_segments_BS, batch.segments_BT)
         x_BTD = self.embedding(batch.tokens_BT)
         if self.summary is not None:

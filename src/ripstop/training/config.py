@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ripstop.batch import StreamPlan
 from ripstop.config import Strict
 
 
@@ -34,3 +35,7 @@ class TrainingConfig(Strict):
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
+
+    def stream_plan(self, seed: int) -> StreamPlan:
+        """What this training asks of its data."""
+        return StreamPlan(self.steps, self.tokens_per_step, self.accumulation, seed)

@@ -45,7 +45,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     seed_everything(run.seed)
     vocab_size = run.data.vocab_size(data)
     model = run.model.build(vocab_size)
-    stream = run.data.stream(data, run.training, run.seed)
+    stream = run.data.stream(data, run.training.stream_plan(run.seed))
     flops = functools.cache(functools.partial(run.model.flops_per_token, vocab_size))
     trainer = Trainer(model, stream, run.training, run_dir, seed=run.seed, flops_per_token=flops, identity=identity)
     summary = trainer.fit()

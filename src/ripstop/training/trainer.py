@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
-from ripstop.batch import IGNORE, BatchStream
+from ripstop.batch import BatchStream
 from ripstop.models.base import Model
 from ripstop.training.checkpoint import Checkpoints
 from ripstop.training.config import TrainingConfig, TrainingError
@@ -133,7 +133,7 @@ class Trainer:
     def _update(self) -> tuple[int, float]:
         """One update of the parameters. Returns the tokens that it read and the FLOPs that it needed."""
         batches = [next(self.stream) for _ in range(self.config.accumulation)]
-        n_targets = [int((batch.targets_BT != IGNORE).sum()) for batch in batches]
+        n_targets = [batch.n_targets for batch in batches]
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
         for batch, n in zip(batches, n_targets, strict=True):
