@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from ripstop.batch import BatchStream, StreamPlan
+from ripstop.batch import BatchStream, DataInfo, StreamPlan, Vocabulary
 from ripstop.config import Strict
 
 
@@ -31,6 +31,10 @@ class DataConfig(Strict):
     def vocab_size(self, data: Path) -> int:
         """Number of token ids, read from the prepared folder."""
         raise NotImplementedError
+
+    def info(self, data: Path) -> DataInfo:
+        """What a model is told about the prepared folder that it is built for."""
+        return Vocabulary(self.vocab_size(data))
 
     def stream(self, data: Path, plan: StreamPlan) -> BatchStream:
         """Endless training batches, a function of `plan` and the position alone."""
