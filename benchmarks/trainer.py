@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from ripstop import params, provenance, studies
+from ripstop.batch import Vocabulary
 from ripstop.files import write_text
 from ripstop.runs import Run
 from ripstop.training.losses import cross_entropy
@@ -40,7 +41,7 @@ def first_run(scale: str, architecture: str, steps: int) -> Run:
 
 def bare(run: Run, device: torch.device) -> float:
     """Seconds of the loop that nobody can do without."""
-    model = run.model.build(run.data.vocab_size(Path())).to(device).train()
+    model = run.model.build(Vocabulary(run.data.vocab_size(Path()))).to(device).train()
     stream = run.data.stream(Path(), run.training.stream_plan(run.seed))
     optimizer = adamw(model, run.training)
     start = time.perf_counter()
@@ -60,7 +61,7 @@ def trained(run: Run) -> dict[str, float]:
     """The last row of metrics of a whole training, and its seconds."""
     vocab_size = run.data.vocab_size(Path())
     with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        model, stream = run.model.build(vocab_size), run.data.stream(Path(), run.training.stream_plan(run.seed))
+        model, stream = run.model.build(Vocabulary(vocab_size)), run.data.stream(Path(), run.training.stream_plan(run.seed))
         trainer = Trainer(
             model,
             stream,

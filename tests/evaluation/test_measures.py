@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ripstop.batch import IGNORE, TokenBatch
+from ripstop.batch import IGNORE, TokenBatch, Vocabulary
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.efficiency import state_size
 from ripstop.evaluation.likelihood import loss_per_token
@@ -89,9 +89,9 @@ def test_the_state_is_counted_and_agrees_with_the_formula() -> None:
     config = DecoderOnlyConfig.parse(
         {"d_model": 16, "pattern": "MA", "mixers": {"M": {"kind": "mamba2", "head_dim": 8}, "A": {"kind": "attention"}}}, "t"
     )
-    counted, formula = state_size(config.build(11), config, seq_len=13)
+    counted, formula = state_size(config.build(Vocabulary(11)), config, seq_len=13)
     assert counted.value == formula.value > 0
-    longer, _ = state_size(config.build(11), config, seq_len=26)
+    longer, _ = state_size(config.build(Vocabulary(11)), config, seq_len=26)
     assert longer.value - counted.value == 13 * 2 * 16 * 4  # keys and values of 13 more tokens, float32
 
 

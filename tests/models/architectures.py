@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ripstop.batch import Vocabulary
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
@@ -70,7 +71,7 @@ ALL: dict[str, ModelConfig] = {f"decoder_only-{name}": decoder_only(name) for na
 def build(config: ModelConfig, seed: int = 0, vocab_size: int = VOCAB) -> Model:
     """In float64, every weight away from the values that hide mistakes (small embeddings, norms of one)."""
     torch.manual_seed(seed)
-    model = config.build(vocab_size).double()
+    model = config.build(Vocabulary(vocab_size)).double()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if "embedding" in name or "head" in name:

@@ -9,7 +9,7 @@ import torch
 from models.architectures import ALL, MIXERS, VOCAB, build, tokens
 from torch.utils.flop_counter import FlopCounterMode
 
-from ripstop.batch import TokenBatch
+from ripstop.batch import TokenBatch, Vocabulary
 from ripstop.models.accounting import describe, training_flops_per_token
 from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
@@ -60,7 +60,7 @@ def test_attention_model_costs_what_torch_counts(tie: bool, activation: str) -> 
     x_BT = tokens(2, n_time)
     vain = n_layers * 4 * d_model * (n_time * n_time - n_time * (n_time + 1) // 2)
     expected = 2 * (n_time * config.flops_per_token(VOCAB, n_time) + vain)
-    assert counted(config.build(VOCAB), TokenBatch(x_BT, x_BT)) == expected
+    assert counted(config.build(Vocabulary(VOCAB)), TokenBatch(x_BT, x_BT)) == expected
 
 
 def test_encoder_decoder_costs_what_torch_counts() -> None:
@@ -84,7 +84,7 @@ def test_encoder_decoder_costs_what_torch_counts() -> None:
     expected = n_time * config.flops_per_token(VOCAB, n_time, n_source) + vain
     # Torch's counter knows the cross-attention's SDPA on CUDA alone; on the CPU it is added by hand.
     sdpa = 4 * 24 * n_time * n_source
-    assert abs(counted(config.build(VOCAB), batch) + sdpa - expected) <= 2 * n_time
+    assert abs(counted(config.build(Vocabulary(VOCAB)), batch) + sdpa - expected) <= 2 * n_time
 
 
 def test_mamba2_model_costs_what_torch_counts_within_a_tenth() -> None:
@@ -101,7 +101,7 @@ def test_mamba2_model_costs_what_torch_counts_within_a_tenth() -> None:
     matrix_products = n_time * (config.flops_per_token(VOCAB, n_time) - 2 * recurrence)
     assert (
         matrix_products
-        <= counted(config.build(VOCAB), TokenBatch(x_BT, x_BT))
+        <= counted(config.build(Vocabulary(VOCAB)), TokenBatch(x_BT, x_BT))
         <= 1.1 * (matrix_products + 2 * n_time * recurrence)
     )
 
@@ -109,7 +109,7 @@ def test_mamba2_model_costs_what_torch_counts_within_a_tenth() -> None:
 def test_training_costs_three_forward_passes_as_torch_counts() -> None:
     """The first layer's input is a table look-up: it has no gradient to compute, and all others do."""
     config = DecoderOnlyConfig.parse({"d_model": 24, "pattern": "A", "mixers": {"A": reference("attention")}}, "c")
-    model, x_BT = config.build(VOCAB), tokens(2, 13)
+    model, x_BT = config.build(Vocabulary(VOCAB)), tokens(2, 13)
     with FlopCounterMode(display=False) as counter:
         model(TokenBatch(x_BT, x_BT)).sum().backward()
     assert counter.get_total_flops() == 3 * counted(model, TokenBatch(x_BT, x_BT))

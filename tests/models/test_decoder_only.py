@@ -9,7 +9,7 @@ import torch
 from models.architectures import MIXERS, VOCAB, build, decoder_only, tokens
 from torch.testing import assert_close
 
-from ripstop.batch import TokenBatch
+from ripstop.batch import TokenBatch, Vocabulary
 from ripstop.config import ConfigError
 from ripstop.models.decoder_only import DecoderOnly, DecoderOnlyConfig
 
@@ -73,7 +73,7 @@ def test_weights_are_drawn_as_documented() -> None:
     """embedding_std for embedding and head; projections into the residual stream shrink with its number of terms."""
     torch.manual_seed(0)
     config = DecoderOnlyConfig.parse({"d_model": 128, "pattern": "A8", "mixers": MIXERS, "mlp": {}}, "c")
-    model = config.build(997)
+    model = config.build(Vocabulary(997))
     for table in (model.embedding.weight, model.readout.head.weight):
         assert table.std().item() == pytest.approx(0.02, rel=0.02)
     uniform = 1 / math.sqrt(3)  # standard deviation of the uniform distribution on [-1, 1]
@@ -94,6 +94,6 @@ def test_the_same_seed_draws_the_same_model() -> None:
 def test_the_first_loss_is_that_of_guessing() -> None:
     torch.manual_seed(0)
     x_BT = tokens(4, 33)
-    logits_BTV = decoder_only("hybrid").build(VOCAB)(TokenBatch(x_BT, x_BT))
+    logits_BTV = decoder_only("hybrid").build(Vocabulary(VOCAB))(TokenBatch(x_BT, x_BT))
     loss = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), x_BT[:, 1:].flatten())
     assert loss.item() == pytest.approx(math.log(VOCAB), rel=0.03)

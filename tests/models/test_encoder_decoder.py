@@ -10,7 +10,7 @@ import torch
 from models.architectures import ENCODER_DECODERS, MIXERS, VOCAB, build, encoder_decoder, tokens
 from torch.testing import assert_close
 
-from ripstop.batch import TokenBatch
+from ripstop.batch import TokenBatch, Vocabulary
 from ripstop.config import ConfigError
 from ripstop.models.encoder_decoder import AdaptivePositions, EncoderDecoder, EncoderDecoderConfig, default_encoder
 
@@ -103,7 +103,7 @@ def test_default_encoder_attends_at_the_middle_and_the_end(n_layers: int, patter
 def test_default_encoder_brings_its_mixers() -> None:
     values = {"d_model": 64, "decoder_pattern": "M", "mixers": {"M": {"kind": "mamba2"}}}
     config = EncoderDecoderConfig.parse(values | {"n_encoder_layers": 2, "cross_attention_positions": [0]}, "c")
-    model = config.build(VOCAB)
+    model = config.build(Vocabulary(VOCAB))
     assert isinstance(model, EncoderDecoder)
     assert [type(block.mixer).__name__ for block in model.encoder.blocks] == ["Bidirectional", "Attention"]
     assert config.num_params(VOCAB) == sum(p.numel() for p in model.parameters())
@@ -130,7 +130,7 @@ def test_adaptive_positions_are_derived_and_logged(caplog: pytest.LogCaptureFixt
     config = encoder_decoder("adaptive")
     assert config.cross_attention_layers == [0, 2, 4]
     with caplog.at_level(logging.INFO):
-        config.build(VOCAB)
+        config.build(Vocabulary(VOCAB))
     assert "adaptive cross-attention at decoder layers [0, 2, 4]" in caplog.text
 
 
@@ -158,4 +158,4 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(changes: dict[str, obje
 def test_heads_that_do_not_fit_are_refused() -> None:
     values = {"d_model": 24, "mixers": MIXERS} | ENCODER_DECODERS["first"]
     with pytest.raises(ConfigError, match="cross_attention: d_model 24 must be a multiple of n_heads 5"):
-        EncoderDecoderConfig.parse(values | {"n_cross_heads": 5}, "c").build(VOCAB)
+        EncoderDecoderConfig.parse(values | {"n_cross_heads": 5}, "c").build(Vocabulary(VOCAB))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ripstop.batch import TokenBatch
-from ripstop.config import Strict
+from ripstop.batch import DataInfo, TokenBatch
+from ripstop.config import ConfigError, Strict
 
 
 class Model(nn.Module):
-    """Token ids in, logits out."""
+    """Token ids in, logits out.
+
+    A model may stand on frozen parts (`requires_grad` False): they are neither trained nor saved, and `frozen_base` says
+    which weights they hold.
+    """
+
+    frozen_base: str = ""
+    """Identity of the frozen weights, such as a name and a digest; "" where there are none."""
 
     def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         """Logits (B, T, V); with a boolean mask `at_BT` at its N positions alone, (N, V), which saves the head work."""
@@ -38,13 +45,48 @@ class Model(nn.Module):
         """Read one token. Logits (B, V). The given state is consumed."""
         raise NotImplementedError
 
+    def trained_state(self) -> dict[str, Tensor]:
+        """What a training changes, by name: parameters with `requires_grad`, and persistent buffers but for those of frozen
+        parts. What is shared stands once, under its first name. The tensors are the model's own, not copies."""
+        frozen = {id(buffer) for buffer in _frozen_buffers(self)}
+        found: dict[int, str] = {}
+        state: dict[str, Tensor] = {}
+        for name, tensor in self.state_dict(keep_vars=True).items():
+            trained = tensor.requires_grad if isinstance(tensor, nn.Parameter) else id(tensor) not in frozen
+            if trained and found.setdefault(id(tensor), name) == name:
+                state[name] = tensor.detach()
+        return state
+
+    def load_trained(self, state: Mapping[str, Tensor], frozen_base: str | None = None) -> None:
+        """Take over what `trained_state` of an equal model returned; all of it or nothing.
+
+        frozen_base: that of the model which `state` was trained in, where it is known. `ConfigError` names the keys that
+        are missing, unknown or of another shape, or both bases where they differ.
+        """
+        if frozen_base is not None and frozen_base != self.frozen_base:
+            raise ConfigError(
+                f"weights: trained on the frozen base {frozen_base!r}, and this model stands on {self.frozen_base!r}; "
+                "give the base that they were trained on, or train again"
+            )
+        own = self.trained_state()
+        shapes = {name: (tuple(state[name].shape), tuple(own[name].shape)) for name in own if name in state}
+        wrong = [
+            *_keys("missing", (name for name in own if name not in state)),
+            *_keys("unknown", (name for name in state if name not in own)),
+            *_keys("of another shape", (f"{name} {a}, not {b}" for name, (a, b) in shapes.items() if a != b)),
+        ]
+        if wrong:
+            raise ConfigError(f"weights: {'; '.join(wrong)}; they are of another architecture, train this one again")
+        self.load_state_dict(dict(state), strict=False)
+
 
 class ModelConfig(Strict):
     """An architecture. Subclasses add `kind: Literal[...]` and implement what raises here."""
 
     kind: str
 
-    def build(self, vocab_size: int) -> Model:
+    def build(self, data: DataInfo) -> Model:
+        """The model for the data at hand, freshly drawn."""
         raise NotImplementedError
 
     def layout(self) -> dict[str, Any]:
@@ -71,3 +113,20 @@ class ModelConfig(Strict):
 def _listed(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         yield from child if isinstance(child, nn.ModuleList) else _listed(child)
+
+
+def _frozen_buffers(module: nn.Module, trains: bool = True) -> Iterator[Tensor]:
+    """Buffers that belong to frozen parts: the smallest module around them that has parameters trains none of these."""
+    parameters = list(module.parameters())
+    trains = any(p.requires_grad for p in parameters) if parameters else trains
+    if not trains:
+        yield from module.buffers(recurse=False)
+    for child in module.children():
+        yield from _frozen_buffers(child, trains)
+
+
+def _keys(what: str, names: Iterable[str], shown: int = 4) -> Iterator[str]:
+    """`missing: a, b and 7 more`, or nothing where there are no names."""
+    every = list(names)
+    if every:
+        yield f"{what}: {', '.join(every[:shown])}{f' and {len(every) - shown} more' if len(every) > shown else ''}"

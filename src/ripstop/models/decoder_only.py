@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from ripstop.batch import TokenBatch
+from ripstop.batch import DataInfo, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.layers.block import BlockState
 from ripstop.layers.embedding import Embedding, Readout
@@ -43,8 +43,8 @@ class DecoderOnlyConfig(ModelConfig):
         mixers = tuple(self.mixers[letter] for letter in patterns.parse(self.pattern))
         return StackPlan(self.d_model, mixers, self.mlp, self.norm_eps)
 
-    def build(self, vocab_size: int) -> DecoderOnly:
-        return DecoderOnly(self, vocab_size)
+    def build(self, data: DataInfo) -> DecoderOnly:
+        return DecoderOnly(self, data.vocab_size)
 
     def layout(self) -> dict[str, Any]:
         return {"decoder": patterns.parse(self.pattern)}

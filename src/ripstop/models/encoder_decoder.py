@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ripstop.batch import TokenBatch
+from ripstop.batch import DataInfo, TokenBatch
 from ripstop.config import ConfigError, Strict
 from ripstop.layers.block import BlockState
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, mean_memory, remember
@@ -141,10 +141,10 @@ class EncoderDecoderConfig(ModelConfig):
     def _encoder_mixers(self) -> dict[str, MixerConfig]:
         return ENCODER_MIXERS | self.mixers if self.encoder_pattern is None else self.mixers
 
-    def build(self, vocab_size: int) -> EncoderDecoder:
+    def build(self, data: DataInfo) -> EncoderDecoder:
         if self.cross_attention_positions == "adaptive":
             log.info("adaptive cross-attention at decoder layers %s", self.cross_attention_layers)
-        return EncoderDecoder(self, vocab_size)
+        return EncoderDecoder(self, data.vocab_size)
 
     def layout(self) -> dict[str, Any]:
         return {

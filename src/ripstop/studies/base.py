@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_model
 
 from ripstop import provenance, studies
+from ripstop.batch import Vocabulary
 from ripstop.config import ConfigError
 from ripstop.models.base import Model
+from ripstop.models.weights import load_weights
 from ripstop.records import Measurement, Record, write_records
 from ripstop.runs import Run
 
@@ -20,8 +21,8 @@ def load_trained(run: Run, folder: Path, data: Path) -> Model:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ConfigError(f"{weights}: no trained model; run `python -m ripstop train {folder} --data {data}` first")
-    model = run.model.build(run.data.vocab_size(data))
-    load_model(model, weights)
+    model = run.model.build(Vocabulary(run.data.vocab_size(data)))
+    load_weights(model, weights)
     return model.eval()
 
 

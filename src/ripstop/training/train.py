@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_model
 
 from ripstop import provenance
+from ripstop.batch import Vocabulary
 from ripstop.config import ConfigError
 from ripstop.files import replacing, write_text
 from ripstop.kernels import backend
 from ripstop.models.base import Model
+from ripstop.models.weights import save_weights
 from ripstop.runs import Run
 from ripstop.training.config import TrainingError
 from ripstop.training.randomness import seed_everything
@@ -44,7 +45,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
 
     seed_everything(run.seed)
     vocab_size = run.data.vocab_size(data)
-    model = run.model.build(vocab_size)
+    model = run.model.build(Vocabulary(vocab_size))
     stream = run.data.stream(data, run.training.stream_plan(run.seed))
     flops = functools.cache(functools.partial(run.model.flops_per_token, vocab_size))
     trainer = Trainer(model, stream, run.training, run_dir, seed=run.seed, flops_per_token=flops, identity=identity)
@@ -73,7 +74,7 @@ def _identity(run_dir: Path, data: Path, config: str) -> dict[str, str]:
 def _circumstances(model: Model, device: torch.device, run: Run) -> dict[str, Any]:
     cuda = device.type == "cuda"
     return {
-        "n_params": sum(p.numel() for p in model.parameters()),
+        "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "device": torch.cuda.get_device_name(device) if cuda else provenance.processor(),
         "precision": run.training.precision,
         "threads": torch.get_num_threads(),
@@ -88,7 +89,7 @@ def _write_results(run_dir: Path, model: Model, summary: dict[str, Any]) -> None
     try:
         write_text(run_dir / "training.json", json.dumps(summary, indent=1) + "\n")
         with replacing(run_dir / "model.safetensors") as temporary:
-            save_model(model, str(temporary))
+            save_weights(model, temporary)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{run_dir}: the trained model cannot be written ({error}); free some space and start the same command "
