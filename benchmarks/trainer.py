@@ -23,9 +23,8 @@ from ripstop import params, provenance, studies
 from ripstop.batch import Vocabulary
 from ripstop.files import write_text
 from ripstop.runs import Run
-from ripstop.training.losses import cross_entropy
-from ripstop.training.optimizer import adamw
-from ripstop.training.precision import autocast, peak_flops, prepare_device
+from ripstop.training.peak import peak_flops
+from ripstop.training.precision import autocast, prepare_device
 from ripstop.training.trainer import Trainer
 
 
@@ -35,21 +34,22 @@ def first_run(scale: str, architecture: str, steps: int) -> Run:
     values = study.Params.parse(params.load(Path("params.yaml")).study("mqar_cliff", scale), "params.yaml")
     run = next(run for run in study.runs(values, scale) if run.factors["architecture"] == architecture)
     data = run.data.model_copy(update={"num_pairs": run.data.num_pairs[-1:], "curriculum": 0.0})
-    training = run.training.model_copy(update={"steps": steps, "log_every": steps, "checkpoint_every": steps})
-    return run.model_copy(update={"data": data, "training": training})
+    reporting = run.reporting.model_copy(update={"log_every": steps, "checkpoint_every": steps})
+    training = run.training.model_copy(update={"steps": steps})
+    return run.model_copy(update={"data": data, "training": training, "reporting": reporting})
 
 
 def bare(run: Run, device: torch.device) -> float:
     """Seconds of the loop that nobody can do without."""
     model = run.model.build(Vocabulary(run.data.vocab_size(Path()))).to(device).train()
     stream = run.data.stream(Path(), run.training.stream_plan(run.seed))
-    optimizer = adamw(model, run.training)
+    objective, optimizer = run.training.objective.build(), run.training.optimizer.build(model)
     start = time.perf_counter()
     for _ in range(run.training.steps):
         optimizer.zero_grad()
         with autocast(device, run.training.precision):
-            loss, _ = cross_entropy(model, next(stream).to(device))
-        loss.backward()
+            loss = objective(model, next(stream).to(device))
+        (loss.sum / loss.n).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), run.training.clip)
         optimizer.step()
     if device.type == "cuda":
@@ -68,8 +68,11 @@ def trained(run: Run) -> dict[str, float]:
             run.training,
             Path(folder),
             seed=run.seed,
-            flops_per_token=lambda n: run.model.flops_per_token(vocab_size, n),
+            objective=run.training.objective.build(),
+            flops=lambda batch: run.model.flops_per_token(vocab_size, batch.tokens_BT.shape[1]) * batch.tokens_BT.numel(),
             identity={},
+            device=prepare_device(run.compute, run.training.precision),
+            reporting=run.reporting,
         )
         summary = trainer.fit()
         row = json.loads((Path(folder) / "metrics.jsonl").read_text().splitlines()[-1])
@@ -85,7 +88,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     run = first_run(arguments.scale, arguments.architecture, arguments.steps)
-    device = prepare_device(run.training)
+    device = prepare_device(run.compute, run.training.precision)
     peak = peak_flops(device, run.training.precision)
     bare(run, device)
     pairs = [(trained(run), bare(run, device)) for _ in range(arguments.repeats)]
@@ -99,7 +102,7 @@ def main() -> None:
         "peak_tflops": peak.flops / 1e12,
         "peak_source": peak.source,
         "device": torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
-        "threads": run.training.threads,
+        "threads": run.compute.threads,
         "commit": provenance.commit(),
         "versions": provenance.versions(),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,18 @@ def nan_in_new_memory() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_process() -> Iterator[None]:
+    """What a training sets for its whole process, denormals and threads, ends with the test that trained."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if "torch" in sys.modules:  # tests of the paper run without it
+        import torch
+
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before or torch.get_num_threads())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
-from training.tiny import config, rows, trainer
+from training.tiny import reporting, rows, trainer
 
 from ripstop.training.monitor import Heartbeat, Monitor, peak_memory, rows_until
-from ripstop.training.precision import Peak
+from ripstop.training.peak import Peak
 
 CPU = torch.device("cpu")
 
 
 def monitor(out: Path, first_step: int = 0, console: Console | None = None, **changes) -> Monitor:
-    return Monitor(out, config(**changes), CPU, Peak(1e9, "test"), first_step, 100.0, console)
+    return Monitor(out, 24, reporting(**changes), CPU, Peak(1e9, "test"), first_step, 100.0, console)
 
 
 def test_a_row_counts_what_happened_since_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clock = iter([0.0, 2.0, 6.0])
     monkeypatch.setattr("ripstop.training.monitor.time.perf_counter", lambda: next(clock))
-    with monitor(tmp_path, steps=24) as watched:
+    with monitor(tmp_path) as watched:
         for step in (1, 2, 3, 4):
             watched.count(tokens=50, flops=2e8)
             if step % 2 == 0:

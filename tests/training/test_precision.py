@@ -1,65 +1,27 @@
-"""Devices that are not there are refused; peaks and utilisation are what arithmetic says."""
+"""Devices that are not there are refused, and what moves the last bits is set in one place."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
-from training.tiny import config
 
 from ripstop.config import ConfigError
-from ripstop.training.precision import autocast, listed_flops, matmul_flops, mfu, peak_flops, prepare_device
-
-
-def test_mfu_by_hand():
-    # 45,000 tokens/s of a model of 400M parameters: 6 * 400e6 FLOPs a token on 989 TFLOP/s is 10.9 %
-    assert mfu(6 * 400e6 * 45_000, 1.0, 989e12) == pytest.approx(0.1092, abs=1e-4)
-    assert mfu(6 * 400e6 * 45_000 * 8, 8.0, 989e12) == pytest.approx(0.1092, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "bf16"),
-    [
-        ("NVIDIA H100 80GB HBM3", 989e12),
-        ("NVIDIA H100 PCIe", 756e12),
-        ("NVIDIA H100 NVL", 835e12),
-        ("NVIDIA H200", 989e12),
-        ("NVIDIA A100-SXM4-80GB", 312e12),
-        ("NVIDIA L40S", 362e12),
-        ("NVIDIA L4", 121e12),
-        ("NVIDIA A10", 125e12),
-        ("NVIDIA GH200 480GB", 989e12),
-        ("Tesla K80", None),
-    ],
-)
-def test_peaks_of_data_sheets(name: str, bf16: float | None):
-    assert listed_flops(name, "bf16") == bf16
-    assert listed_flops(name, "fp32") == (bf16 and bf16 / 2)
-
-
-def test_the_peak_of_an_unlisted_device_is_measured():
-    peak = peak_flops(torch.device("cpu"), "fp32")
-    assert peak.source == "measured matrix product"
-    a = torch.ones(256, 256)
-    assert 1e8 < peak.flops < 1e14 and torch.isfinite(a @ a).all()
-
-
-def test_measuring_draws_no_random_number():
-    before = torch.get_rng_state()
-    matmul_flops(torch.device("cpu"), "fp32", seconds=0.01)
-    assert torch.equal(before, torch.get_rng_state())
+from ripstop.training.config import Compute
+from ripstop.training.precision import autocast, prepare_device
 
 
 def test_threads_and_denormals_are_set():
-    prepare_device(config(threads=1))
+    prepare_device(Compute(threads=1))
     assert torch.get_num_threads() == 1
     assert (torch.tensor([1e-39]) * 0.5).item() == 0.0
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_a_missing_device_is_refused_and_auto_takes_the_cpu():
-    with pytest.raises(ConfigError, match=r"training.device: torch finds no CUDA device"):
-        prepare_device(config(device="cuda"))
-    assert prepare_device(config(device="auto")).type == "cpu"
+def test_a_missing_device_is_refused():
+    with pytest.raises(ConfigError, match=r"compute.device: torch finds no CUDA device"):
+        prepare_device(Compute(device="cuda"))
 
 
 def test_bf16_computes_products_in_bf16_and_keeps_parameters():
@@ -69,3 +31,9 @@ def test_bf16_computes_products_in_bf16_and_keeps_parameters():
     with autocast(torch.device("cpu"), "fp32"):
         assert linear(torch.ones(2, 3)).dtype == torch.float32
     assert linear.weight.dtype == torch.float32
+
+
+def test_a_hundred_thousand_threads_are_cut_to_the_machine_and_said(capsys: pytest.CaptureFixture[str]):
+    prepare_device(Compute(threads=100_000))
+    assert torch.get_num_threads() == os.cpu_count()
+    assert "compute.threads: 100000 asked for" in capsys.readouterr().out

@@ -29,7 +29,8 @@ SETTINGS: dict[str, Any] = {
         "kind": "decoder_only", "d_model": 24, "pattern": "A", "tie_embeddings": True,
         "mixers": {"A": {"kind": "attention", "n_heads": 2}},
     },
-    "training": {"steps": 9, "tokens_per_step": 64, "lr": 0.01, "log_every": 2, "checkpoint_every": 4, "device": "cpu"},
+    "training": {"steps": 9, "tokens_per_step": 64, "lr": 0.01},
+    "reporting": {"log_every": 2, "checkpoint_every": 4},
 }  # fmt: skip
 
 

@@ -14,16 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 from training import tiny
-from training.tiny import TinyModel, TinyStream, config, rows, trainer
+from training.tiny import TinyModel, TinyStream, config, reporting, rows, trainer
 
 from ripstop.batch import IGNORE, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.training.config import TrainingError
-from ripstop.training.losses import cross_entropy
-from ripstop.training.optimizer import learning_rate
+from ripstop.training.objectives.cross_entropy import cross_entropy
+from ripstop.training.schedule import learning_rate
 from ripstop.training.trainer import Trainer
 
 from training.test_checkpoint import largest_file  # isort: skip
+
+
+ADAMW = {"kind": "adamw", "weight_decay": 0.3, "betas": (0.8, 0.9)}
 
 
 class FixedStream(TinyStream):
@@ -81,13 +84,14 @@ def test_three_updates_equal_a_loop_written_out(tmp_path: Path):
     torch.manual_seed(1)
     model = TinyModel(dropout=0.0).double()
     batches = [next(TinyStream(seed)) for seed in (1, 2, 3)]
-    settings = config(steps=3, warmup=0.3, min_lr_ratio=0.5, lr=0.1, clip=0.7, weight_decay=0.3, betas=(0.8, 0.9))
+    settings = config(steps=3, warmup=0.3, min_lr_ratio=0.5, lr=0.1, clip=0.7, optimizer=ADAMW)
     reference = copy.deepcopy(model)
     m = {name: torch.zeros_like(p) for name, p in reference.named_parameters()}
     v = {name: torch.zeros_like(p) for name, p in reference.named_parameters()}
     for t, (batch, rate) in enumerate(zip(batches, (0.1, 0.075, 0.05), strict=True), 1):
         reference.zero_grad()
-        cross_entropy(reference, batch)[0].backward()
+        loss = cross_entropy(reference, batch)
+        (loss.sum / loss.n).backward()
         norm = sum(float(p.grad.square().sum()) for p in reference.parameters()) ** 0.5
         assert norm > 0.7
         with torch.no_grad():
@@ -98,7 +102,7 @@ def test_three_updates_equal_a_loop_written_out(tmp_path: Path):
                     p -= rate * 0.3 * p
                 p -= rate * (m[name] / (1 - 0.8**t)) / ((v[name] / (1 - 0.9**t)).sqrt() + 1e-8)
     training = Trainer(
-        model, FixedStream(batches), settings, tmp_path, seed=1, flops_per_token=lambda seq_len: 1.0, identity={}
+        model, FixedStream(batches), settings, tmp_path, objective=cross_entropy, seed=1, flops=lambda batch: 1.0, identity={}
     )
     training.fit()
     for (name, a), b in zip(model.named_parameters(), reference.parameters(), strict=True):
@@ -116,10 +120,11 @@ def test_an_accumulated_update_equals_that_of_the_whole_batch(tmp_path: Path):
     for batches in (parts, [whole]):
         torch.manual_seed(1)
         model, out = TinyModel(dropout=0.0).double(), tmp_path / str(len(batches))
-        expected = cross_entropy(model, whole)[0].item()
+        loss = cross_entropy(model, whole)
+        expected = loss.sum.item() / loss.n
         training = Trainer(
-            model, FixedStream(batches), config(steps=3, accumulation=len(batches), log_every=1), out, seed=1,
-            flops_per_token=lambda seq_len: 1.0, identity={},
+            model, FixedStream(batches), config(steps=3, accumulation=len(batches)), out, objective=cross_entropy, seed=1,
+            flops=lambda batch: 1.0, identity={}, reporting=reporting(log_every=1),
         )  # fmt: skip
         training.fit()
         assert rows(out)[0]["loss"] == pytest.approx(expected, rel=1e-6)

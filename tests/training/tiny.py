@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ripstop.batch import IGNORE, TokenBatch
 from ripstop.models.base import Model
-from ripstop.training.config import TrainingConfig
+from ripstop.training.config import Reporting, TrainingConfig
+from ripstop.training.objectives.cross_entropy import cross_entropy
 from ripstop.training.trainer import Trainer
 
 VOCAB = 13
@@ -79,15 +80,22 @@ class TinyStream:
 
 
 def config(**changes: Any) -> TrainingConfig:
-    settings = {"steps": 24, "tokens_per_step": 21, "lr": 1e-2, "log_every": 4, "checkpoint_every": 5, "device": "cpu"}
-    return TrainingConfig(**(settings | changes))
+    return TrainingConfig(**({"steps": 24, "tokens_per_step": 21, "lr": 1e-2} | changes))
+
+
+def reporting(**changes: Any) -> Reporting:
+    return Reporting(**({"log_every": 4, "checkpoint_every": 5} | changes))
 
 
 def trainer(out: Path, model: Model | None = None, identity: str = "one", **changes: Any) -> Trainer:
+    """changes: of `config`, of `reporting`, or arguments of the trainer itself."""
     torch.manual_seed(3)
+    told = {key: changes.pop(key) for key in list(changes) if key in Reporting.model_fields}
+    settings = {key: changes.pop(key) for key in list(changes) if key in TrainingConfig.model_fields}
+    arguments = {"objective": cross_entropy, "seed": 11, "flops": lambda batch: 100.0 * batch.n_tokens} | changes
     return Trainer(
-        model or TinyModel(), TinyStream(5), config(**changes), out, seed=11, flops_per_token=lambda seq_len: 100.0,
-        identity={"configuration": identity, "code": "c0de"},
+        model or TinyModel(), TinyStream(5), config(**settings), out, reporting=reporting(**told),
+        identity={"configuration": identity, "code": "c0de"}, **arguments,
     )  # fmt: skip
 
 

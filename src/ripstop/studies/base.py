@@ -14,6 +14,7 @@ from ripstop.models.base import Model
 from ripstop.models.weights import load_weights
 from ripstop.records import Measurement, Record, write_records
 from ripstop.runs import Run
+from ripstop.training.precision import prepare_device
 
 
 def load_trained(run: Run, folder: Path, data: Path) -> Model:
@@ -29,9 +30,7 @@ def load_trained(run: Run, folder: Path, data: Path) -> Model:
 def evaluate(folder: Path, data: Path) -> Path:
     """Measure the run in `folder` and write its records.jsonl, whole or not at all."""
     run = Run.load(folder)
-    torch.set_num_threads(run.training.threads)
-    torch.set_flush_denormal(True)
-    device = torch.device("cuda" if torch.cuda.is_available() and run.training.device != "cpu" else "cpu")
+    device = prepare_device(run.compute, run.training.precision)
     model = load_trained(run, folder, data).to(device)
     identity = {
         "code": (folder / "evaluate.code").read_text().strip(),

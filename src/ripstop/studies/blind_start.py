@@ -27,7 +27,7 @@ from ripstop.models.pattern import used
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
 from ripstop.studies.mqar_cliff import Evaluation
-from ripstop.training.config import TrainingConfig
+from ripstop.training.config import Compute, Reporting, TrainingConfig
 
 
 class Positions(Strict):
@@ -51,6 +51,8 @@ class Params(Strict):
     positions: dict[str, Positions] = Field(min_length=1)
     steps: list[int] = Field(min_length=1, description="training lengths; each replaces training.steps")
     training: TrainingConfig
+    compute: Compute = Compute()
+    reporting: Reporting = Reporting()
     evaluation: Evaluation = Evaluation()
 
 
@@ -77,6 +79,8 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     source_summary=positions.source_summary,
                 ),
                 training=params.training.model_copy(update={"steps": steps}),
+                compute=params.compute,
+                reporting=params.reporting,
                 evaluation=params.evaluation.model_dump(),
             )
 

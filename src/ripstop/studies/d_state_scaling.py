@@ -24,7 +24,7 @@ from ripstop.models.pattern import letter_counts
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
 from ripstop.studies.mqar_cliff import Evaluation
-from ripstop.training.config import TrainingConfig
+from ripstop.training.config import Compute, Reporting, TrainingConfig
 
 
 class Params(Strict):
@@ -38,6 +38,8 @@ class Params(Strict):
     shapes: list[tuple[int, int]] = Field(min_length=1)
     steps: list[int] = Field(min_length=1, description="training lengths; each replaces training.steps")
     training: TrainingConfig
+    compute: Compute = Compute()
+    reporting: Reporting = Reporting()
     evaluation: Evaluation = Evaluation(controls=["own", "wrong"])
 
 
@@ -61,6 +63,8 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                 data=params.data,
                 model=DecoderOnlyConfig(d_model=params.d_model, pattern=params.pattern, mixers={"M": mixer}),
                 training=params.training.model_copy(update={"steps": steps}),
+                compute=params.compute,
+                reporting=params.reporting,
                 evaluation=params.evaluation.model_dump(),
             )
 

@@ -31,7 +31,7 @@ from ripstop.models.generate import GenerationConfig, generate
 from ripstop.models.pattern import letter_counts, used
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
-from ripstop.training.config import TrainingConfig
+from ripstop.training.config import Compute, Reporting, TrainingConfig
 
 
 class Evaluation(Strict):
@@ -57,6 +57,8 @@ class Params(Strict):
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     cross_attention_positions: list[int]
     training: TrainingConfig
+    compute: Compute = Compute()
+    reporting: Reporting = Reporting()
     evaluation: Evaluation
 
 
@@ -82,6 +84,8 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     cross_attention_positions=params.cross_attention_positions,
                 ),
                 training=params.training,
+                compute=params.compute,
+                reporting=params.reporting,
                 evaluation=params.evaluation.model_dump(mode="json"),
             )
 

@@ -26,7 +26,7 @@ from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import used
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
-from ripstop.training.config import TrainingConfig
+from ripstop.training.config import Compute, Reporting, TrainingConfig
 
 
 class Evaluation(Strict):
@@ -45,6 +45,8 @@ class Params(Strict):
     patterns: dict[str, str] = Field(min_length=1)
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     training: TrainingConfig
+    compute: Compute = Compute()
+    reporting: Reporting = Reporting()
     evaluation: Evaluation = Evaluation()
 
 
@@ -62,6 +64,8 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                 data=params.data,
                 model=DecoderOnlyConfig(d_model=params.d_model, pattern=pattern, mixers=used(params.mixers, pattern)),
                 training=params.training,
+                compute=params.compute,
+                reporting=params.reporting,
                 evaluation=params.evaluation.model_dump(),
             )
 

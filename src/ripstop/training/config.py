@@ -1,13 +1,17 @@
-"""What a training run is told: steps, optimizer, schedule, precision and how often it saves."""
+"""What a training run is told: what moves numbers (TrainingConfig), where it computes (Compute), what it says (Reporting)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ripstop.batch import StreamPlan
 from ripstop.config import Strict
+from ripstop.training.objectives import OBJECTIVES
+from ripstop.training.objectives.base import ObjectiveConfig
+from ripstop.training.optimizers import OPTIMIZERS
+from ripstop.training.optimizers.base import OptimizerConfig
 
 
 class TrainingError(RuntimeError):
@@ -20,22 +24,43 @@ class TrainingConfig(Strict):
     steps: int = Field(ge=1)
     tokens_per_step: int = Field(ge=1)
     accumulation: int = Field(1, ge=1, description="micro-batches an update; each has tokens_per_step / accumulation tokens")
-    lr: float = Field(gt=0)
+    lr: float = Field(gt=0, allow_inf_nan=False)
     min_lr_ratio: float = Field(0.02, ge=0, le=1, description="last learning rate of the cosine, as a part of lr")
     warmup: float = Field(0.1, ge=0, le=1)
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    clip: float = Field(1.0, ge=0, allow_inf_nan=False, description="largest gradient norm; 0: no clipping")
+    objective: Annotated[ObjectiveConfig, OBJECTIVES] = Field(default={"kind": "cross_entropy"}, validate_default=True)
+    optimizer: Annotated[OptimizerConfig, OPTIMIZERS] = Field(default={"kind": "adamw"}, validate_default=True)
+    validate_every: int = Field(0, ge=0, description="steps between two measurements of the held-out loss; 0: never")
+    keep: Literal["last", "best"] = Field("last", description="the model kept: the last one, or the best by held-out loss")
+    on_divergence: Literal["fail", "record"] = Field(
+        "fail", description="a loss that is not finite stops the workflow, or is the outcome of this training"
+    )
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     activation_checkpointing: bool = False
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int = Field(1, ge=1, description="CPU threads of the run")
-    log_every: int = Field(50, ge=1, description="steps between two heartbeats")
-    checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
-    keep_checkpoints: int = Field(2, ge=1)
-    tensorboard: bool = False
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> Self:
+        if self.keep == "best" and not self.validate_every:
+            raise ValueError("keep: best needs validate_every above 0, since the best is told by the held-out loss")
+        return self
 
     def stream_plan(self, seed: int) -> StreamPlan:
         """What this training asks of its data."""
         return StreamPlan(self.steps, self.tokens_per_step, self.accumulation, seed)
+
+
+class Compute(Strict):
+    """Where a run computes. It belongs to the run's identity: other threads or devices add in another order."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(1, ge=1, description="CPU threads of the run")
+
+
+class Reporting(Strict):
+    """What a training says and keeps on its way. None of it moves a number, so none of it enters an identity."""
+
+    log_every: int = Field(50, ge=1, description="steps between two heartbeats")
+    checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    tensorboard: bool = False

@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ripstop.files import write_text
-from ripstop.training.config import TrainingConfig, TrainingError
-from ripstop.training.precision import Peak, mfu
+from ripstop.training.config import Reporting, TrainingError
+from ripstop.training.peak import Peak, mfu
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,12 @@ class Monitor:
     """
 
     def __init__(
-        self, out: Path, config: TrainingConfig, device: torch.device, peak: Peak, first_step: int,
+        self, out: Path, steps: int, reporting: Reporting, device: torch.device, peak: Peak, first_step: int,
         seconds_before: float, console: Console | None = None,
     ):  # fmt: skip
         self.path = out / "metrics.jsonl"
-        self.config = config
+        self.steps = steps
+        self.reporting = reporting
         self.device = device
         self.peak = peak
         self.first_step = first_step
@@ -74,12 +75,12 @@ class Monitor:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, "".join(rows_until(self.path, self.first_step)))
         self._file = open(self.path, "a")  # noqa: SIM115 (closed by __exit__)
-        if self.config.tensorboard:
+        if self.reporting.tensorboard:
             self._events = _event_writer(self._tensorboard_folder, self.first_step)
         if self._console.is_terminal:
             self._bar = _progress_bar(self._console)
             self._bar.start()
-            self._task = self._bar.add_task("", total=self.config.steps, completed=self.first_step)
+            self._task = self._bar.add_task("", total=self.steps, completed=self.first_step)
         self._started = self._last = time.perf_counter()
         self._tokens = 0
         self._flops = 0.0
@@ -117,7 +118,7 @@ class Monitor:
             mfu=float(f"{mfu(self._flops, interval, self.peak.flops):.4g}"),
             memory_bytes=peak_memory(self.device),
             seconds=round(self.seconds_before + now - self._started, 3),
-            seconds_left=round(per_step * (self.config.steps - step), 1),
+            seconds_left=round(per_step * (self.steps - step), 1),
         )
         self._last, self._tokens, self._flops = now, 0, 0.0
         try:
@@ -132,7 +133,7 @@ class Monitor:
             for name, value in asdict(row).items():
                 self._events.add_scalar(name, value, step)
         if self._bar is None:
-            print(row.line(self.config.steps), flush=True)
+            print(row.line(self.steps), flush=True)
         else:
             text = f"loss {row.loss:.4f}  {row.tokens_per_second:,.0f} tokens/s  mfu {row.mfu:.1%}"
             self._bar.update(self._task, description=text)

@@ -1,51 +1,32 @@
-"""Device, number format and threads of a training run, and the FLOP/s that its device can reach."""
+"""Device, number format and threads of a run: what moves the last bits of every number."""
 
 from __future__ import annotations
 
-import time
+import os
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import torch
 
 from ripstop.config import ConfigError
-from ripstop.training.config import TrainingConfig
-
-DENSE_BF16_FLOPS = {
-    "B200": 2250e12,
-    "GH200": 989e12,
-    "H200": 989e12,
-    "H100 PCIe": 756e12,
-    "H100 NVL": 835e12,
-    "H100": 989e12,
-    "A100": 312e12,
-    "L40S": 362e12,
-    "L4": 121e12,
-    "A10": 125e12,
-    "RTX 4090": 165e12,
-}
-"""Part of the device's name -> FLOP/s of dense bf16 matrix products, from NVIDIA's data sheets (which print twice that
-for sparse ones). The first name found counts, so the longer ones stand first."""
+from ripstop.training.config import Compute
 
 
-@dataclass(frozen=True)
-class Peak:
-    """FLOP/s that model FLOPs utilisation is a part of, and whether a data sheet or a measurement says so."""
+def prepare_device(compute: Compute, precision: str = "fp32") -> torch.device:
+    """The device of the run, with threads, denormals and TF32 set for it. `ConfigError` where it is not there.
 
-    flops: float
-    source: str
-
-
-def prepare_device(config: TrainingConfig) -> torch.device:
-    """The device of the run, with threads, denormals and TF32 set for it. `ConfigError` where it is not there."""
-    torch.set_num_threads(config.threads)
+    The one place that sets them. More threads than the machine has are cut to those, and said: a hundred thousand would
+    end the process without a word.
+    """
+    threads = min(compute.threads, os.cpu_count() or 1)
+    if threads < compute.threads:
+        print(f"compute.threads: {compute.threads} asked for, {threads} used: this machine has no more", flush=True)
+    torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # decayed states fade into denormals, which a CPU multiplies 100 times slower
-    cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not cuda:
-        raise ConfigError("training.device: torch finds no CUDA device; set it to 'auto' or 'cpu'")
-    if not cuda or config.device == "cpu":
+    if compute.device == "cpu":
         return torch.device("cpu")
-    if config.precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if not torch.cuda.is_available():
+        raise ConfigError("compute.device: torch finds no CUDA device; set it to 'cpu', or run where there is one")
+    if precision == "bf16" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ConfigError(f"training.precision: {torch.cuda.get_device_name()} has no bf16; set it to 'fp32'")
     torch.set_float32_matmul_precision("high")  # TF32
     torch.backends.cudnn.allow_tf32 = True
@@ -55,44 +36,3 @@ def prepare_device(config: TrainingConfig) -> torch.device:
 def autocast(device: torch.device, precision: str) -> AbstractContextManager:
     """bf16: matrix products in bf16 while parameters and their gradients stay float32. fp32: nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-def peak_flops(device: torch.device, precision: str) -> Peak:
-    """What the device can reach: a data sheet's number for the GPUs listed above, else measured by `matmul_flops`.
-
-    fp32 runs as TF32 on them, at half of bf16's rate.
-    """
-    if device.type == "cuda":
-        listed = listed_flops(torch.cuda.get_device_name(device), precision)
-        if listed is not None:
-            return Peak(listed, "data sheet")
-    return Peak(matmul_flops(device, precision), "measured matrix product")
-
-
-def listed_flops(name: str, precision: str) -> float | None:
-    """Data sheet's FLOP/s of the device called `name`; None where it is not listed."""
-    bf16 = next((flops for part, flops in DENSE_BF16_FLOPS.items() if part in name.replace("-", " ")), None)
-    return bf16 / 2 if bf16 is not None and precision == "fp32" else bf16
-
-
-def matmul_flops(device: torch.device, precision: str, seconds: float = 0.05) -> float:
-    """FLOP/s of the fastest of some square matrix products made in about `seconds`, after one to warm up."""
-    n = 4096 if device.type == "cuda" else 512
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.full((n, n), value, device=device, dtype=dtype) for value in (0.5, 0.25))  # draws no random number
-    times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
-        start = time.perf_counter()
-        torch.mm(a, b)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return 2 * n**3 / min(times[1:])
-
-
-def mfu(model_flops: float, seconds: float, peak: float) -> float:
-    """Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B): FLOP/s of the model over the peak.
-
-    model_flops: what the model needs in `seconds`; recomputation does not count.
-    """
-    return model_flops / seconds / peak

@@ -22,6 +22,7 @@ from ripstop.models.base import Model
 from ripstop.models.weights import save_weights
 from ripstop.runs import Run
 from ripstop.training.config import TrainingError
+from ripstop.training.precision import prepare_device
 from ripstop.training.randomness import seed_everything
 from ripstop.training.trainer import Trainer
 
@@ -43,12 +44,20 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
         for leftover in run_dir.glob(f".{name}.*"):  # of a kill while it was written
             leftover.unlink()
 
+    device = prepare_device(run.compute, run.training.precision)
     seed_everything(run.seed)
     vocab_size = run.data.vocab_size(data)
     model = run.model.build(Vocabulary(vocab_size))
     stream = run.data.stream(data, run.training.stream_plan(run.seed))
-    flops = functools.cache(functools.partial(run.model.flops_per_token, vocab_size))
-    trainer = Trainer(model, stream, run.training, run_dir, seed=run.seed, flops_per_token=flops, identity=identity)
+    per_token = functools.cache(functools.partial(run.model.flops_per_token, vocab_size))
+
+    def flops(batch: Any) -> float:
+        return per_token(batch.tokens_BT.shape[1]) * batch.tokens_BT.numel()
+
+    trainer = Trainer(
+        model, stream, run.training, run_dir, objective=run.training.objective.build(), seed=run.seed, identity=identity,
+        flops=flops, device=device, reporting=run.reporting,
+    )  # fmt: skip
     summary = trainer.fit()
 
     summary |= _circumstances(model, trainer.device, run) | {"identity": identity}

@@ -14,15 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
-from ripstop.batch import BatchStream
+from ripstop.batch import Batch, BatchStream
+from ripstop.config import ConfigError
 from ripstop.models.base import Model
 from ripstop.training.checkpoint import Checkpoints
-from ripstop.training.config import TrainingConfig, TrainingError
-from ripstop.training.losses import cross_entropy
+from ripstop.training.config import Reporting, TrainingConfig, TrainingError
 from ripstop.training.monitor import Monitor
-from ripstop.training.optimizer import adamw, learning_rate
-from ripstop.training.precision import autocast, peak_flops, prepare_device
+from ripstop.training.objectives.base import Objective
+from ripstop.training.peak import peak_flops
+from ripstop.training.precision import autocast
 from ripstop.training.randomness import random_state, restore_random_state, seed_everything
+from ripstop.training.schedule import learning_rate
+
+CPU = torch.device("cpu")
+DEFAULT_REPORTING = Reporting()
 
 
 class Trainer:
@@ -33,21 +38,24 @@ class Trainer:
     """
 
     def __init__(
-        self, model: Model, stream: BatchStream, config: TrainingConfig, out: Path, *, seed: int,
-        flops_per_token: Callable[[int], float], identity: dict[str, str],
+        self, model: Model, stream: BatchStream, config: TrainingConfig, out: Path, *, objective: Objective, seed: int,
+        flops: Callable[[Batch], float], identity: dict[str, str], device: torch.device = CPU,
+        reporting: Reporting = DEFAULT_REPORTING,
     ):  # fmt: skip
-        """out: folder of metrics.jsonl and checkpoints/. flops_per_token: forward FLOPs of a token of `tokens_BT` by
-        its length T; the backward pass is counted as twice that. identity: a checkpoint is resumed where it is equal.
+        """out: folder of metrics.jsonl and checkpoints/. flops: forward FLOPs of a batch; the backward pass is counted as
+        twice that. identity: a checkpoint is resumed where it is equal. device: see `prepare_device`.
         """
-        self.device = prepare_device(config)
+        self.device = device
         self.model = model.to(self.device).train()
         self.stream = stream
         self.config = config
         self.out = out
         self.seed = seed
-        self.flops_per_token = flops_per_token
-        self.checkpoints = Checkpoints(out / "checkpoints", identity, config.keep_checkpoints)
-        self.optimizer = adamw(model, config)
+        self.objective = objective
+        self.flops = flops
+        self.reporting = reporting
+        self.checkpoints = Checkpoints(out / "checkpoints", identity, reporting.keep_checkpoints)
+        self.optimizer = config.optimizer.build(model)
         self.step = 0
         self.seconds = 0.0
         self._since_row: list[list[float]] = []
@@ -66,15 +74,15 @@ class Trainer:
         first_step, seconds_before = self.step, self.seconds
         peak = peak_flops(self.device, self.config.precision)
         print(f"training on {self.device}, peak {peak.flops / 1e12:.3g} TFLOP/s ({peak.source})", flush=True)
-        monitor = Monitor(self.out, self.config, self.device, peak, first_step, seconds_before)
+        monitor = Monitor(self.out, self.config.steps, self.reporting, self.device, peak, first_step, seconds_before)
         loss = math.nan
         with monitor, _Interruption() as interruption:
             while self.step < self.config.steps:
                 monitor.count(*self._update())
                 ends = self.step == self.config.steps
-                row_due = ends or self.step % self.config.log_every == 0
+                row_due = ends or self.step % self.reporting.log_every == 0
                 stops = interruption.signal is not None and not ends
-                save_due = stops or (self.step % self.config.checkpoint_every == 0 and not ends)
+                save_due = stops or (self.step % self.reporting.checkpoint_every == 0 and not ends)
                 if row_due or save_due or self.device.type == "cpu":
                     self._read()
                 if row_due:
@@ -134,12 +142,15 @@ class Trainer:
         """One update of the parameters. Returns the tokens that it read and the FLOPs that it needed."""
         batches = [next(self.stream) for _ in range(self.config.accumulation)]
         n_targets = [batch.n_targets for batch in batches]
+        n = sum(n_targets)
+        if not n:
+            raise ConfigError(f"step {self.step + 1}: the update's batches have no target; correct the data")
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
-        for batch, n in zip(batches, n_targets, strict=True):
+        for batch in batches:
             with autocast(self.device, self.config.precision):
-                mean, _ = cross_entropy(self.model, batch.to(self.device))
-            part = mean * (n / max(1, sum(n_targets)))  # of the mean over all targets of the update
+                total = self.objective(self.model, batch.to(self.device)).sum
+            part = total / n  # of the mean over all targets of the update
             part.backward()
             loss += part.detach()
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
@@ -148,8 +159,7 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self._unread.append(torch.stack([loss, grad_norm]))
-        tokens = [batch.tokens_BT for batch in batches]
-        flops = sum(3 * self.flops_per_token(tokens_BT.shape[1]) * tokens_BT.numel() for tokens_BT in tokens)
+        flops = sum(3 * self.flops(batch) for batch in batches)
         return sum(batch.n_tokens for batch in batches), flops
 
     def _read(self) -> None:

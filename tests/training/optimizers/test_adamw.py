@@ -1,4 +1,4 @@
-"""Learning rates by pencil, decay groups by name, one step of AdamW against scalars."""
+"""Decay groups by name, two steps of AdamW against scalars."""
 
 from __future__ import annotations
 
@@ -7,27 +7,9 @@ import math
 import pytest
 import torch
 from torch import nn
-from training.tiny import TinyModel, config
+from training.tiny import TinyModel
 
-from ripstop.training.optimizer import adamw, learning_rate, parameter_groups
-
-
-def test_learning_rate_by_hand():
-    settings = config(steps=10, warmup=0.2, lr=1.0, min_lr_ratio=0.1)
-    rates = [learning_rate(step, settings) for step in range(10)]
-    assert rates[:2] == [0.5, 1.0]  # two steps of warm-up
-    assert rates[5] == pytest.approx(0.55)  # 4 of 8 steps into the cosine: half way between 1 and 0.1
-    assert rates[3] == pytest.approx(0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2)  # 2 of 8: cos 45 degrees
-    assert rates[9] == pytest.approx(0.1)
-    assert rates[1:] == sorted(rates[1:], reverse=True)
-
-
-@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 1), (0.0, 7), (1.0, 1), (1.0, 7), (0.5, 1)])
-def test_learning_rate_at_the_edges(warmup: float, steps: int):
-    settings = config(steps=steps, warmup=warmup, lr=2.0, min_lr_ratio=0.25)
-    rates = [learning_rate(step, settings) for step in range(steps)]
-    assert all(0 < rate <= 2.0 for rate in rates)
-    assert rates[-1] == pytest.approx(0.5 if round(warmup * steps) < steps else 2.0)
+from ripstop.training.optimizers.adamw import AdamwConfig, parameter_groups
 
 
 def test_only_matrices_decay_and_embeddings_do_not():
@@ -55,7 +37,7 @@ def test_two_steps_equal_adamw_in_scalars():
     with torch.no_grad():
         for name, p in model.named_parameters():
             p.fill_(start[name])
-    optimizer = adamw(model, config(betas=(beta1, beta2), weight_decay=decay))
+    optimizer = AdamwConfig(betas=(beta1, beta2), weight_decay=decay).build(model)
     for rate, gradient in zip(rates, gradients, strict=True):
         for name, p in model.named_parameters():
             p.grad = torch.full_like(p, gradient[name])
