@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
 import pandas as pd
+from pydantic import ConfigDict, Field, model_validator
 
 from ripstop.config import ConfigError, Strict
-from ripstop.files import write_text
+from ripstop.files import read_text, write_text
+from ripstop.metrics import refusal
 
 Scalar = str | int | float | bool
+NAME = r"^[a-z][a-z0-9_]*$"
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One value that an evaluation yields; the run's identity is added when it becomes a `Record`."""
+    """One value that an evaluation yields; the run's identity is added when it becomes a `Record`.
+
+    unit: one of `metrics.UNITS`, which says what the value can be.
+    """
 
     metric: str
     value: float
@@ -27,47 +35,85 @@ class Measurement:
 
 
 class Record(Strict):
-    """One value in long form.
+    """One value in long form. A value that its unit cannot have is refused, whoever makes or reads it.
 
+    part: which part of the run's evaluation measured it.
     factors: what distinguishes the run from others of its study (`{"d_state": 64}`).
-    slice: which part of the run's evaluation (`{"num_pairs": 16, "control": "wrong"}`).
+    slice: of which part of the test data, and under which control (`{"num_pairs": 16, "control": "wrong"}`).
     n: how many things the value is a mean or a count over.
     code, config, data: digests of what produced it.
+    model: digest of the trained model, "" where the run trains none.
+    device: name of the processor that it was measured on.
     """
 
-    study: str
-    run: str
-    scale: str
-    seed: int
+    model_config = ConfigDict(strict=True)
+
+    study: str = Field(pattern=NAME)
+    run: str = Field(pattern=r"^[^/=,\s]+$")
+    scale: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    seed: int = Field(ge=0)
+    part: str = Field(pattern=NAME)
     factors: dict[str, Scalar]
     slice: dict[str, Scalar]
-    metric: str
+    metric: str = Field(min_length=1)
     unit: str
     value: float
-    n: int
-    code: str
-    config: str
-    data: str
-    device: str
+    n: int = Field(ge=1)
+    code: str = Field(min_length=1)
+    config: str = Field(min_length=1)
+    data: str = Field(min_length=1)
+    model: str
+    device: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        wrong = refusal(self.metric, self.unit, self.value)
+        if wrong:
+            raise ValueError(wrong)
+        for key, value in [*self.factors.items(), *self.slice.items()]:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{self.metric} where {key} is {value!r}, which is no number")
+        return self
+
+    @classmethod
+    def of(cls, measured: Measurement, where: str, **identity: Any) -> Self:
+        """A measurement with its run's identity; `ConfigError` where its value cannot be."""
+        keys = ("metric", "unit", "value", "n", "slice")
+        return cls.parse({**identity, **{key: getattr(measured, key) for key in keys}}, where)
+
+    def place(self) -> tuple[object, ...]:
+        """What no two records of a file share: study, scale, run, metric and slice."""
+        return (self.study, self.scale, self.run, self.metric, tuple(sorted((k, repr(v)) for k, v in self.slice.items())))
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
-    """One JSON line a record, whole or not at all."""
-    write_text(path, "".join(record.model_dump_json() + "\n" for record in records))
+    """One JSON line a record, whole or not at all. A record that stands twice, or cannot be, is refused."""
+    kept = [Record.parse(record.model_dump(), str(path)) for record in records]  # `model_copy` checks nothing
+    _each_once(
+        [(f"{path}: record {number}", record) for number, record in enumerate(kept, 1)], "tell them apart by their slices"
+    )
+    write_text(path, "".join(record.model_dump_json() + "\n" for record in kept))
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a file; a line that is none is an error that names it."""
+    """The records of a file; a line that is none, cannot be or stands twice is an error that names it."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such records; evaluate the run first")
     records = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line:
+            continue
+        where = f"{path}:{number}"
         try:
             values = json.loads(line)
-        except json.JSONDecodeError:
-            raise ConfigError(f"{path}:{number}: not a JSON line; delete the file and evaluate the run again") from None
-        records.append(Record.parse(values, f"{path}:{number}"))
-    return records
+        except (ValueError, RecursionError):
+            raise ConfigError(f"{where}: not a JSON line; delete the file and evaluate the run again") from None
+        try:
+            records.append((where, Record.parse(values, where)))
+        except ConfigError as error:
+            raise ConfigError(f"{error}; delete the file and evaluate the run again") from None
+    _each_once(records, "delete the file and evaluate the run again")
+    return [record for _, record in records]
 
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -83,10 +129,53 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def collect(paths: Iterable[Path], out: Path) -> list[Record]:
-    """Join the runs' records into one file, in the order of their names, so that the same runs give the same bytes."""
-    records = [record for path in sorted(paths) for record in read_records(path)]
-    if not records:
+def collect(paths: Sequence[Path], out: Path) -> list[Record]:
+    """Join the records of a study's runs into one file, in the order of their names: the same runs give the same bytes.
+
+    Each file has to lie in the folder of its run (`runs/<run>/...`), and all that a run was measured with has to agree:
+    one configuration, data and model a run, one code and settings a part.
+    """
+    found = [(path, record) for path in sorted(set(paths)) for record in read_records(path)]
+    if not found:
         raise ConfigError(f"{out}: nothing to collect; the study has no evaluated run")
+    first = found[0][1]
+    known: dict[tuple[str, ...], tuple[Path, str]] = {}
+    for path, record in found:
+        if (record.study, record.scale) != (first.study, first.scale):
+            both = f"{record.study} at scale {record.scale} and {first.study} at scale {first.scale}"
+            raise ConfigError(f"{path}: records of {both} do not go into one file; collect one study at one scale")
+        if record.run not in {folder.name for folder in path.parents}:
+            raise ConfigError(
+                f"{path}: holds records of the run {record.run}, which does not lie there; evaluate the run again"
+            )
+        _agrees(known, path, record)
+    records = [record for _, record in found]
     write_records(out, records)
     return records
+
+
+def _agrees(known: dict[tuple[str, ...], tuple[Path, str]], path: Path, record: Record) -> None:
+    """One run is one model, on one data set, with one seed and one set of factors; one part of it one code."""
+    factors = json.dumps(record.factors, sort_keys=True)
+    of_run = {"data": record.data, "model": record.model, "seed": str(record.seed), "factors": factors}
+    of_part = {"code": record.code, "config": record.config, "device": record.device}
+    told = [((record.run, name), value) for name, value in of_run.items()]
+    told += [((record.run, record.part, name), value) for name, value in of_part.items()]
+    for key, value in told:
+        before_path, before = known.setdefault(key, (path, value))
+        if value != before:
+            what = f"{key[-1]} {value} of {' '.join(key[:-1])} is {before} in {before_path}"
+            raise ConfigError(f"{path}: {what}; these are not of one evaluation: evaluate the run again")
+
+
+def _each_once(records: Iterable[tuple[str, Record]], remedy: str) -> None:
+    places: dict[tuple[object, ...], str] = {}
+    for where, record in records:
+        before = places.setdefault(record.place(), where)
+        if before != where:
+            value = f"{record.metric} of {record.run} where {_words(record.slice)}"
+            raise ConfigError(f"{where}: {value} stands already in {before}; {remedy}")
+
+
+def _words(slice_: Mapping[str, Scalar]) -> str:
+    return ", ".join(f"{key} is {value}" for key, value in slice_.items()) or "nothing varies"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ripstop.metrics import METRICS
 from ripstop.records import Record, Scalar, write_records
 
 STUDIES = ("mqar_cliff", "d_state_scaling", "blind_start", "hybrid_ratio")
@@ -87,10 +88,10 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
         def run(seed: int, factors: dict[str, Scalar], study: str = study) -> Add:
             def add(metric: str, value: float, **part: Scalar) -> Record:
                 name = "_".join(f"{k}-{v}" for k, v in factors.items()) + f"_seed-{seed}"
-                identity = {"code": "c0", "config": "c1", "data": "d0", "device": "cpu"}
+                identity = {"code": "c0", "config": "c1", "data": "d0", "model": "m0", "device": "cpu"}
                 return Record(
-                    study=study, run=name, scale="cpu", seed=seed, factors=factors, slice=part, metric=metric, unit="",
-                    value=float(value), n=256, **identity,
+                    study=study, run=name, scale="cpu", seed=seed, factors=factors, slice=part, metric=metric,
+                    unit=METRICS.get(metric, "elements"), part="all", value=float(value), n=256, **identity,
                 )  # fmt: skip
 
             return add

@@ -33,10 +33,12 @@ def evaluate(folder: Path, data: Path) -> Path:
     device = prepare_device(run.compute, run.training.precision)
     model = load_trained(run, folder, data).to(device)
     identity = {
+        "part": "all",
+        "model": provenance.digest((folder / "model.safetensors").read_bytes()),
         "code": (folder / "evaluate.code").read_text().strip(),
         "config": provenance.digest((folder / "config.yaml").read_bytes()),
         "data": provenance.digest((data / "data.json").read_bytes()),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
     }
     out = folder / "records.jsonl"
     with torch.inference_mode():
@@ -50,7 +52,5 @@ def _measure(run: Run, model: Model, data: Path) -> Iterator[Measurement]:
 
 
 def _record(run: Run, measured: Measurement, identity: dict[str, str]) -> Record:
-    return Record(
-        study=run.study, run=run.name, scale=run.scale, seed=run.seed, factors=run.factors, slice=measured.slice,
-        metric=measured.metric, unit=measured.unit, value=measured.value, n=measured.n, **identity,
-    )  # fmt: skip
+    known = {"study": run.study, "run": run.name, "scale": run.scale, "seed": run.seed, "factors": run.factors}
+    return Record.of(measured, f"{run.study}/{run.name}", **known, **identity)

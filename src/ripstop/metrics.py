@@ -1,0 +1,70 @@
+"""Units and metrics: which values a measure can have. A new measure states its range by naming its unit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ripstop.config import nearest
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What values in this unit can be: from `low` to `high`, and `whole` where it counts something."""
+
+    low: float = 0.0
+    high: float = math.inf
+    whole: bool = False
+
+    def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "any number"
+        kind = "a whole number" if self.whole else "a number"
+        return f"{kind} from {self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"{kind} from {self.low:g} on"
+
+
+COUNT = Unit(whole=True)
+UNITS = {
+    "fraction": Unit(high=1),
+    "points": Unit(high=100),
+    "nats": Unit(),
+    "bits": Unit(),
+    "ratio": Unit(),
+    "seconds": Unit(),
+    "tokens/s": Unit(),
+    "score": Unit(low=-math.inf),  # of a learned metric, which promises no bounds
+    "bytes": COUNT,
+    "elements": COUNT,
+    "parameters": COUNT,
+    "tokens": COUNT,
+    "pairs": COUNT,
+    "steps": COUNT,
+    "flops": COUNT,
+    "count": COUNT,
+}
+
+METRICS = {
+    "accuracy": "fraction",
+    "chance": "fraction",
+    "loss": "nats",
+    "bleu": "points",
+    "chrf++": "points",
+    "comet": "score",
+    "length_ratio": "ratio",
+    "parameters": "parameters",
+    "state_bytes": "bytes",
+    "state_bytes_formula": "bytes",
+}
+"""The one unit of a metric that several rooms know by name. Others are free to be added: their unit says what they can be."""
+
+
+def refusal(metric: str, unit: str, value: float) -> str:
+    """What is wrong with a value, in half a sentence; nothing where it can be."""
+    if unit not in UNITS:
+        return f"{metric} has the unknown unit {unit!r}{nearest(unit, list(UNITS))}"
+    wanted = METRICS.get(metric, unit)
+    if unit != wanted:
+        return f"{metric} is given in {unit}, but is measured in {wanted}"
+    kind = UNITS[unit]
+    inside = math.isfinite(value) and kind.low <= value <= kind.high and (not kind.whole or value == round(value))
+    return "" if inside else f"{metric} is {value!r} {unit}, which has to be {kind}"
