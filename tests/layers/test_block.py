@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from ripstop.layers.block import Block
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, remember
 from ripstop.layers.mlp import MlpConfig
+from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers.attention import AttentionConfig
 
 B, T, S, D = 2, 7, 5, 12
@@ -22,7 +23,7 @@ def block(cross_attention: bool, mlp: bool) -> Block:
         AttentionConfig(n_heads=2).build(D),
         CrossAttentionConfig(n_heads=3).build(D) if cross_attention else None,
         MlpConfig(expand=2).build(D) if mlp else None,
-        norm_eps=1e-3,
+        norm=RMSNormConfig(eps=1e-3),
     ).double()
     with torch.no_grad():
         for name, weight in built.named_parameters():

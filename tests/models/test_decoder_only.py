@@ -58,7 +58,7 @@ def test_logits_are_those_of_the_formula_without_layers_between() -> None:
                 weight.zero_()
     x_BT = tokens(2, 7)
     e_BTD = model.embedding.weight[x_BT]
-    normed = e_BTD / (e_BTD.square().mean(-1, keepdim=True) + config.norm_eps).sqrt() * model.readout.norm.weight
+    normed = e_BTD / (e_BTD.square().mean(-1, keepdim=True) + config.norm.eps).sqrt() * model.readout.norm.weight
     assert_close(model(TokenBatch(x_BT, x_BT)), normed @ model.readout.head.weight.T)
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ripstop.layers.cross_attention import CrossAttention, Memory, MemoryState
 from ripstop.layers.mlp import Mlp
-from ripstop.layers.norm import RMSNorm
+from ripstop.layers.norms.base import NormConfig
+from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers.base import Mixer, State
 
 
@@ -20,7 +21,7 @@ class BlockState(NamedTuple):
 
 
 class Block(nn.Module):
-    """Pre-norm residual block. What it adds to the residual stream goes through layers called `out_proj`."""
+    """Pre-norm residual block."""
 
     def __init__(
         self,
@@ -28,14 +29,19 @@ class Block(nn.Module):
         mixer: Mixer,
         cross_attention: CrossAttention | None = None,
         mlp: Mlp | None = None,
-        norm_eps: float = 1e-5,
+        norm: NormConfig = RMSNormConfig(),  # noqa: B008  frozen
     ):
         super().__init__()
-        self.mixer_norm, self.mixer = RMSNorm(d_model, norm_eps), mixer
-        self.cross_norm = None if cross_attention is None else RMSNorm(d_model, norm_eps)
+        self.mixer_norm, self.mixer = norm.build(d_model), mixer
+        self.cross_norm = None if cross_attention is None else norm.build(d_model)
         self.cross_attention = cross_attention
-        self.mlp_norm = None if mlp is None else RMSNorm(d_model, norm_eps)
+        self.mlp_norm = None if mlp is None else norm.build(d_model)
         self.mlp = mlp
+
+    def residual_outputs(self) -> list[Tensor]:
+        """The weights whose products are added to the residual stream, one for each term."""
+        parts = [part for part in (self.mixer, self.cross_attention, self.mlp) if part is not None]
+        return [weight for part in parts for weight in part.residual_outputs()]
 
     def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), segments_BT)

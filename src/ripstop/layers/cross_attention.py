@@ -93,6 +93,10 @@ class CrossAttention(nn.Module):
         self.kv_proj = nn.Linear(d_model, 2 * n_kv_heads * self.head_dim, bias=False)
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
 
+    def residual_outputs(self) -> list[Tensor]:
+        """As of a mixer: the weights whose products are the output's terms."""
+        return [self.out_proj.weight]
+
     def init_state(self, memory: Memory) -> MemoryState:
         """Keys and values, computed once."""
         k, v = self.kv_proj(memory.x_BSD).unflatten(-1, (-1, self.head_dim)).chunk(2, 2)

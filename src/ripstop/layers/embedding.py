@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ripstop.layers.norm import RMSNorm
+from ripstop.layers.norms.base import NormConfig
 
 
 class Embedding(nn.Embedding):
@@ -18,9 +18,9 @@ class Embedding(nn.Embedding):
 class Readout(nn.Module):
     """Final norm and head. The head is its own table, drawn like an embedding's, or the table of `tied_to`."""
 
-    def __init__(self, vocab_size: int, d_model: int, std: float, norm_eps: float, tied_to: Embedding | None = None):
+    def __init__(self, vocab_size: int, d_model: int, std: float, norm: NormConfig, tied_to: Embedding | None = None):
         super().__init__()
-        self.norm = RMSNorm(d_model, norm_eps)
+        self.norm = norm.build(d_model)
         self.head = nn.Linear(d_model, vocab_size, bias=False)
         if tied_to is None:
             nn.init.normal_(self.head.weight, std=std)

@@ -15,7 +15,7 @@ class MlpConfig(Strict):
     """The width is `d_mlp` where given, else `expand * d_model` rounded."""
 
     activation: Literal["swiglu", "gelu"] = "swiglu"
-    expand: float = Field(4.0, gt=0)
+    expand: float = Field(4.0, gt=0, allow_inf_nan=False)
     d_mlp: int | None = Field(None, ge=1)
 
     def width(self, d_model: int) -> int:
@@ -41,6 +41,10 @@ class Mlp(nn.Module):
         width = config.width(d_model)
         self.in_proj = nn.Linear(d_model, 2 * width if self.gated else width, bias=False)
         self.out_proj = nn.Linear(width, d_model, bias=False)
+
+    def residual_outputs(self) -> list[Tensor]:
+        """As of a mixer: the weights whose products are the output's terms."""
+        return [self.out_proj.weight]
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         hidden = self.in_proj(x_BTD)

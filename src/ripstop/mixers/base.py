@@ -20,6 +20,16 @@ class Mixer(nn.Module):
         """Whole sequence. Segment 0 is padding (output 0), 1, 2, ... are packed documents that do not see each other."""
         raise NotImplementedError
 
+    def residual_outputs(self) -> list[Tensor]:
+        """The weights whose products are the terms of the output: a model draws them smaller, the more of them there are.
+
+        A mixer that ends otherwise than in one `out_proj` overrides this.
+        """
+        last = getattr(self, "out_proj", None)
+        if not isinstance(last, nn.Linear):
+            raise TypeError(f"{type(self).__name__}: has no out_proj; return the weights it ends in from residual_outputs()")
+        return [last.weight]
+
     def init_state(self, batch_size: int, max_len: int) -> State:
         """An empty past that has room for `max_len` tokens."""
         raise NotImplementedError

@@ -61,6 +61,9 @@ class Bidirectional(Mixer):
         back_BTD = self.back(x_BTD.gather(1, index_BTD), segments_BT)
         return self.ahead(x_BTD, segments_BT) + back_BTD.gather(1, index_BTD)
 
+    def residual_outputs(self) -> list[Tensor]:
+        return [*self.ahead.residual_outputs(), *self.back.residual_outputs()]
+
     def init_state(self, batch_size: int, max_len: int) -> NoReturn:
         raise _no_state()
 

@@ -13,6 +13,9 @@ from ripstop.config import ConfigError
 from ripstop.layers.block import BlockState
 from ripstop.layers.embedding import Embedding, Readout
 from ripstop.layers.mlp import MlpConfig
+from ripstop.layers.norms import NORMS
+from ripstop.layers.norms.base import NormConfig
+from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
 from ripstop.models import pattern as patterns
@@ -29,8 +32,8 @@ class DecoderOnlyConfig(ModelConfig):
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     mlp: MlpConfig | None = None
     tie_embeddings: bool = False
-    embedding_std: float = Field(0.02, gt=0)
-    norm_eps: float = Field(1e-5, gt=0)
+    embedding_std: float = Field(0.02, gt=0, allow_inf_nan=False)
+    norm: Annotated[NormConfig, NORMS] = RMSNormConfig()
 
     @model_validator(mode="after")
     def _decodes(self) -> DecoderOnlyConfig:
@@ -41,7 +44,7 @@ class DecoderOnlyConfig(ModelConfig):
     def stack(self) -> StackPlan:
         """The blocks, in order."""
         mixers = tuple(self.mixers[letter] for letter in patterns.parse(self.pattern))
-        return StackPlan(self.d_model, mixers, self.mlp, self.norm_eps)
+        return StackPlan(self.d_model, mixers, self.mlp, self.norm)
 
     def build(self, data: DataInfo) -> DecoderOnly:
         return DecoderOnly(self, data.vocab_size)
@@ -55,7 +58,7 @@ class DecoderOnlyConfig(ModelConfig):
         return {
             "embedding": table,
             **parts,
-            "norms": parts["norms"] + self.d_model,
+            "norms": parts["norms"] + self.norm.num_params(self.d_model),
             "head": 0 if self.tie_embeddings else table,
         }
 
@@ -74,7 +77,7 @@ class DecoderOnly(Model):
         self.embedding = Embedding(vocab_size, config.d_model, config.embedding_std)
         self.decoder = config.stack.build()
         tied_to = self.embedding if config.tie_embeddings else None
-        self.readout = Readout(vocab_size, config.d_model, config.embedding_std, config.norm_eps, tied_to)
+        self.readout = Readout(vocab_size, config.d_model, config.embedding_std, config.norm, tied_to)
 
     def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         if batch.source_BS is not None:

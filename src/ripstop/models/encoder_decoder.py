@@ -16,7 +16,9 @@ from ripstop.layers.block import BlockState
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, mean_memory, remember
 from ripstop.layers.embedding import Embedding, Readout
 from ripstop.layers.mlp import MlpConfig
-from ripstop.layers.norm import RMSNorm
+from ripstop.layers.norms import NORMS
+from ripstop.layers.norms.base import NormConfig
+from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.attention import AttentionConfig
 from ripstop.mixers.base import MixerConfig
@@ -82,8 +84,8 @@ class EncoderDecoderConfig(ModelConfig):
     source_summary: Literal["none", "mean"] = "none"
     share_embeddings: bool = True
     tie_embeddings: bool = False
-    embedding_std: float = Field(0.02, gt=0)
-    norm_eps: float = Field(1e-5, gt=0)
+    embedding_std: float = Field(0.02, gt=0, allow_inf_nan=False)
+    norm: Annotated[NormConfig, NORMS] = RMSNormConfig()
 
     @model_validator(mode="after")
     def _fits(self) -> EncoderDecoderConfig:
@@ -128,14 +130,14 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def encoder(self) -> StackPlan:
         mixers = tuple(self._encoder_mixers[letter] for letter in self.encoder_layers)
-        return StackPlan(self.d_model, mixers, self.mlp, self.norm_eps)
+        return StackPlan(self.d_model, mixers, self.mlp, self.norm)
 
     @property
     def decoder(self) -> StackPlan:
         mixers = tuple(self.mixers[letter] for letter in patterns.parse(self.decoder_pattern))
         heads = CrossAttentionConfig(n_heads=self.n_cross_heads, n_kv_heads=self.n_cross_kv_heads)
         cross_attention = dict.fromkeys(self.cross_attention_layers, heads)
-        return StackPlan(self.d_model, mixers, self.mlp, self.norm_eps, cross_attention)
+        return StackPlan(self.d_model, mixers, self.mlp, self.norm, cross_attention)
 
     @property
     def _encoder_mixers(self) -> dict[str, MixerConfig]:
@@ -154,15 +156,15 @@ class EncoderDecoderConfig(ModelConfig):
         }
 
     def params_by_part(self, vocab_size: int) -> dict[str, int]:
-        table = vocab_size * self.d_model
+        table, norm = vocab_size * self.d_model, self.norm.num_params(self.d_model)
         decoder = self.decoder.params_by_part()
         tables = 2 if self.reads_source and not self.share_embeddings else 1
         return {
             "embedding": tables * table,
-            "encoder": sum(self.encoder.params_by_part().values()) + self.d_model if self.reads_source else 0,
+            "encoder": sum(self.encoder.params_by_part().values()) + norm if self.reads_source else 0,
             "source_summary": self.d_model**2 if self.source_summary == "mean" else 0,
             **decoder,
-            "norms": decoder["norms"] + self.d_model,
+            "norms": decoder["norms"] + norm,
             "head": 0 if self.tie_embeddings else table,
         }
 
@@ -201,11 +203,11 @@ class EncoderDecoder(Model):
         separate = self.reads_source and not config.share_embeddings
         self.source_embedding = Embedding(vocab_size, d_model, std) if separate else self.embedding
         self.encoder = config.encoder.build() if self.reads_source else None
-        self.encoder_norm = RMSNorm(d_model, config.norm_eps) if self.reads_source else None
+        self.encoder_norm = config.norm.build(d_model) if self.reads_source else None
         self.summary = nn.Linear(d_model, d_model, bias=False) if config.source_summary == "mean" else None
         self.decoder = config.decoder.build()
         tied_to = self.embedding if config.tie_embeddings else None
-        self.readout = Readout(vocab_size, d_model, std, config.norm_eps, tied_to)
+        self.readout = Readout(vocab_size, d_model, std, config.norm, tied_to)
 
     def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         memory = self.encode(batch.source_BS, batch.source_segments_BS, batch.segments_BT)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ripstop.layers.block import Block, BlockState
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory
 from ripstop.layers.mlp import MlpConfig
+from ripstop.layers.norms.base import NormConfig
 from ripstop.mixers.base import MixerConfig
 
 
@@ -24,15 +25,15 @@ class StackPlan:
     d_model: int
     mixers: tuple[MixerConfig, ...]
     mlp: MlpConfig | None
-    norm_eps: float
+    norm: NormConfig
     cross_attention: dict[int, CrossAttentionConfig] = field(default_factory=dict)
 
     def build(self) -> Stack:
         return Stack(self)
 
     @property
-    def n_branches(self) -> int:
-        """Terms that the blocks add to the residual stream."""
+    def n_norms(self) -> int:
+        """One in front of each mixer, cross-attention and mlp."""
         return len(self.mixers) * (1 if self.mlp is None else 2) + len(self.cross_attention)
 
     def params_by_part(self) -> dict[str, int]:
@@ -42,16 +43,16 @@ class StackPlan:
             "mixers": sum(mixer.num_params(d_model) for mixer in self.mixers),
             "cross_attention": sum(cross.num_params(d_model) for cross in self.cross_attention.values()),
             "mlps": 0 if self.mlp is None else len(self.mixers) * self.mlp.num_params(d_model),
-            "norms": self.n_branches * d_model,
+            "norms": self.n_norms * self.norm.num_params(d_model),
         }
 
     def flops_per_token(self, seq_len: int, source_len: int = 0) -> int:
-        """Forward, multiply-adds as 2. Norms, residuals and activations are left out: they are no matrix products."""
+        """Forward, multiply-adds as 2. Residuals and activations are left out: they are no matrix products."""
         d_model = self.d_model
         mixers = sum(mixer.flops_per_token(d_model, seq_len) for mixer in self.mixers)
         cross = sum(c.flops_per_token(d_model, seq_len, source_len) for c in self.cross_attention.values())
         mlps = 0 if self.mlp is None else len(self.mixers) * self.mlp.flops_per_token(d_model)
-        return mixers + cross + mlps
+        return mixers + cross + mlps + self.n_norms * self.norm.flops_per_token(d_model)
 
     def state_bytes(self, seq_len: int, dtype: torch.dtype, source_len: int = 0) -> int:
         """Bytes of one sequence's state after `seq_len` tokens, the keys and values of its source included."""
@@ -64,7 +65,7 @@ class Stack(nn.Module):
 
     Weights are drawn as by the authors of Mamba (`_init_weights` of mamba_ssm): torch's uniform within 1/sqrt(fan_in),
     and every projection into the residual stream divided by the root of the number of terms added to it (GPT-2,
-    section 2.3). Those projections are the layers called `out_proj`.
+    section 2.3). The blocks name those projections.
     """
 
     def __init__(self, plan: StackPlan):
@@ -75,14 +76,14 @@ class Stack(nn.Module):
                 mixer.build(plan.d_model),
                 plan.cross_attention[i].build(plan.d_model) if i in plan.cross_attention else None,
                 None if plan.mlp is None else plan.mlp.build(plan.d_model),
-                plan.norm_eps,
+                plan.norm,
             )
             for i, mixer in enumerate(plan.mixers)
         )
+        terms = [weight for block in self.blocks for weight in block.residual_outputs()]
         with torch.no_grad():
-            for name, weight in self.named_parameters():
-                if name.endswith("out_proj.weight"):
-                    weight.mul_(plan.n_branches**-0.5)
+            for weight in {id(weight): weight for weight in terms}.values():  # a shared one once
+                weight.mul_(len(terms) ** -0.5)
 
     def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None, memory: Memory | None = None) -> Tensor:
         for block in self.blocks:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from ripstop.layers.norms.base import NormConfig
 from ripstop.ops.normalize import rms_norm
+
+
+class RMSNormConfig(NormConfig):
+    """`eps` is added to the mean square."""
+
+    kind: Literal["rms_norm"] = "rms_norm"
+    eps: float = Field(1e-5, gt=0, allow_inf_nan=False)
+
+    def build(self, d_model: int) -> RMSNorm:
+        return RMSNorm(d_model, self.eps)
+
+    def num_params(self, d_model: int) -> int:
+        return d_model
 
 
 class RMSNorm(nn.Module):
