@@ -17,6 +17,7 @@ from torch import Tensor
 from ripstop.config import ConfigError
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import Mixer, MixerConfig, held_bytes, reorder_state
+from ripstop.ops.segments import Segments
 
 D_MODEL = 24
 CHUNK = 16
@@ -175,7 +176,7 @@ def check_documents(case: Case) -> None:
     x_BTD, dy_BTD = _input(4, n_time), _input(4, n_time, seed=1)
     x_BTD[segments_BT == 0] = float("nan")  # the last row is nothing else
     x_BTD.requires_grad_()
-    y_BTD = mixer(x_BTD, segments_BT)
+    y_BTD = mixer(x_BTD, Segments.of(segments_BT))
     assert (y_BTD[segments_BT == 0] == 0).all(), "the output is not 0 where there is padding"
     got = torch.autograd.grad(y_BTD, [x_BTD, *mixer.parameters()], dy_BTD)
     assert (got[0][segments_BT == 0] == 0).all(), "padding receives a gradient"
@@ -232,7 +233,7 @@ def check_reference(case: Case) -> None:
     for n_time in LENGTHS:
         segments_BT = torch.ones(2, n_time, dtype=torch.long)
         segments_BT[1, n_time // 3 :] = 2
-        for segments in (None, segments_BT):
+        for segments in (None, Segments.of(segments_BT)):
             x_BTD, dy_BTD = _input(2, n_time).requires_grad_(), _input(2, n_time, seed=1)
             y_fast, y_slow = fast(x_BTD, segments), slow(x_BTD, segments)
             _equal(y_fast, y_slow, f"fast form at {n_time}")
@@ -285,7 +286,7 @@ def check_bfloat16(case: Case, device: str) -> None:
         results = []
         for mixer, x in ((fast, x_BTD.to(device)), (slow, x_BTD), (exact, x_BTD.double())):
             x.requires_grad_()
-            y = mixer(x, None if segments is None else segments.to(x.device))
+            y = mixer(x, None if segments is None else Segments.of(segments.to(x.device)))
             results.append((y, *torch.autograd.grad(y, x, dy_BTD.to(x))))
         for what, *three in zip(("output", "gradient"), *results, strict=True):
             _no_worse(*three, f"{what} in bfloat16")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ripstop.ops.convolution import causal_conv_reference, causal_conv_step
+from ripstop.ops.segments import Segments
 
 pytestmark = pytest.mark.gpu
 
@@ -30,15 +31,15 @@ def _near(got: Tensor, wanted: Tensor) -> None:
 def test_sequence(n_time: int, width: int, given: str, silu: bool) -> None:
     kernels = pytest.importorskip("ripstop.kernels.causal_conv1d", exc_type=ImportError)
     values = _inputs(n_time, width)
-    segments = (torch.arange(n_time) // 7).expand(2, -1) if given == "segments" else None
+    numbers = (torch.arange(n_time) // 7).expand(2, -1) if given == "segments" else None
     if given != "past":
         values = values[:3]
     slow = [t.double().requires_grad_() for t in values]
     fast = [t.cuda().requires_grad_() for t in values]
     past_slow, past_fast = (slow[3], fast[3]) if given == "past" else (None, None)
-    y_slow = causal_conv_reference(*slow[:3], past_slow, segments)
+    y_slow = causal_conv_reference(*slow[:3], past_slow, Segments.of(numbers))
     y_slow = F.silu(y_slow) if silu else y_slow
-    y_fast = kernels.causal_conv(*fast[:3], past_fast, None if segments is None else segments.cuda(), silu)
+    y_fast = kernels.causal_conv(*fast[:3], past_fast, None if numbers is None else Segments.of(numbers.cuda()), silu)
     _near(y_fast, y_slow)
     dy = torch.randn_like(y_slow).bfloat16()
     got = torch.autograd.grad(y_fast, fast, dy.cuda())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ripstop.ops.segments import Segments
 from ripstop.ops.softmax_attention import attention_reference, visible
 
 pytestmark = pytest.mark.gpu
@@ -20,10 +21,10 @@ def test_attention(n_queries: int, n_keys: int, causal: bool, window_size: int |
     torch.manual_seed(0)
     shapes = [(2, n_queries, 4, 64), (2, n_keys, 2, 64), (2, n_keys, 2, 64)]
     values = [torch.randn(shape).bfloat16() for shape in shapes]
-    segments = torch.stack([torch.arange(n_keys) // 13, torch.arange(n_keys) // 60]) if with_segments else None
+    numbers = torch.stack([torch.arange(n_keys) // 13, torch.arange(n_keys) // 60]) if with_segments else None
     slow, fast = [t.double().requires_grad_() for t in values], [t.cuda().requires_grad_() for t in values]
-    y_slow = attention_reference(*slow, visible(n_queries, n_keys, causal, segments, window_size))
-    y_fast = kernels.attention(*fast, causal, None if segments is None else segments.cuda(), window_size)
+    y_slow = attention_reference(*slow, visible(n_queries, n_keys, causal, Segments.of(numbers), window_size))
+    y_fast = kernels.attention(*fast, causal, None if numbers is None else Segments.of(numbers.cuda()), window_size)
     dy = torch.randn_like(y_slow).bfloat16()
     got, wanted = torch.autograd.grad(y_fast, fast, dy.cuda()), torch.autograd.grad(y_slow, slow, dy.double())
     for a, b in zip((y_fast, *got), (y_slow, *wanted), strict=True):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ripstop.ops.segments import Segments
 from ripstop.ops.state_space import ssd_recurrent, ssd_step
 
 pytestmark = pytest.mark.gpu
@@ -30,11 +31,11 @@ def _near(got: Tensor, wanted: Tensor) -> None:
 def test_scan(n_time: int, head_dim: int, d_state: int, with_segments: bool) -> None:
     kernels = pytest.importorskip("ripstop.kernels.mamba_ssm", exc_type=ImportError)
     values = _inputs(n_time, head_dim, d_state)
-    segments = (torch.arange(n_time) // 37 + torch.tensor([[0], [1]])) if with_segments else None
+    numbers = (torch.arange(n_time) // 37 + torch.tensor([[0], [1]])) if with_segments else None
     slow = [t.double().requires_grad_() for t in values]
     fast = [t.cuda().requires_grad_() for t in values]
-    y_slow, final_slow = ssd_recurrent(*slow, segments)
-    y_fast, final_fast = kernels.ssd(*fast, None if segments is None else segments.cuda(), chunk_size=64)
+    y_slow, final_slow = ssd_recurrent(*slow, Segments.of(numbers))
+    y_fast, final_fast = kernels.ssd(*fast, None if numbers is None else Segments.of(numbers.cuda()), chunk_size=64)
     _near(y_fast, y_slow)
     _near(final_fast, final_slow)
     dy = torch.randn_like(y_slow).bfloat16()

@@ -11,6 +11,7 @@ from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, remembe
 from ripstop.layers.mlp import MlpConfig
 from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers.attention import AttentionConfig
+from ripstop.ops.segments import Segments
 
 B, T, S, D = 2, 7, 5, 12
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -36,7 +37,7 @@ def inputs() -> tuple[torch.Tensor, Memory]:
     generator = torch.Generator().manual_seed(1)
     x_BTD = torch.randn(B, T, D, dtype=torch.float64, generator=generator)
     source_BSD = torch.randn(B, S, D, dtype=torch.float64, generator=generator)
-    return x_BTD, remember(source_BSD, torch.tensor([[1] * S, [1, 1, 1, 0, 0]]))
+    return x_BTD, remember(source_BSD, Segments.of(torch.tensor([[1] * S, [1, 1, 1, 0, 0]])))
 
 
 def test_order_of_the_parts() -> None:

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from ripstop.config import ConfigError
 from ripstop.layers.cross_attention import CrossAttention, CrossAttentionConfig, mean_memory, remember
+from ripstop.ops.segments import Segments
 
 B, T, S, D = 3, 5, 7, 12
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -44,7 +45,7 @@ def test_padding_of_nan_leaves_values_and_gradients_alone(layer: CrossAttention)
     x_BTD, memory_BSD = random(B, T, D), random(B, S, D, seed=1)
     segments_BS = torch.tensor([[1] * S + [0, 0]] * B)
     padded_BSD = torch.cat([memory_BSD, torch.full((B, 2, D), torch.nan, dtype=torch.float64)], 1).requires_grad_()
-    memory = remember(padded_BSD, segments_BS)
+    memory = remember(padded_BSD, Segments.of(segments_BS))
     y_BTD = layer(x_BTD, layer.init_state(memory), memory.seen)
     assert_close(y_BTD, layer(x_BTD, layer.init_state(remember(memory_BSD, None))), **EXACT)
     y_BTD.square().sum().backward()
@@ -54,8 +55,8 @@ def test_padding_of_nan_leaves_values_and_gradients_alone(layer: CrossAttention)
 
 
 def test_a_row_that_sees_nothing_is_zero(layer: CrossAttention) -> None:
-    x_BTD, segments_BS = random(B, T, D), torch.tensor([[1] * S, [0] * S, [1] + [0] * (S - 1)])
-    memory = remember(random(B, S, D, seed=1), segments_BS)
+    x_BTD, segments = random(B, T, D), Segments.of(torch.tensor([[1] * S, [0] * S, [1] + [0] * (S - 1)]))
+    memory = remember(random(B, S, D, seed=1), segments)
     y_BTD = layer(x_BTD, layer.init_state(memory), memory.seen)
     assert y_BTD[1].eq(0).all() and y_BTD[0].ne(0).all()
     # One visible token: its value, whatever the query.
@@ -64,7 +65,9 @@ def test_a_row_that_sees_nothing_is_zero(layer: CrossAttention) -> None:
 
 def test_documents_read_their_own_source(layer: CrossAttention) -> None:
     x_BTD, memory_BSD = random(1, T, D), random(1, S, D, seed=1)
-    memory = remember(memory_BSD, torch.tensor([[1, 1, 1, 2, 2, 2, 0]]), torch.tensor([[1, 1, 2, 2, 0]]))
+    memory = remember(
+        memory_BSD, Segments.of(torch.tensor([[1, 1, 1, 2, 2, 2, 0]])), Segments.of(torch.tensor([[1, 1, 2, 2, 0]]))
+    )
     y_BTD = layer(x_BTD, layer.init_state(memory), memory.seen)
     first, second = (layer.init_state(remember(memory_BSD[:, part], None)) for part in (slice(3), slice(3, 6)))
     assert_close(y_BTD[:, :2], layer(x_BTD[:, :2], first), **EXACT)
@@ -75,8 +78,8 @@ def test_documents_read_their_own_source(layer: CrossAttention) -> None:
 def test_mean_of_the_memory_by_hand() -> None:
     memory_BSD = torch.tensor([[[2.0], [4.0], [9.0], [torch.nan]]])
     assert mean_memory(remember(memory_BSD[:, :3], None)).tolist() == [[[5.0]]]
-    assert mean_memory(remember(memory_BSD, torch.tensor([[1, 1, 2, 0]]))).tolist() == [[[5.0]]]
-    packed = remember(memory_BSD, torch.tensor([[1, 1, 2, 0]]), torch.tensor([[1, 2, 3, 0]]))
+    assert mean_memory(remember(memory_BSD, Segments.of(torch.tensor([[1, 1, 2, 0]])))).tolist() == [[[5.0]]]
+    packed = remember(memory_BSD, Segments.of(torch.tensor([[1, 1, 2, 0]])), Segments.of(torch.tensor([[1, 2, 3, 0]])))
     assert mean_memory(packed).tolist() == [[[3.0], [9.0], [0.0], [0.0]]]
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from ripstop.config import ConfigError
 from ripstop.mixers.attention import AttentionConfig
 from ripstop.mixers.base import held_bytes
+from ripstop.ops.segments import Segments
 
 D_MODEL = 24
 
@@ -32,7 +33,7 @@ def test_rope_is_blind_to_where_a_document_begins() -> None:
     mixer = AttentionConfig(n_heads=2).build(D_MODEL).double()
     x_BTD = torch.randn(1, 9, D_MODEL, dtype=torch.float64)
     shifted = torch.cat([torch.randn(1, 31, D_MODEL, dtype=torch.float64), x_BTD], 1)
-    segments = (torch.arange(40) >= 31).long().unsqueeze(0) + 1
+    segments = Segments.of((torch.arange(40) >= 31).long().unsqueeze(0) + 1)
     torch.testing.assert_close(mixer(shifted, segments)[:, 31:], mixer(x_BTD))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from contract import check_reach as reach
 from contract import check_reference as reference
 
 from ripstop.kernels import dispatch
-from ripstop.mixers import MIXERS, attention, bidirectional, heads, mamba2, short_conv, sliding_window
+from ripstop.mixers import MIXERS, attention, heads, mamba2, short_conv, sliding_window
 from ripstop.ops import convolution, softmax_attention, state_space, state_space_chunked, window_attention
+from ripstop.ops.segments import Segments
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
 
@@ -57,8 +59,22 @@ def _no_future_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_space_chunked, "_masks", lambda *a: true(*a)._replace(see=torch.zeros_like(true(*a).see)))
 
 
+def _segments(module: object, name: str, change: Callable[[Segments], Segments | None]) -> Callable[[pytest.MonkeyPatch], None]:
+    """The operation gets other segments than it was given."""
+    true = getattr(module, name)
+
+    def operation(*arguments: Any) -> Any:
+        return true(*(change(a) if isinstance(a, Segments) else a for a in arguments))
+
+    return lambda monkeypatch: monkeypatch.setattr(module, name, operation)
+
+
 def _one_document(module: object, name: str) -> Callable[[pytest.MonkeyPatch], None]:
-    return lambda monkeypatch: monkeypatch.setattr(module, name, torch.zeros_like)
+    return _segments(module, name, lambda segments: None)
+
+
+def _starts_at_zero(module: object, name: str) -> Callable[[pytest.MonkeyPatch], None]:
+    return _segments(module, name, lambda segments: segments._replace(start_BT=torch.zeros_like(segments.start_BT)))
 
 
 def _no_decay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +128,8 @@ def _ring_off_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bidirectional, "reversal", lambda segments: torch.arange(segments.shape[1]).flip(0).expand_as(segments))
+    whole = property(lambda segments: torch.arange(segments.run_BT.shape[1]).flip(0).expand_as(segments.run_BT))
+    monkeypatch.setattr(Segments, "reversal_BT", whole)
 
 
 @pytest.mark.parametrize(
@@ -124,12 +141,12 @@ def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
         (MAMBA2, prefill_and_step, _no_decay),
         (MAMBA2, prefill_anywhere, _forget_state),
         (MAMBA2, prefill_anywhere, _forget_conv_past),
-        (MAMBA2, documents, _one_document(state_space, "starts")),
-        (MAMBA2, documents, _one_document(convolution, "runs")),
+        (MAMBA2, documents, _one_document(state_space, "ssd_chunked")),
+        (MAMBA2, documents, _one_document(convolution, "causal_conv")),
         (MAMBA2, documents, _keep_padding(mamba2)),
         (GROUPED, reach, _see_the_future),
         (GROUPED, prefill_and_step, _positions_from_zero),
-        (GROUPED, documents, _one_document(softmax_attention, "runs")),
+        (GROUPED, documents, _one_document(softmax_attention, "attention")),
         (GROUPED, documents, _keep_padding(attention)),
         (SINKS, reach, _no_sinks),
         (SINKS, reference, _no_sinks),
@@ -137,10 +154,10 @@ def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
         (SINKS, reach, _wider_window),
         (SINKS, prefill_and_step, _wider_window),
         (SINKS, prefill_anywhere, _ring_off_by_one),
-        (SINKS, documents, _one_document(window_attention, "runs")),
-        (SINKS, documents, _one_document(window_attention, "run_starts")),
+        (SINKS, documents, _one_document(dispatch, "blocked_window_attention")),
+        (SINKS, documents, _starts_at_zero(dispatch, "blocked_window_attention")),
         (BOTH, documents, _reverse_the_row),
-        (BOTH, documents, _one_document(state_space, "starts")),
+        (BOTH, documents, _one_document(state_space, "ssd_chunked")),
     ],
     ids=_id,
 )

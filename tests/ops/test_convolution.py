@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ripstop.ops.convolution import causal_conv, causal_conv_reference, causal_conv_step, next_past
+from ripstop.ops.segments import Segments
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
 
@@ -39,7 +40,7 @@ def test_equals_conv1d(n_time: int, width: int, silu: bool) -> None:
 def test_equals_the_reference(n_time: int, with_past: bool, with_segments: bool) -> None:
     x, weight, bias = _inputs(n_time, 4)
     past = torch.randn(3, 3, 5, dtype=torch.float64, requires_grad=True) if with_past else None
-    segments = (torch.arange(n_time) // 5 + torch.tensor([[1], [2], [0]])) if with_segments else None
+    segments = Segments.of(torch.arange(n_time) // 5 + torch.tensor([[1], [2], [0]])) if with_segments else None
     inputs = [x, weight, bias, *([past] if with_past else [])]
     got, wanted = causal_conv(x, weight, bias, past, segments), causal_conv_reference(x, weight, bias, past, segments)
     torch.testing.assert_close(got, wanted)
@@ -58,9 +59,9 @@ def test_works_on_a_slice_of_a_wider_projection() -> None:
 
 def test_gradcheck() -> None:
     x, weight, bias = _inputs(4, 3, n_channels=2)
-    segments = torch.tensor([[1, 1, 2, 2]] * 3)
+    segments = Segments.of(torch.tensor([[1, 1, 2, 2]] * 3))
     for chosen, silu in ((None, True), (segments, False), (segments, True)):
-        torch.autograd.gradcheck(lambda *a, s=chosen, silu=silu: causal_conv(*a, segments_BT=s, silu=silu), (x, weight, bias))
+        torch.autograd.gradcheck(lambda *a, s=chosen, silu=silu: causal_conv(*a, segments=s, silu=silu), (x, weight, bias))
 
 
 def test_chunks_and_steps_carry_the_past() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ripstop.ops.segments import Segments
 from ripstop.ops.softmax_attention import attention, attention_reference, visible
 from ripstop.ops.window_attention import window_attention, window_attention_reference
 
@@ -33,8 +34,8 @@ def test_visible_by_hand() -> None:
         [1, 1, 1, 0],
         [1, 0, 1, 1],
     ]
-    segments = torch.tensor([[1, 1, 2, 2, 2, 0]])
-    assert visible(6, 6, segments_BS=segments, window_size=2, sink_size=1)[0, 0].long().tolist() == [
+    segments = Segments.of(torch.tensor([[1, 1, 2, 2, 2, 0]]))
+    assert visible(6, 6, segments=segments, window_size=2, sink_size=1)[0, 0].long().tolist() == [
         [1, 0, 0, 0, 0, 0],
         [1, 1, 0, 0, 0, 0],
         [0, 0, 1, 0, 0, 0],
@@ -42,7 +43,7 @@ def test_visible_by_hand() -> None:
         [0, 0, 1, 1, 1, 0],
         [0, 0, 0, 0, 0, 1],
     ]
-    assert visible(6, 6, causal=False, segments_BS=segments)[0, 0, 0].long().tolist() == [1, 1, 0, 0, 0, 0]
+    assert visible(6, 6, causal=False, segments=segments)[0, 0, 0].long().tolist() == [1, 1, 0, 0, 0, 0]
 
 
 def test_reference_by_hand() -> None:
@@ -58,7 +59,7 @@ def test_reference_by_hand() -> None:
 def test_sdpa_equals_the_reference(n_queries: int, n_keys: int, causal: bool) -> None:
     inputs = _qkv(n_queries, n_keys)
     _same(attention(*inputs, causal), attention_reference(*inputs, visible(n_queries, n_keys, causal)), inputs)
-    segments = torch.arange(n_keys).expand(2, -1) // 7
+    segments = Segments.of(torch.arange(n_keys).expand(2, -1) // 7)
     seen = visible(n_queries, n_keys, causal, segments)
     _same(attention(*inputs, causal, segments), attention_reference(*inputs, seen), inputs)
 
@@ -75,7 +76,7 @@ def test_blocks_equal_the_reference(n_time: int, window_size: int, sink_size: in
     inputs = _qkv(n_time)
     segments = None
     if with_segments:  # documents longer and shorter than a block, and padding
-        segments = torch.stack([torch.arange(n_time) // 13 + 1, (torch.arange(n_time) > 20).long() * 2])
+        segments = Segments.of(torch.stack([torch.arange(n_time) // 13 + 1, (torch.arange(n_time) > 20).long() * 2]))
     arguments = (*inputs, window_size, sink_size, segments)
     _same(window_attention(*arguments), window_attention_reference(*arguments), inputs)
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ripstop.ops.segments import Segments
 from ripstop.ops.state_space import ssd_chunked, ssd_recurrent, ssd_step
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
@@ -52,7 +53,7 @@ def test_chunks_equal_the_recurrence(
     n_time: int, chunk_size: int, with_initial: bool, with_segments: bool, need_final: bool
 ) -> None:
     inputs = _inputs(n_time)
-    segments = (torch.arange(n_time) // 13 + torch.tensor([[0], [1]])) if with_segments else None
+    segments = Segments.of(torch.arange(n_time) // 13 + torch.tensor([[0], [1]])) if with_segments else None
     if with_initial:
         inputs.append(torch.randn(2, 4, 3, 5, dtype=torch.float64))
     for tensor in inputs:
@@ -106,7 +107,7 @@ def test_step_continues_a_scan() -> None:
 def test_gradcheck_with_everything() -> None:
     inputs = [t.requires_grad_() for t in _inputs(7, n_batch=1, n_heads=2, head_dim=2, n_groups=1, d_state=2)]
     initial = torch.randn(1, 2, 2, 2, dtype=torch.float64, requires_grad=True)
-    segments = torch.tensor([[1, 1, 1, 1, 2, 2, 2]])
+    segments = Segments.of(torch.tensor([[1, 1, 1, 1, 2, 2, 2]]))
     for chosen in (None, segments):
         torch.autograd.gradcheck(lambda *a, s=chosen: ssd_chunked(*a, s, 3), (*inputs, initial))
 
@@ -114,7 +115,7 @@ def test_gradcheck_with_everything() -> None:
 def test_decay_to_nothing_gives_no_nan() -> None:
     """exp(-s) would overflow and exp(s) vanish here; only their quotient is finite."""
     x, dt, A, B, C, D = (t.float().requires_grad_() for t in _inputs(150))
-    segments = torch.arange(150).expand(2, -1) // 31
+    segments = Segments.of(torch.arange(150).expand(2, -1) // 31)
     for chosen in (None, segments):
         y, final = ssd_chunked(x, dt * 30, A * 100, B, C, D, None, chosen)
         gradients = torch.autograd.grad(y.sum() + final.sum(), [x, dt, A, B, C, D])

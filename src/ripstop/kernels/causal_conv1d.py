@@ -8,7 +8,7 @@ from __future__ import annotations
 from causal_conv1d import causal_conv1d_fn, causal_conv1d_update
 from torch import Tensor
 
-from ripstop.ops.segments import runs
+from ripstop.ops.segments import Segments
 
 
 def causal_conv(
@@ -16,7 +16,7 @@ def causal_conv(
     weight_CW: Tensor,
     bias_C: Tensor,
     past_BWC: Tensor | None,
-    segments_BT: Tensor | None,
+    segments: Segments | None,
     silu: bool,
 ) -> Tensor:
     """As `ops.convolution.causal_conv`, then SiLU where asked. Channels are a multiple of 8, the width is 2 to 4."""
@@ -28,7 +28,7 @@ def causal_conv(
         x_BTC.transpose(1, 2),
         weight_CW.to(x_BTC.dtype),
         bias_C.to(x_BTC.dtype),
-        seq_idx=None if segments_BT is None else runs(segments_BT).int(),
+        seq_idx=None if segments is None else segments.run_BT,
         initial_states=None if past_BWC is None else past_BWC.to(x_BTC.dtype).transpose(1, 2),
         activation="silu" if silu else None,
     )

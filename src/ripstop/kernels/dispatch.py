@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ripstop.kernels.backend import choose
 from ripstop.ops import convolution, softmax_attention, state_space
+from ripstop.ops.segments import Segments
 from ripstop.ops.window_attention import window_attention as blocked_window_attention
 from ripstop.ops.window_attention import window_attention_reference
 
@@ -21,13 +22,13 @@ def ssd(
     C_BTGN: Tensor,
     D_H: Tensor,
     initial_BHPN: Tensor | None,
-    segments_BT: Tensor | None,
+    segments: Segments | None,
     chunk_size: int,
     need_final: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """State-space duality over a sequence: see `ops.state_space`. backend: auto, reference, torch, mamba_ssm."""
     name = choose(backend, "ssd", x_BTHP.device, x_BTHP.dtype)
-    inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H, initial_BHPN, segments_BT)
+    inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H, initial_BHPN, segments)
     if name == "reference":
         return state_space.ssd_recurrent(*inputs)
     if name == "mamba_ssm":
@@ -64,22 +65,22 @@ def causal_conv(
     weight_CW: Tensor,
     bias_C: Tensor,
     past_BWC: Tensor | None,
-    segments_BT: Tensor | None,
+    segments: Segments | None,
     silu: bool,
 ) -> Tensor:
     """Causal depthwise convolution: see `ops.convolution`. backend: auto, reference, torch, causal_conv1d."""
     unfit = _conv_unfit(weight_CW)
-    if past_BWC is not None and segments_BT is not None:
+    if past_BWC is not None and segments is not None:
         unfit = "takes either a past or segments"
     name = choose(backend, "convolution", x_BTC.device, x_BTC.dtype, unfit)
     if name == "causal_conv1d":
         from ripstop.kernels import causal_conv1d
 
-        return causal_conv1d.causal_conv(x_BTC, weight_CW, bias_C, past_BWC, segments_BT, silu)
+        return causal_conv1d.causal_conv(x_BTC, weight_CW, bias_C, past_BWC, segments, silu)
     if name == "reference":
-        y_BTC = convolution.causal_conv_reference(x_BTC, weight_CW, bias_C, past_BWC, segments_BT)
+        y_BTC = convolution.causal_conv_reference(x_BTC, weight_CW, bias_C, past_BWC, segments)
         return F.silu(y_BTC) if silu else y_BTC
-    return convolution.causal_conv(x_BTC, weight_CW, bias_C, past_BWC, segments_BT, silu)
+    return convolution.causal_conv(x_BTC, weight_CW, bias_C, past_BWC, segments, silu)
 
 
 def causal_conv_step(
@@ -101,19 +102,19 @@ def attention(
     k_BSGK: Tensor,
     v_BSGP: Tensor,
     causal: bool,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
 ) -> Tensor:
     """Softmax attention: see `ops.softmax_attention`. backend: auto, reference, torch, flash_attn."""
     name = choose(backend, "attention", q_BTHK.device, q_BTHK.dtype, _flash_unfit(q_BTHK, v_BSGP))
     if name == "flash_attn":
         from ripstop.kernels import flash_attn
 
-        return flash_attn.attention(q_BTHK, k_BSGK, v_BSGP, causal, segments_BS)
+        return flash_attn.attention(q_BTHK, k_BSGK, v_BSGP, causal, segments)
     if name == "reference":
         n_queries, n_keys = q_BTHK.shape[1], k_BSGK.shape[1]
-        seen = softmax_attention.visible(n_queries, n_keys, causal, segments_BS, device=q_BTHK.device)
+        seen = softmax_attention.visible(n_queries, n_keys, causal, segments, device=q_BTHK.device)
         return softmax_attention.attention_reference(q_BTHK, k_BSGK, v_BSGP, seen)
-    return softmax_attention.attention(q_BTHK, k_BSGK, v_BSGP, causal, segments_BS)
+    return softmax_attention.attention(q_BTHK, k_BSGK, v_BSGP, causal, segments)
 
 
 def window_attention(
@@ -123,7 +124,7 @@ def window_attention(
     v_BSGP: Tensor,
     window_size: int,
     sink_size: int,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
     sinks: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
 ) -> Tensor:
@@ -133,9 +134,9 @@ def window_attention(
     if name == "flash_attn":
         from ripstop.kernels import flash_attn
 
-        return flash_attn.attention(q_BTHK, k_BSGK, v_BSGP, True, segments_BS, window_size)
+        return flash_attn.attention(q_BTHK, k_BSGK, v_BSGP, True, segments, window_size)
     op = window_attention_reference if name == "reference" else blocked_window_attention
-    return op(q_BTHK, k_BSGK, v_BSGP, window_size, sink_size, segments_BS, sinks, first)
+    return op(q_BTHK, k_BSGK, v_BSGP, window_size, sink_size, segments, sinks, first)
 
 
 def _conv_unfit(weight_CW: Tensor) -> str | None:

@@ -5,12 +5,10 @@ Checked against the source of flash-attn 2.8.3. Imported only where `backend.cho
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from flash_attn import flash_attn_func, flash_attn_varlen_func
 from torch import Tensor
 
-from ripstop.ops.segments import starts
+from ripstop.ops.segments import Segments
 
 
 def attention(
@@ -18,24 +16,22 @@ def attention(
     k_BSGK: Tensor,
     v_BSGP: Tensor,
     causal: bool = True,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
     window_size: int | None = None,
     scale: float | None = None,
 ) -> Tensor:
     """As `ops.softmax_attention.attention`, with the window of `window_attention`. With segments, T = S."""
     window = (-1, -1) if window_size is None else (window_size - 1, 0)
-    if segments_BS is None:
+    if segments is None:
         return flash_attn_func(q_BTHK, k_BSGK, v_BSGP, softmax_scale=scale, causal=causal, window_size=window)
-    n_batch, n_time = segments_BS.shape
+    n_batch, n_time = segments.run_BT.shape
     # Every run, padding too, is one sequence of the batch laid end to end.
-    begins = starts(segments_BS).flatten().nonzero().squeeze(1)
-    offsets = F.pad(begins, (0, 1), value=n_batch * n_time).to(torch.int32)
     y_NHP = flash_attn_varlen_func(
         q_BTHK.flatten(0, 1),
         k_BSGK.flatten(0, 1),
         v_BSGP.flatten(0, 1),
-        offsets,
-        offsets,
+        segments.offsets,
+        segments.offsets,
         n_time,
         n_time,
         softmax_scale=scale,

@@ -10,7 +10,7 @@ from mamba_ssm.ops.triton.selective_state_update import selective_state_update
 from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
 from torch import Tensor
 
-from ripstop.ops.segments import runs
+from ripstop.ops.segments import Segments
 
 SMALLEST_CHUNK = 16  # tl.dot multiplies no smaller tiles
 
@@ -23,7 +23,7 @@ def ssd(
     C_BTGN: Tensor,
     D_H: Tensor,
     initial_BHPN: Tensor | None = None,
-    segments_BT: Tensor | None = None,
+    segments: Segments | None = None,
     chunk_size: int = 64,
     need_final: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
@@ -40,7 +40,7 @@ def ssd(
         D=D_H.to(torch.float32),
         initial_states=initial_BHPN,
         # Run 0 continues the initial state in the kernel too.
-        seq_idx=None if segments_BT is None else runs(segments_BT).to(torch.int32),
+        seq_idx=None if segments is None else segments.run_BT,
         return_final_states=need_final,
     )
     return result if need_final else (result, None)

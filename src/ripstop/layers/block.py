@@ -11,6 +11,7 @@ from ripstop.layers.mlp import Mlp
 from ripstop.layers.norms.base import NormConfig
 from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers.base import Mixer, State
+from ripstop.ops.segments import Segments
 
 
 class BlockState(NamedTuple):
@@ -43,8 +44,8 @@ class Block(nn.Module):
         parts = [part for part in (self.mixer, self.cross_attention, self.mlp) if part is not None]
         return [weight for part in parts for weight in part.residual_outputs()]
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None, memory: Memory | None = None) -> Tensor:
-        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), segments_BT)
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None, memory: Memory | None = None) -> Tensor:
+        x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), segments)
         state = None if self.cross_attention is None else self.cross_attention.init_state(memory)
         return self._channels(self._read(x_BTD, state, None if memory is None else memory.seen))
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ripstop.config import ConfigError, Strict
-from ripstop.ops.segments import without_padding
+from ripstop.ops.segments import Segments, without_padding
 from ripstop.ops.softmax_attention import sdpa
 
 
@@ -27,18 +27,18 @@ class MemoryState(NamedTuple):
     v: Tensor
 
 
-def remember(x_BSD: Tensor, source_segments_BS: Tensor | None, segments_BT: Tensor | None = None) -> Memory:
+def remember(x_BSD: Tensor, source_segments: Segments | None, segments: Segments | None = None) -> Memory:
     """The memory as the decoder's positions see it.
 
-    Padding (segment 0) is seen by none. With `segments_BT`, document n of the decoder sees document n of the source;
+    Padding (segment 0) is seen by none. With `segments`, document n of the decoder sees document n of the source;
     without, every position sees the whole source.
     """
-    if source_segments_BS is None:
+    if source_segments is None:
         return Memory(x_BSD, None)
-    seen = (source_segments_BS != 0).unsqueeze(1)
-    if segments_BT is not None:
-        seen = seen & (source_segments_BS.unsqueeze(1) == segments_BT.unsqueeze(2))
-    return Memory(without_padding(x_BSD, source_segments_BS), seen.unsqueeze(1))
+    seen = (source_segments.numbers_BT != 0).unsqueeze(1)
+    if segments is not None:
+        seen = seen & (source_segments.numbers_BT.unsqueeze(1) == segments.numbers_BT.unsqueeze(2))
+    return Memory(without_padding(x_BSD, source_segments), seen.unsqueeze(1))
 
 
 def mean_memory(memory: Memory) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ripstop.config import ConfigError
 from ripstop.kernels import dispatch
 from ripstop.mixers.heads import HeadsConfig, HeadsMixer, write
-from ripstop.ops.segments import without_padding
+from ripstop.ops.segments import Segments, without_padding
 
 
 class KVState(NamedTuple):
@@ -53,10 +53,10 @@ class Attention(HeadsMixer):
         if not config.causal and config.d_conv:
             raise ConfigError("attention: a short convolution looks back only; set d_conv: 0 where causal is false")
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None) -> Tensor:
-        q, k, v = self.project(without_padding(x_BTD, segments_BT), segments_BT)
-        y_BTHK = dispatch.attention(self.backend, q, k, v, self.causal, segments_BT)
-        return without_padding(self.combine(y_BTHK), segments_BT)
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        q, k, v = self.project(without_padding(x_BTD, segments), segments)
+        y_BTHK = dispatch.attention(self.backend, q, k, v, self.causal, segments)
+        return without_padding(self.combine(y_BTHK), segments)
 
     def init_state(self, batch_size: int, max_len: int) -> KVState:
         if not self.causal:

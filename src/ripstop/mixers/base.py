@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ripstop.config import Strict
+from ripstop.ops.segments import Segments
 
 State = Any
 """A `NamedTuple` of tensors with the batch as first axis (and plain ints, such as a length). Each mixer has its own."""
@@ -16,7 +17,7 @@ State = Any
 class Mixer(nn.Module):
     """Mixes along time. `tests/contract.py` holds every mixer to what is said here."""
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         """Whole sequence. Segment 0 is padding (output 0), 1, 2, ... are packed documents that do not see each other."""
         raise NotImplementedError
 

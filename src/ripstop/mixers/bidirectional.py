@@ -11,7 +11,7 @@ from torch import Tensor
 from ripstop.config import ConfigError
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import Mixer, MixerConfig, State
-from ripstop.ops.segments import reversal, without_padding
+from ripstop.ops.segments import Segments, without_padding
 
 
 class BidirectionalConfig(MixerConfig):
@@ -52,14 +52,14 @@ class Bidirectional(Mixer):
         self.ahead = config.mixer.build(d_model)
         self.back = config.mixer.build(d_model)
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None) -> Tensor:
-        if segments_BT is None:
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        if segments is None:
             return self.ahead(x_BTD) + self.back(x_BTD.flip(1)).flip(1)
         # Reversing the whole row would put its padding before the document.
-        x_BTD = without_padding(x_BTD, segments_BT)
-        index_BTD = reversal(segments_BT).unsqueeze(-1).expand_as(x_BTD)
-        back_BTD = self.back(x_BTD.gather(1, index_BTD), segments_BT)
-        return self.ahead(x_BTD, segments_BT) + back_BTD.gather(1, index_BTD)
+        x_BTD = without_padding(x_BTD, segments)
+        index_BTD = segments.reversal_BT.unsqueeze(-1).expand_as(x_BTD)
+        back_BTD = self.back(x_BTD.gather(1, index_BTD), segments)
+        return self.ahead(x_BTD, segments) + back_BTD.gather(1, index_BTD)
 
     def residual_outputs(self) -> list[Tensor]:
         return [*self.ahead.residual_outputs(), *self.back.residual_outputs()]

@@ -10,7 +10,7 @@ from ripstop.config import ConfigError
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.short_conv import ShortConv, conv_backend
 from ripstop.ops.rotary import rotate
-from ripstop.ops.segments import positions
+from ripstop.ops.segments import Segments
 
 
 class HeadsConfig(MixerConfig):
@@ -72,12 +72,12 @@ class HeadsMixer(Mixer):
         self.conv1d = ShortConv(width, config.d_conv, silu=False, backend=conv_backend(backend)) if config.d_conv else None
         self.out_proj = nn.Linear(self.n_heads * self.head_dim, d_model, bias=False)
 
-    def project(self, x_BTD: Tensor, segments_BT: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x_BTD: Tensor, segments: Segments | None) -> tuple[Tensor, Tensor, Tensor]:
         """q_BTHK, k_BTGK, v_BTGK of whole documents."""
         qkv = self.qkv_proj(x_BTD)
         if self.conv1d is not None:
-            qkv = self.conv1d(qkv, None, segments_BT)
-        position = torch.arange(x_BTD.shape[1], device=x_BTD.device) if segments_BT is None else positions(segments_BT)
+            qkv = self.conv1d(qkv, None, segments)
+        position = torch.arange(x_BTD.shape[1], device=x_BTD.device) if segments is None else segments.position_BT
         return self._split(qkv, position)
 
     def project_after(

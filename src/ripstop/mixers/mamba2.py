@@ -15,7 +15,7 @@ from ripstop.kernels import dispatch
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.short_conv import ShortConv, conv_backend
 from ripstop.ops.normalize import gated_rms_norm
-from ripstop.ops.segments import without_padding
+from ripstop.ops.segments import Segments, without_padding
 from ripstop.ops.state_space import precision
 
 
@@ -101,10 +101,10 @@ class Mamba2(Mixer):
         self.norm = GatedNorm(self.d_inner, config.n_groups)
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None) -> Tensor:
-        z, xBC, dt = self._project(without_padding(x_BTD, segments_BT))
-        y_BTD, _ = self._scan(z, self.conv1d(xBC, None, segments_BT), dt, None, segments_BT, need_final=False)
-        return without_padding(y_BTD, segments_BT)
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        z, xBC, dt = self._project(without_padding(x_BTD, segments))
+        y_BTD, _ = self._scan(z, self.conv1d(xBC, None, segments), dt, None, segments, need_final=False)
+        return without_padding(y_BTD, segments)
 
     def init_state(self, batch_size: int, max_len: int) -> Mamba2State:
         config, weight = self.config, self.in_proj.weight
@@ -142,10 +142,10 @@ class Mamba2(Mixer):
         return x.unflatten(-1, (self.n_heads, config.head_dim)), B.unflatten(-1, groups), C.unflatten(-1, groups), dt, A_H
 
     def _scan(
-        self, z: Tensor, xBC: Tensor, dt: Tensor, ssm: Tensor | None, segments_BT: Tensor | None, need_final: bool
+        self, z: Tensor, xBC: Tensor, dt: Tensor, ssm: Tensor | None, segments: Segments | None, need_final: bool
     ) -> tuple[Tensor, Tensor | None]:
         x_BTHP, B_BTGN, C_BTGN, dt_BTH, A_H = self._inputs(xBC, dt)
-        inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, self.D, ssm, segments_BT)
+        inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, self.D, ssm, segments)
         y_BTHP, ssm = dispatch.ssd(self.config.backend, *inputs, self.config.chunk_size, need_final)
         return self.out_proj(self.norm(y_BTHP.flatten(-2), z)), ssm
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ripstop.kernels import dispatch
 from ripstop.ops.convolution import next_past
+from ripstop.ops.segments import Segments
 
 
 class ShortConv(nn.Module):
@@ -24,9 +25,9 @@ class ShortConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(n_channels).uniform_(-bound, bound))
         self.silu, self.backend = silu, backend
 
-    def forward(self, x_BTC: Tensor, past_BWC: Tensor | None = None, segments_BT: Tensor | None = None) -> Tensor:
+    def forward(self, x_BTC: Tensor, past_BWC: Tensor | None = None, segments: Segments | None = None) -> Tensor:
         weight_CW = self.weight.squeeze(1)
-        return dispatch.causal_conv(self.backend, x_BTC, weight_CW, self.bias, past_BWC, segments_BT, self.silu)
+        return dispatch.causal_conv(self.backend, x_BTC, weight_CW, self.bias, past_BWC, segments, self.silu)
 
     def init_past(self, batch_size: int) -> Tensor:
         n_channels, _, width = self.weight.shape

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ripstop.kernels import dispatch
 from ripstop.mixers.heads import HeadsConfig, HeadsMixer, write
-from ripstop.ops.segments import without_padding
+from ripstop.ops.segments import Segments, without_padding
 
 
 class WindowState(NamedTuple):
@@ -48,10 +48,10 @@ class SlidingWindow(HeadsMixer):
         super().__init__(config, d_model, config.backend)
         self.window_size, self.sink_size, self.backend = config.window_size, config.sink_size, config.backend
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None) -> Tensor:
-        q, k, v = self.project(without_padding(x_BTD, segments_BT), segments_BT)
-        y_BTHK = dispatch.window_attention(self.backend, q, k, v, self.window_size, self.sink_size, segments_BT)
-        return without_padding(self.combine(y_BTHK), segments_BT)
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        q, k, v = self.project(without_padding(x_BTD, segments), segments)
+        y_BTHK = dispatch.window_attention(self.backend, q, k, v, self.window_size, self.sink_size, segments)
+        return without_padding(self.combine(y_BTHK), segments)
 
     def init_state(self, batch_size: int, max_len: int) -> WindowState:
         k, v, conv = self.empty_past(batch_size, min(max_len, self.window_size + self.sink_size))

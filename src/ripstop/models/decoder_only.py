@@ -21,6 +21,7 @@ from ripstop.mixers.base import MixerConfig
 from ripstop.models import pattern as patterns
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.stack import StackPlan
+from ripstop.ops.segments import Segments
 
 
 class DecoderOnlyConfig(ModelConfig):
@@ -82,7 +83,7 @@ class DecoderOnly(Model):
     def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         if batch.source_BS is not None:
             raise _no_source()
-        return self.readout(self.decoder(self.embedding(batch.tokens_BT), batch.segments_BT), at_BT)
+        return self.readout(self.decoder(self.embedding(batch.tokens_BT), Segments.of(batch.segments_BT)), at_BT)
 
     def init_state(
         self,

@@ -28,6 +28,7 @@ from ripstop.models import pattern as patterns
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import check_decoder
 from ripstop.models.stack import StackPlan
+from ripstop.ops.segments import Segments
 
 log = logging.getLogger(__name__)
 
@@ -210,22 +211,23 @@ class EncoderDecoder(Model):
         self.readout = Readout(vocab_size, d_model, std, config.norm, tied_to)
 
     def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
-        memory = self.encode(batch.source_BS, batch.source_segments_BS, batch.segments_BT)
+        segments = Segments.of(batch.segments_BT)
+        memory = self.encode(batch.source_BS, Segments.of(batch.source_segments_BS), segments)
         x_BTD = self.embedding(batch.tokens_BT)
         if self.summary is not None:
             x_BTD = x_BTD + self.summary(mean_memory(memory))
-        return self.readout(self.decoder(x_BTD, batch.segments_BT, memory), at_BT)
+        return self.readout(self.decoder(x_BTD, segments, memory), at_BT)
 
     def encode(
-        self, source_BS: Tensor | None, source_segments_BS: Tensor | None, segments_BT: Tensor | None = None
+        self, source_BS: Tensor | None, source_segments: Segments | None, segments: Segments | None = None
     ) -> Memory | None:
-        """The memory that the decoder reads, seen from documents `segments_BT`; None where the decoder is blind."""
+        """The memory that the decoder reads, seen from documents `segments`; None where the decoder is blind."""
         if self.encoder is None:
             return None
         if source_BS is None:
             raise ConfigError("model encoder_decoder needs a source; use data with one, or kind: decoder_only")
-        x_BSD = self.encoder(self.source_embedding(source_BS), source_segments_BS)
-        return remember(self.encoder_norm(x_BSD), source_segments_BS, segments_BT)
+        x_BSD = self.encoder(self.source_embedding(source_BS), source_segments)
+        return remember(self.encoder_norm(x_BSD), source_segments, segments)
 
     def init_state(
         self,
@@ -234,7 +236,7 @@ class EncoderDecoder(Model):
         source_BS: Tensor | None = None,
         source_segments_BS: Tensor | None = None,
     ) -> EncoderDecoderState:
-        memory = self.encode(source_BS, source_segments_BS)
+        memory = self.encode(source_BS, Segments.of(source_segments_BS))
         summary = None if self.summary is None else self.summary(mean_memory(memory)).squeeze(1)
         seen = None if memory is None else memory.seen
         return EncoderDecoderState(self.decoder.init_state(batch_size, max_len, memory), seen, summary)

@@ -13,6 +13,7 @@ from ripstop.layers.cross_attention import CrossAttentionConfig, Memory
 from ripstop.layers.mlp import MlpConfig
 from ripstop.layers.norms.base import NormConfig
 from ripstop.mixers.base import MixerConfig
+from ripstop.ops.segments import Segments
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ class Stack(nn.Module):
             for weight in {id(weight): weight for weight in terms}.values():  # a shared one once
                 weight.mul_(len(terms) ** -0.5)
 
-    def forward(self, x_BTD: Tensor, segments_BT: Tensor | None = None, memory: Memory | None = None) -> Tensor:
+    def forward(self, x_BTD: Tensor, segments: Segments | None = None, memory: Memory | None = None) -> Tensor:
         for block in self.blocks:
-            x_BTD = block(x_BTD, segments_BT, memory)
+            x_BTD = block(x_BTD, segments, memory)
         return x_BTD
 
     def init_state(self, batch_size: int, max_len: int, memory: Memory | None = None) -> tuple[BlockState, ...]:

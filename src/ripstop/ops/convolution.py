@@ -1,7 +1,7 @@
 """Causal depthwise convolution over time, channels last: slowly, fast on a CPU, and one step.
 
 x_BTC; weight_CW, whose last tap meets the present token; bias_C; past_BWC: the W - 1 inputs before the first (None: zeros).
-A position sees no input of another document (`segments_BT`); the past belongs to the first document.
+A position sees no input of another document (`segments`); the past belongs to the first document.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ripstop.ops.segments import runs
+from ripstop.ops.segments import Segments
 
 TILE = 1 << 17
 """Numbers in a tile: 512 KiB in float32."""
@@ -25,13 +25,13 @@ def causal_conv_reference(
     weight_CW: Tensor,
     bias_C: Tensor,
     past_BWC: Tensor | None = None,
-    segments_BT: Tensor | None = None,
+    segments: Segments | None = None,
 ) -> Tensor:
     """y_t = bias + sum_w weight_w x_{t - (W - 1) + w}, term by term."""
     width = weight_CW.shape[1]
     past_BWC = _past(x_BTC, width, past_BWC)
     x = torch.cat([past_BWC, x_BTC], 1)
-    run_BT = None if segments_BT is None else F.pad(runs(segments_BT), (width - 1, 0))
+    run_BT = None if segments is None else F.pad(segments.run_BT, (width - 1, 0))
     outputs = []
     for t in range(x_BTC.shape[1]):
         y_BC = bias_C.expand_as(x_BTC[:, t])
@@ -50,7 +50,7 @@ def causal_conv(
     weight_CW: Tensor,
     bias_C: Tensor,
     past_BWC: Tensor | None = None,
-    segments_BT: Tensor | None = None,
+    segments: Segments | None = None,
     silu: bool = False,
 ) -> Tensor:
     """The same as W shifted multiply-adds, then SiLU where asked. Inputs must be finite where there are segments."""
@@ -58,7 +58,7 @@ def causal_conv(
     if past_BWC is not None:
         n_past = past_BWC.shape[1]
         x_BTC = torch.cat([past_BWC.to(x_BTC.dtype), x_BTC], 1)
-    run_BT = None if segments_BT is None else F.pad(runs(segments_BT), (n_past, 0))
+    run_BT = None if segments is None else F.pad(segments.run_BT, (n_past, 0))
     y_BTC = _ShiftedConv.apply(x_BTC, weight_CW.to(x_BTC.dtype).t(), bias_C.to(x_BTC.dtype), run_BT, silu)
     return y_BTC[:, n_past:]
 

@@ -2,7 +2,7 @@
 
 q_BTHK queries; k_BSGK and v_BSGP, shared by H / G query heads each (grouped-query attention, arXiv 2305.13245). The queries
 are the last T of the S positions: S > T is a chunk after a past. The scale is 1 / sqrt(K) unless given.
-A query sees keys of its own document only (`segments_BS`), and at or before itself where `causal`.
+A query sees keys of its own document only (`segments`), and at or before itself where `causal`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ripstop.ops.segments import positions, runs
+from ripstop.ops.segments import Segments
 
 
 def visible(
     n_queries: int,
     n_keys: int,
     causal: bool = True,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
     window_size: int | None = None,
     sink_size: int = 0,
     device: torch.device | None = None,
@@ -27,16 +27,16 @@ def visible(
 
     window_size: only the last so many positions, itself among them, and the first `sink_size` of the document.
     """
-    key_S = torch.arange(n_keys, device=device if segments_BS is None else segments_BS.device)
+    key_S = torch.arange(n_keys, device=device if segments is None else segments.run_BT.device)
     query_T = key_S[n_keys - n_queries :]
     seen = torch.ones(n_queries, n_keys, dtype=torch.bool, device=key_S.device)
     if causal:
         seen = key_S <= query_T.unsqueeze(1)
-    if segments_BS is not None:
-        run_BS = runs(segments_BS)
+    if segments is not None:
+        run_BS = segments.run_BT
         seen = seen & (run_BS[:, None, :] == run_BS[:, n_keys - n_queries :, None]).unsqueeze(1)
     if window_size is not None:
-        position = key_S if segments_BS is None else positions(segments_BS)[:, None, None, :]
+        position = key_S if segments is None else segments.position_BT[:, None, None, :]
         seen = seen & ((query_T.unsqueeze(1) - key_S < window_size) | (position < sink_size))
     return seen
 
@@ -55,15 +55,15 @@ def attention(
     k_BSGK: Tensor,
     v_BSGP: Tensor,
     causal: bool = True,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
     scale: float | None = None,
 ) -> Tensor:
     """The same by `scaled_dot_product_attention`. -> (B, T, H, P). No mask is built where the sequence is one document."""
     n_queries, n_keys = q_BTHK.shape[1], k_BSGK.shape[1]
     seen = None
-    plain = segments_BS is None and (n_queries in (1, n_keys) or not causal)
+    plain = segments is None and (n_queries in (1, n_keys) or not causal)
     if not plain:
-        seen = visible(n_queries, n_keys, causal, segments_BS, device=q_BTHK.device)
+        seen = visible(n_queries, n_keys, causal, segments, device=q_BTHK.device)
     return sdpa(q_BTHK, k_BSGK, v_BSGP, seen, causal and plain and n_queries > 1, scale)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ripstop.ops.segments import starts
+from ripstop.ops.segments import Segments
 from ripstop.ops.state_space_chunked import ChunkedSSD, Chunks
 
 
@@ -38,14 +38,14 @@ def ssd_recurrent(
     C_BTGN: Tensor,
     D_H: Tensor,
     initial_BHPN: Tensor | None = None,
-    segments_BT: Tensor | None = None,
+    segments: Segments | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The reference: `ssd_step` token after token, the state set to zero where a document begins (not at token 0)."""
     n_batch, n_time, n_heads, head_dim = x_BTHP.shape
     state_BHPN = initial_BHPN
     if state_BHPN is None:
         state_BHPN = x_BTHP.new_zeros(n_batch, n_heads, head_dim, B_BTGN.shape[-1], dtype=precision(x_BTHP))
-    reset_BT = None if segments_BT is None else starts(segments_BT)
+    reset_BT = None if segments is None else segments.position_BT == 0
     outputs = []
     for t in range(n_time):
         if reset_BT is not None and t > 0:
@@ -63,7 +63,7 @@ def ssd_chunked(
     C_BTGN: Tensor,
     D_H: Tensor,
     initial_BHPN: Tensor | None = None,
-    segments_BT: Tensor | None = None,
+    segments: Segments | None = None,
     chunk_size: int = 64,
     need_final: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
@@ -78,10 +78,8 @@ def ssd_chunked(
     fill = n_chunks * size - n_time
     x, dt, B, C = (_extend(t.to(dtype), fill) for t in (x_BTHP, dt_BTH, B_BTGN, C_BTGN))
     run_BT = None
-    if segments_BT is not None:
-        reset_BT = starts(segments_BT)
-        reset_BT[:, 0] = False  # the first document continues the initial state
-        run_BT = _extend(reset_BT, fill).long().cumsum(1)
+    if segments is not None:
+        run_BT = torch.cat([segments.run_BT, segments.run_BT[:, -1:].expand(-1, fill)], 1)
     initial = None if initial_BHPN is None else initial_BHPN.to(dtype)
     with torch.autocast(x.device.type, enabled=False):
         y, final_BHPN = ChunkedSSD.apply(

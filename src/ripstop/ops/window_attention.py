@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ripstop.ops.segments import positions, run_starts, runs
+from ripstop.ops.segments import Segments
 from ripstop.ops.softmax_attention import attention_reference, sdpa, visible
 
 
@@ -25,14 +25,14 @@ def window_attention_reference(
     v_BSGP: Tensor,
     window_size: int,
     sink_size: int = 0,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
     sinks: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
 ) -> Tensor:
     """Every query against every key under a T x S mask. -> (B, T, H, P)."""
     n_queries, n_keys = q_BTHK.shape[1], k_BSGK.shape[1]
     if sinks is None:
-        seen = visible(n_queries, n_keys, True, segments_BS, window_size, sink_size, q_BTHK.device)
+        seen = visible(n_queries, n_keys, True, segments, window_size, sink_size, q_BTHK.device)
         return attention_reference(q_BTHK, k_BSGK, v_BSGP, seen)
     key_S = torch.arange(first, first + n_keys, device=q_BTHK.device)
     query_T1 = key_S[n_keys - n_queries :, None]
@@ -47,7 +47,7 @@ def window_attention(
     v_BSGP: Tensor,
     window_size: int,
     sink_size: int = 0,
-    segments_BS: Tensor | None = None,
+    segments: Segments | None = None,
     sinks: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
 ) -> Tensor:
@@ -60,10 +60,10 @@ def window_attention(
     fill = blocks.n * blocks.size - n_queries
     q, k, v = (F.pad(t, (0, 0, 0, 0, 0, fill)) if fill else t for t in (q_BTHK, k_BSGK, v_BSGP))
     keys, values = _spans(k, blocks), _spans(v, blocks)
-    if segments_BS is None:
+    if segments is None:
         seen, before = _one_document(blocks, window_size, sink_size, first, sinks, k, v)
     else:
-        seen, before = _documents(blocks, window_size, sink_size, F.pad(segments_BS, (0, fill)), k, v)
+        seen, before = _documents(blocks, window_size, sink_size, segments, fill, k, v)
     if before is not None:
         keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
     seen = seen.expand(n_batch, -1, -1, -1).flatten(0, 1).unsqueeze(1)
@@ -111,11 +111,13 @@ def _one_document(
 
 
 def _documents(
-    blocks: _Blocks, window_size: int, sink_size: int, segments_BS: Tensor, k: Tensor, v: Tensor
+    blocks: _Blocks, window_size: int, sink_size: int, segments: Segments, fill: int, k: Tensor, v: Tensor
 ) -> tuple[Tensor, _Sinks]:
     """The same for packed documents, (B, n, Q, s + S)."""
     query, key = blocks.queries(k.device), blocks.keys(k.device)
-    run_BS, position_BS, start_BS = runs(segments_BS), positions(segments_BS), run_starts(segments_BS)
+    # What fills the last block is of no document; its outputs are cut off, and its keys come after every query.
+    run_BS = F.pad(segments.run_BT, (0, fill), value=-1)
+    position_BS, start_BS = F.pad(segments.position_BT, (0, fill)), F.pad(segments.start_BT, (0, fill))
     run_query, at = run_BS[:, query], key.clamp(min=0)
     seen = (key <= query) & (key >= 0) & ((query - key < window_size) | (position_BS[:, at] < sink_size))
     seen = seen & (run_BS[:, at] == run_query)
@@ -124,8 +126,8 @@ def _documents(
     # One document at most has queries in a block and begins before its span: that of the block's first query.
     sink_Bns = start_BS[:, :: blocks.size].unsqueeze(2) + torch.arange(sink_size, device=k.device)
     outside = (sink_Bns < key[:, 0, :1]).unsqueeze(2)
-    sink_Bns = sink_Bns.clamp(max=segments_BS.shape[1] - 1)
-    row = torch.arange(segments_BS.shape[0], device=k.device)[:, None, None]
+    sink_Bns = sink_Bns.clamp(max=run_BS.shape[1] - 1)
+    row = torch.arange(run_BS.shape[0], device=k.device)[:, None, None]
     outside = outside & (run_BS[row, sink_Bns].unsqueeze(2) == run_query)
     return torch.cat([outside, seen], 3), (k[row, sink_Bns], v[row, sink_Bns])
 
