@@ -15,7 +15,7 @@ from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
-from ripstop.models.generate import GenerationConfig, Prompts, beam_search, generate, length_penalty, probabilities
+from ripstop.models.generate import GenerationConfig, Hypotheses, beam_search, generate, groups, length_penalty, probabilities
 
 PROMPTS = [tokens(n, seed=n).tolist() for n in (4, 1, 9, 4, 2)]
 SOURCES = [tokens(n, seed=50 + n) for n in (3, 8, 5, 1, 8)]
@@ -79,7 +79,8 @@ def test_beam_search_with_one_beam_is_greedy(name: str) -> None:
         config = GenerationConfig(max_new_tokens=5, length_penalty=0.0, eos=eos)
         greedy = generate(model, PROMPTS, config, sources=sources)
         with torch.inference_mode():
-            assert beam_search(model, Prompts(model, PROMPTS, sources), config) == greedy
+            for group in groups(PROMPTS, sources, torch.device("cpu")):
+                assert beam_search(model, group, config) == [greedy[index] for index in group.indices]
         ended += sum(len(text) < 5 for text in greedy)
     assert ended > len(PROMPTS)  # not by the first token alone
 
@@ -143,6 +144,82 @@ def test_length_penalty_by_hand() -> None:
     assert length_penalty(19, 0.5) == 2.0
 
 
+class Table(Model):
+    """Log-probabilities that depend on the last token alone: row t of the table is what follows token t."""
+
+    def __init__(self, p_VV: list[list[float]]):
+        super().__init__()
+        self.log_p_VV = torch.nn.Parameter(torch.tensor(p_VV, dtype=torch.float64).log())
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+
+    def init_state(self, batch_size: int, max_len: int, source_BS: object = None, source_segments_BS: object = None) -> Tensor:
+        return torch.zeros(batch_size, dtype=torch.int64)
+
+    def prefill(self, tokens_BT: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls.append(("prefill", tuple(tokens_BT.shape)))
+        return self.log_p_VV[tokens_BT[:, -1]], tokens_BT[:, -1]
+
+    def step(self, tokens_B: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        self.calls.append(("step", tuple(tokens_B.shape)))
+        return self.log_p_VV[tokens_B], tokens_B
+
+
+def test_each_length_is_read_whole_and_once() -> None:
+    """Five prompts of four lengths: four readings, and a step for each token that follows another."""
+    model = Table([[0.0, 0.5, 0.5], [0.1, 0.2, 0.7], [0.1, 0.6, 0.3]])
+    prompts = [[1, 1, 2, 1], [2], [1] * 9, [1, 2, 1, 2], [1, 2]]
+    assert generate(model, prompts, GenerationConfig(max_new_tokens=3)) == [
+        [2, 1, 2], [1, 2, 1], [2, 1, 2], [1, 2, 1], [1, 2, 1]]  # fmt: skip
+    lengths = [(1, 1), (1, 2), (2, 4), (1, 9)]
+    assert model.calls == [call for shape in lengths for call in (("prefill", shape), *[("step", shape[:1])] * 2)]
+
+
+def test_the_end_counts_as_a_token_of_a_beam() -> None:
+    """Texts after 2 with at most two tokens, 0 the end; the penalty with alpha 1 is (5 + n) / 6.
+
+    [1, end] has log(0.8 x 0.52) = -0.877 and [1, 1] has log(0.8 x 0.48) = -0.957, both over 7/6. Were the end not counted,
+    the first would stay -0.877 and the second, -0.820, would win.
+    """
+    model = Table([[1 / 3] * 3, [0.52, 0.48, 0.0], [0.2, 0.8, 0.0]])
+    config = GenerationConfig(max_new_tokens=2, beam_size=3, length_penalty=1.0, eos=0)
+    assert generate(model, [[2]], config) == [[1]]
+    finished = Hypotheses(config)
+    finished.add(-0.7, 1, [])
+    finished.add(-0.7, 2, [1])
+    assert finished.best == [(pytest.approx(-0.6), [1]), (pytest.approx(-0.7), [])]
+    assert finished.beats(-0.7) and not finished.beats(-0.69)  # at best over 7/6
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 9])
+def test_the_shortest_generations(beam_size: int) -> None:
+    """One token; an end at once, for one row and for all; more beams than tokens."""
+    model = Table([[0.0, 0.5, 0.5], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]])
+
+    def text(prompts: list[list[int]], n: int, eos: int | None) -> list[list[int]]:
+        settings = {"length_penalty": 0.0} if beam_size > 1 else {}
+        return generate(model, prompts, GenerationConfig(max_new_tokens=n, beam_size=beam_size, eos=eos, **settings))
+
+    assert text([[1], [2]], 1, None) == [[0], [2]]
+    assert text([[1], [2], [2, 2]], 1, 0) == [[], [2], [2]]
+    assert text([[1], [2, 1]], 5, 0) == [[], []]
+    assert text([[0], [0, 0]], 1, 1) in ([[], []], [[2], [2]])  # a prompt of ends alone is a prompt
+    assert model.calls.count(("step", (2,))) == 0
+
+
+def test_a_text_that_is_sampled_is_that_of_the_generator() -> None:
+    """The shortest prompt comes first whatever its place, so it draws as it does alone."""
+    model = build(decoder_only("recurrent"))
+    config = GenerationConfig(max_new_tokens=6, temperature=3.0)
+
+    def drawn(prompts: list[list[int]]) -> list[list[int]]:
+        return generate(model, prompts, config, generator=torch.Generator().manual_seed(3))
+
+    together = drawn(PROMPTS)
+    assert together == drawn(PROMPTS)
+    assert [together[1]] == drawn([PROMPTS[1]])
+    assert len({tuple(text) for text in together}) == len(PROMPTS)
+
+
 LOGITS = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
 
 
@@ -162,6 +239,11 @@ LOGITS = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
 def test_probabilities_by_hand(settings: dict[str, float], expected: list[float]) -> None:
     config = GenerationConfig.parse({"max_new_tokens": 1} | settings, "c")
     assert_close(probabilities(LOGITS, config), torch.tensor([expected]))
+
+
+def test_a_temperature_near_zero_takes_the_most_likely() -> None:
+    config = GenerationConfig(max_new_tokens=1, temperature=1e-45)
+    assert probabilities(LOGITS, config).tolist() == [[1.0, 0.0, 0.0, 0.0]]
 
 
 def test_ties_leave_exactly_top_k() -> None:
@@ -194,6 +276,10 @@ def test_samples_follow_the_distribution_and_the_generator() -> None:
         ({"top_k": 3}, "top_k and top_p choose what is sampled"),
         ({"temperature": 1.0, "beam_size": 2}, "beam search does not sample"),
         ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"max_new_tokens": 10**12}, "max_new_tokens: input should be less than or equal to 1000000"),
+        ({"beam_size": 10**9}, "beam_size: input should be less than or equal to 1024"),
+        ({"length_penalty": float("inf")}, "length_penalty: input should be less than or equal to 10"),
+        ({"temperature": float("inf")}, "temperature: input should be a finite number"),
         ({"max_tokens": 5}, "max_tokens: unknown key; did you mean 'max_new_tokens'?"),
     ],
 )
