@@ -7,18 +7,21 @@ import json
 import pytest
 import torch
 from models.architectures import ALL, MIXERS, VOCAB, build, tokens
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ripstop.batch import TokenBatch, Vocabulary
+from ripstop.batch import IGNORE, TokenBatch, Vocabulary
 from ripstop.models.accounting import describe, training_flops_per_token
 from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 
 
-def counted(model: Model, batch: TokenBatch) -> int:
-    with FlopCounterMode(display=False) as counter:
-        model(batch)
+def counted(model: Model, batch: TokenBatch, at_BT: Tensor | None = None) -> int:
+    """What torch counts; with attention as plain matrix products, since of SDPA's fast forms it counts those on CUDA alone."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch, at_BT)
     return counter.get_total_flops()
 
 
@@ -63,28 +66,81 @@ def test_attention_model_costs_what_torch_counts(tie: bool, activation: str) -> 
     assert counted(config.build(Vocabulary(VOCAB)), TokenBatch(x_BT, x_BT)) == expected
 
 
-def test_encoder_decoder_costs_what_torch_counts() -> None:
-    """Attention both ways has no half to leave out; source and target differ in length; the encoder's share is rounded."""
-    n_time, n_source = 13, 7
-    mixers = {"E": reference("attention", n_heads=3, causal=False), "A": reference("attention", n_heads=2)}
-    values = {
-        "d_model": 24,
-        "mixers": mixers,
-        "encoder_pattern": "E2",
-        "decoder_pattern": "A",
-        "cross_attention_positions": [0],
-        "n_cross_kv_heads": 2,
-        "source_summary": "mean",
-        "mlp": {"expand": 2},
-    }
-    config = EncoderDecoderConfig.parse(values, "c")
-    x_BT = tokens(1, n_time)
-    batch = TokenBatch(x_BT, x_BT, source_BS=tokens(1, n_source))
-    vain = 4 * 24 * (n_time * n_time - n_time * (n_time + 1) // 2)
-    expected = n_time * config.flops_per_token(VOCAB, n_time, n_source) + vain
-    # Torch's counter knows the cross-attention's SDPA on CUDA alone; on the CPU it is added by hand.
-    sdpa = 4 * 24 * n_time * n_source
-    assert abs(counted(config.build(Vocabulary(VOCAB)), batch) + sdpa - expected) <= 2 * n_time
+SEQUENCE_TO_SEQUENCE = {
+    "d_model": 24,
+    "mixers": {"E": reference("attention", n_heads=3, causal=False), "A": reference("attention", n_heads=2)},
+    "encoder_pattern": "E2",
+    "decoder_pattern": "A4",
+    "cross_attention_positions": [0, 1, 3],
+    "n_cross_heads": 4,
+    "n_cross_kv_heads": 2,
+    "mlp": {"expand": 2},
+}
+
+
+@pytest.mark.parametrize("summary", ["none", "mean"])
+@pytest.mark.parametrize("masks", ["none", "source", "both"])
+@pytest.mark.parametrize(("n_time", "n_source"), [(13, 7), (5, 31), (2, 2)])
+def test_encoder_decoder_costs_what_torch_counts(n_time: int, n_source: int, masks: str, summary: str) -> None:
+    """To the last FLOP, source and target of any length, some rows shorter; attention both ways has no half left out."""
+    config = EncoderDecoderConfig.parse(SEQUENCE_TO_SEQUENCE | {"source_summary": summary}, "c")
+    x_BT, source_BS, n_rows = tokens(3, n_time), tokens(3, n_source), 3
+    source_segments_BS, segments_BT = torch.ones_like(source_BS), torch.ones_like(x_BT)
+    source_segments_BS[1, n_source // 2 + 1 :] = 0
+    segments_BT[2, n_time // 2 + 1 :] = 0
+    targets_BT = x_BT.where(torch.arange(n_time) % 3 == 0, IGNORE)
+    batch = TokenBatch(
+        x_BT,
+        targets_BT,
+        segments_BT if masks == "both" else None,
+        source_BS,
+        source_segments_BS if masks != "none" else None,
+    )
+    vain = n_rows * 4 * 4 * 24 * (n_time * n_time - n_time * (n_time + 1) // 2)
+    expected = config.batch_flops(VOCAB, batch) + vain
+    assert counted(config.build(Vocabulary(VOCAB)), batch, batch.asked_BT) == expected
+    if masks == "none" and summary == "none":
+        every = counted(config.build(Vocabulary(VOCAB)), batch)
+        assert 0 <= every - vain - n_rows * n_time * config.flops_per_token(VOCAB, n_time, n_source) < n_rows * n_time
+
+
+def test_the_source_of_a_batch_is_counted_by_its_own_length() -> None:
+    """By hand: a longer source costs its encoder layer, keys and values, and scores; only targets have logits."""
+    config = EncoderDecoderConfig.parse(
+        {
+            "d_model": 8,
+            "mixers": {"E": {"kind": "attention", "n_heads": 1, "causal": False}, "A": {"kind": "attention", "n_heads": 1}},
+            "encoder_pattern": "E",
+            "decoder_pattern": "AA",
+            "cross_attention_positions": [1],
+            "n_cross_heads": 2,
+        },
+        "c",
+    )
+    x_BT = tokens(1, 3)
+
+    def flops(n_source: int, n_targets: int) -> int:
+        targets_BT = x_BT.where(torch.arange(3) < n_targets, IGNORE)
+        return config.batch_flops(VOCAB, TokenBatch(x_BT, targets_BT, source_BS=tokens(1, n_source)))
+
+    def source(n: int) -> int:
+        encoder = 8 * 8 * 8 * n + 4 * 8 * n * n  # four projections, scores and values of all pairs
+        return encoder + 4 * 8 * 8 * n + 4 * 8 * n * 3  # keys and values; scores and values of three queries
+
+    assert flops(10, 3) - flops(4, 3) == source(10) - source(4)
+    assert flops(4, 3) - flops(4, 1) == 2 * 2 * VOCAB * 8
+    decoder = 2 * (8 * 8 * 8 * 3 + 4 * 8 * 6) + 4 * 8 * 8 * 3  # two layers, six pairs; queries and outputs of the reading
+    assert flops(4, 1) == decoder + source(4) + 2 * VOCAB * 8
+
+
+def test_decoder_only_batches_cost_what_torch_counts() -> None:
+    mixers = {"A": reference("attention", n_heads=4, n_kv_heads=2)}
+    config = DecoderOnlyConfig.parse({"d_model": 24, "pattern": "AA", "mixers": mixers, "mlp": {"expand": 2}}, "c")
+    x_BT, segments_BT = tokens(3, 13), torch.ones(3, 13, dtype=torch.int64)
+    segments_BT[1, 9:] = 0
+    batch = TokenBatch(x_BT, x_BT.where(torch.rand(3, 13) < 0.4, IGNORE), segments_BT)
+    vain = 3 * 2 * 4 * 24 * (13 * 13 - 13 * 14 // 2)
+    assert counted(config.build(Vocabulary(VOCAB)), batch, batch.asked_BT) == config.batch_flops(VOCAB, batch) + vain
 
 
 def test_mamba2_model_costs_what_torch_counts_within_a_tenth() -> None:

@@ -76,11 +76,11 @@ class CrossAttentionConfig(Strict):
         _, n_kv_heads, head_dim = self.sizes(d_model)
         return 2 * source_len * n_kv_heads * head_dim * dtype.itemsize
 
-    def flops_per_token(self, d_model: int, seq_len: int, source_len: int) -> int:
-        """Per decoder token; the source's keys and values are shared out over the `seq_len` tokens."""
+    def flops(self, d_model: int, seq_len: int, source_len: int) -> int:
+        """Of `seq_len` decoder tokens that read a source of `source_len`; its keys and values are computed once."""
         _, n_kv_heads, head_dim = self.sizes(d_model)
-        memory = 4 * d_model * n_kv_heads * head_dim * source_len // seq_len
-        return 4 * d_model * d_model + 4 * d_model * source_len + memory
+        memory = 4 * d_model * n_kv_heads * head_dim * source_len
+        return (4 * d_model * d_model + 4 * d_model * source_len) * seq_len + memory
 
 
 class CrossAttention(nn.Module):

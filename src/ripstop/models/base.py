@@ -101,12 +101,31 @@ class ModelConfig(Strict):
         """Parameters of the built model, tied ones once."""
         return sum(self.params_by_part(vocab_size).values())
 
-    def flops_per_token(self, vocab_size: int, seq_len: int) -> int:
-        """Forward FLOPs per (target) token at length `seq_len`; multiply-adds count as 2."""
+    @property
+    def reads_source(self) -> bool:
+        """Whether the built model needs a source beside its tokens."""
+        return False
+
+    def flops_per_token(self, vocab_size: int, seq_len: int, source_len: int | None = None) -> int:
+        """Forward FLOPs per (target) token at length `seq_len`, a mean over the sequence; multiply-adds count as 2.
+
+        source_len: of the source, where the model reads one; none given: `seq_len`.
+        """
         raise NotImplementedError
 
-    def state_bytes(self, seq_len: int, dtype: torch.dtype = torch.bfloat16) -> int:
-        """Bytes of state that one sequence holds after `seq_len` tokens."""
+    def batch_flops(self, vocab_size: int, batch: Any) -> int:
+        """Forward FLOPs of one batch, its source included, and logits at its targets alone, as the objectives ask for.
+
+        Padding counts like any token, since it is multiplied like any; so do pairs of tokens in different documents of a
+        row, though the kernel for packed documents leaves them out.
+        """
+        raise NotImplementedError
+
+    def state_bytes(self, seq_len: int, dtype: torch.dtype = torch.bfloat16, source_len: int | None = None) -> int:
+        """Bytes of state that one sequence holds after `seq_len` tokens, with room for no more.
+
+        source_len: as in `flops_per_token`.
+        """
         raise NotImplementedError
 
 

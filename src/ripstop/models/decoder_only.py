@@ -63,10 +63,14 @@ class DecoderOnlyConfig(ModelConfig):
             "head": 0 if self.tie_embeddings else table,
         }
 
-    def flops_per_token(self, vocab_size: int, seq_len: int) -> int:
-        return self.stack.flops_per_token(seq_len) + 2 * vocab_size * self.d_model
+    def flops_per_token(self, vocab_size: int, seq_len: int, source_len: int | None = None) -> int:
+        return self.stack.flops(seq_len) // seq_len + head_flops(vocab_size, self.d_model)
 
-    def state_bytes(self, seq_len: int, dtype: torch.dtype = torch.bfloat16) -> int:
+    def batch_flops(self, vocab_size: int, batch: TokenBatch) -> int:
+        n_rows, n_time = batch.tokens_BT.shape
+        return n_rows * self.stack.flops(n_time) + batch.n_targets * head_flops(vocab_size, self.d_model)
+
+    def state_bytes(self, seq_len: int, dtype: torch.dtype = torch.bfloat16, source_len: int | None = None) -> int:
         return self.stack.state_bytes(seq_len, dtype)
 
 
@@ -105,6 +109,11 @@ class DecoderOnly(Model):
     def step(self, tokens_B: Tensor, state: tuple[BlockState, ...]) -> tuple[Tensor, tuple[BlockState, ...]]:
         x_BD, state = self.decoder.step(self.embedding(tokens_B), state)
         return self.readout(x_BD), state
+
+
+def head_flops(vocab_size: int, d_model: int) -> int:
+    """FLOPs of the logits at one position."""
+    return 2 * vocab_size * d_model
 
 
 def check_decoder(pattern: str, mixers: dict[str, MixerConfig], name: str = "pattern") -> None:

@@ -26,7 +26,7 @@ from ripstop.mixers.bidirectional import BidirectionalConfig
 from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models import pattern as patterns
 from ripstop.models.base import Model, ModelConfig
-from ripstop.models.decoder_only import check_decoder
+from ripstop.models.decoder_only import check_decoder, head_flops
 from ripstop.models.stack import StackPlan
 from ripstop.ops.segments import Segments
 
@@ -170,16 +170,29 @@ class EncoderDecoderConfig(ModelConfig):
         }
 
     def flops_per_token(self, vocab_size: int, seq_len: int, source_len: int | None = None) -> int:
-        """Per target token, the encoder's work shared out over them. The source has `seq_len` tokens unless told."""
+        """Per target token, the encoder's work shared out over them."""
         source_len = seq_len if source_len is None else source_len
-        decoder = self.decoder.flops_per_token(seq_len, source_len) + 2 * vocab_size * self.d_model
+        return self._flops(seq_len, source_len) // seq_len + head_flops(vocab_size, self.d_model)
+
+    def batch_flops(self, vocab_size: int, batch: TokenBatch) -> int:
+        n_rows, n_time = batch.tokens_BT.shape
+        source_len = 0 if batch.source_BS is None else batch.source_BS.shape[1]
+        masked = batch.source_segments_BS is not None
+        n_summaries = n_time if masked and batch.segments_BT is not None else 1  # a mean for each document, or one for all
+        row = self._flops(n_time, source_len, n_summaries, masked)
+        return n_rows * row + batch.n_targets * head_flops(vocab_size, self.d_model)
+
+    def _flops(self, seq_len: int, source_len: int, n_summaries: int = 1, masked: bool = False) -> int:
+        """Of one row without its logits; the mean of a masked source is a matrix product, that of a whole one is not."""
+        decoder = self.decoder.flops(seq_len, source_len)
         if not self.reads_source:
             return decoder
-        summary = 2 * self.d_model**2 if self.source_summary == "mean" else 0
-        return decoder + (self.encoder.flops_per_token(source_len) * source_len + summary) // seq_len
+        mean = 2 * source_len * self.d_model if masked else 0
+        summary = n_summaries * (2 * self.d_model**2 + mean) if self.source_summary == "mean" else 0
+        return decoder + self.encoder.flops(source_len) + summary
 
     def state_bytes(self, seq_len: int, dtype: torch.dtype = torch.bfloat16, source_len: int | None = None) -> int:
-        """With keys and values of the source (`seq_len` tokens unless told), without its mask of one byte a token."""
+        """With keys and values of the source, without its mask of one byte a token."""
         source_len = seq_len if source_len is None else source_len
         summary = self.d_model * dtype.itemsize if self.source_summary == "mean" else 0
         return self.decoder.state_bytes(seq_len, dtype, source_len) + summary

@@ -47,13 +47,14 @@ class StackPlan:
             "norms": self.n_norms * self.norm.num_params(d_model),
         }
 
-    def flops_per_token(self, seq_len: int, source_len: int = 0) -> int:
-        """Forward, multiply-adds as 2. Residuals and activations are left out: they are no matrix products."""
+    def flops(self, seq_len: int, source_len: int = 0) -> int:
+        """Forward, of one sequence; multiply-adds as 2. Residuals and activations are no matrix products and left out."""
         d_model = self.d_model
         mixers = sum(mixer.flops_per_token(d_model, seq_len) for mixer in self.mixers)
-        cross = sum(c.flops_per_token(d_model, seq_len, source_len) for c in self.cross_attention.values())
         mlps = 0 if self.mlp is None else len(self.mixers) * self.mlp.flops_per_token(d_model)
-        return mixers + cross + mlps + self.n_norms * self.norm.flops_per_token(d_model)
+        norms = self.n_norms * self.norm.flops_per_token(d_model)
+        cross = sum(c.flops(d_model, seq_len, source_len) for c in self.cross_attention.values())
+        return (mixers + mlps + norms) * seq_len + cross
 
     def state_bytes(self, seq_len: int, dtype: torch.dtype, source_len: int = 0) -> int:
         """Bytes of one sequence's state after `seq_len` tokens, the keys and values of its source included."""

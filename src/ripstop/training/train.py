@@ -49,11 +49,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     vocab_size = run.data.vocab_size(data)
     model = run.model.build(Vocabulary(vocab_size))
     stream = run.data.stream(data, run.training.stream_plan(run.seed))
-    per_token = functools.cache(functools.partial(run.model.flops_per_token, vocab_size))
-
-    def flops(batch: Any) -> float:
-        return per_token(batch.tokens_BT.shape[1]) * batch.tokens_BT.numel()
-
+    flops = functools.partial(run.model.batch_flops, vocab_size)
     trainer = Trainer(
         model, stream, run.training, run_dir, objective=run.training.objective.build(), seed=run.seed, identity=identity,
         flops=flops, device=device, reporting=run.reporting,
