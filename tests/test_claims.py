@@ -70,7 +70,7 @@ def test_a_criterion_is_exactly_one(criterion):
 
 def claim(name: str, measure: str, study: str = "cliff", scales: tuple[str, ...] = ("cpu",), **criterion: float) -> Claim:
     values = {"id": name, "statement": f"{name} & 100 % of it", "source": "hypothesis", "study": study}
-    return Claim.parse({**values, "measure": measure, "criterion": criterion or {"above": 0.5}, "scales": scales}, name)
+    return Claim.parse({**values, "measure": measure, "criterion": criterion or {"above": 0.5}, "scales": list(scales)}, name)
 
 
 NUMBERS = {"cliff": {"recall": estimate(0.6, 0.8), "capacity": estimate(10, 20)}}

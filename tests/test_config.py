@@ -28,7 +28,10 @@ class Outer(Strict):
         ({"inner": {}, "table": {"M": {"sedes": 2}}}, "f.yaml: table.M.sedes: unknown key; did you mean 'seeds'?"),
         ({}, "f.yaml: inner: missing, add it"),
         ({"inner": {"mixer": {"kind": "mamba3"}}}, "unknown kind 'mamba3'; did you mean 'mamba2'?"),
-        ({"inner": {"mixer": {"kind": "mamba2", "d_sate": 4}}}, "mamba2: d_sate: unknown key; did you mean 'd_state'?"),
+        (
+            {"inner": {"mixer": {"kind": "mamba2", "d_sate": 4}}},
+            "inner.mixer.d_sate: unknown key; did you mean 'd_state'?",
+        ),
         ({"inner": {"mixer": {"d_state": 4}}}, "needs a mapping with a 'kind'"),
     ],
 )

@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ripstop.config import ConfigError
-from ripstop.training.config import TrainingError
+from ripstop.config import ConfigError, TrainingError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -41,26 +40,23 @@ def plan(params: Params = Path("params.yaml"), scale: Scale = None, set_: Set = 
 @app.command()
 def prepare(config: Annotated[Path, typer.Argument(help="config.yaml of a data folder.")], out: Out) -> None:
     """Prepare a study's data: download, tokenize, draw the test set."""
-    import yaml
-
+    from ripstop import yaml_file
     from ripstop.data import DATA
 
-    if not config.is_file():
-        raise ConfigError(f"{config}: no such file; `python -m ripstop plan` writes it")
-    DATA.parse(yaml.safe_load(config.read_text())).prepare(out)  # type: ignore[attr-defined]
+    values = yaml_file.mapping(config, "`python -m ripstop plan` writes it")
+    DATA.parse(values, str(config)).prepare(out)  # type: ignore[attr-defined]
 
 
 @app.command()
 def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
     """Train one run; resumes by itself where an earlier one was stopped."""
-    import yaml
-
+    from ripstop import yaml_file
     from ripstop.models.accounting import describe
     from ripstop.runs import Run
     from ripstop.training.train import train as train_run
 
     run = Run.load(folder, set_)
-    print(yaml.safe_dump({"model": describe(run.model, run.data.vocab_size(data), 1024)}, sort_keys=False), end="")
+    print(yaml_file.dump({"model": describe(run.model, run.data.vocab_size(data), 1024)}), end="")
     train_run(folder, data, set_)
 
 

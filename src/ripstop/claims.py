@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
+from ripstop import yaml_file
 from ripstop.config import ConfigError, Strict, nearest
 from ripstop.files import write_text
 from ripstop.paper.latex import render
@@ -86,12 +86,7 @@ class Judged:
 
 def load(path: Path) -> list[Claim]:
     """The claims of a registry, in its order."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; the claims are kept in paper/claims.yaml")
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    values = yaml_file.mapping(path, "the claims are kept in paper/claims.yaml")
     claims = Registry.parse(values, str(path)).claims
     seen: set[str] = set()
     for claim in claims:

@@ -1,36 +1,89 @@
-"""Writing files whole or not at all, and reading text that may not be there or may be none."""
+"""Text in, whole or refused; files out, whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ripstop.config import ConfigError
 
+MOVES_NO_NUMBER = "it moves bytes that others made"
+
+REMEDIES = {
+    errno.EACCES: "permission is denied; change the permissions, or choose another folder",
+    errno.EDQUOT: "your quota of disk space is used up; free some space and run the command again",
+    errno.EFBIG: "the file would be larger than the limit allows (`ulimit -f`); raise the limit",
+    errno.EIO: "the disk reports an error; check it before you go on",
+    errno.EISDIR: "this is a folder, not a file; move it away",
+    errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ENOENT: "no such file",
+    errno.ENOSPC: "the disk is full; free some space and run the command again",
+    errno.ENOTDIR: "a part of this path is a file, not a folder; move it away",
+    errno.EPERM: "this is not permitted; change the permissions, or choose another folder",
+    errno.EROFS: "the disk is read-only; choose another folder, or mount it so that it can be written",
+}
+
+
+def sentence(error: OSError) -> str:
+    """One sentence for what a disk refused: which file, why, what to do."""
+    why = REMEDIES.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {why}" if error.filename else why
+
+
+def read_text(path: Path, hint: str = "") -> str:
+    """The text of a UTF-8 file, lines ended by newlines alone, without a byte-order mark.
+
+    `ConfigError` where it cannot be read. hint: what to do where there is no such file.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file" + (f"; {hint}" if hint else "")) from None
+    except OSError as error:
+        raise ConfigError(sentence(_named(error, path))) from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not."""
+    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
+
+    The file has the permissions that the user's umask gives, and is on the disk before it is seen under its name. What
+    the disk refuses is an `OSError` with the name of `path`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    os.chmod(name, 0o644)  # mkstemp's 0600 would hide results from a group's other members
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
-        yield Path(name)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException as error:
+        with suppress(OSError):  # where the folder is gone, or is none, so is the file
+            temporary.unlink(missing_ok=True)
+        refused = _refusal(error, path, temporary)
+        if refused is not None:
+            raise refused from error
         raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text`, whole or not at all."""
+    """Write `text` as UTF-8 with its newlines as they are, whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(text.encode())
 
 
 def write_if_different(path: Path, text: str) -> bool:
@@ -41,11 +94,37 @@ def write_if_different(path: Path, text: str) -> bool:
     return True
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, which is UTF-8; `ConfigError` where it cannot be read or is something else."""
+def cache_folder() -> Path | None:
+    """The user's folder for what can be made again; None where the user has no home."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", ""), ".cache")
+    return Path(base, "ripstop") if os.path.isabs(base) else None
+
+
+def _refusal(error: BaseException, path: Path, temporary: Path) -> OSError | None:
+    """The error as one about `path`, where it is the disk's and names no other file."""
+    if isinstance(error, OSError):
+        return _named(error, path) if error.filename in (None, str(temporary), temporary) else _parent(error, path)
+    # Writers in Rust (safetensors) and C++ (torch.save) have errors of their own, which name the number in their text.
+    number = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, Exception) else None
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
+
+
+def _parent(error: OSError, path: Path) -> OSError | None:
+    """`mkdir` says that a file exists where a folder has to be: then that is no folder."""
+    blocking = Path(os.fsdecode(error.filename))
+    if isinstance(error, FileExistsError | NotADirectoryError) and blocking in path.parents:
+        return OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    return None
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    return OSError(error.errno, error.strerror or str(error), str(path)) if error.errno else error
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk holds the file, or the folder's entries."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from ripstop import provenance
+from ripstop import provenance, yaml_file
 from ripstop.config import ConfigError, Strict, explain, walk
 from ripstop.files import write_if_different
 from ripstop.params import DEFAULT_SCALE, Params, parse
@@ -95,7 +94,7 @@ def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
             below = [*modules, *TRAIN, *EVALUATE, studies.load(name).__name__]
             files[f"{home}/evaluate.code"] = provenance.code_digest(below) + "\n"
             home = f"{name}/data/{run.data.id}"
-            files[f"{home}/config.yaml"] = yaml.safe_dump(run.data.model_dump(mode="json"), sort_keys=False)
+            files[f"{home}/config.yaml"] = yaml_file.dump(run.data.model_dump(mode="json"))
             files[f"{home}/prepare.code"] = provenance.code_digest(_modules(run.data)) + "\n"
         printing = provenance.code_digest([*PRINT, f"ripstop.paper.{name}"])
         files[f"{name}/paper.code"] = f"{printing} {provenance.files_digest('paper/templates/*.j2')}\n"

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from omegaconf import OmegaConf
-
-from ripstop.config import ConfigError, Strict
+from ripstop import yaml_file
+from ripstop.config import Strict
 from ripstop.data import DATA
 from ripstop.data.base import DataConfig
 from ripstop.models import MODELS
@@ -44,28 +42,18 @@ class Run(Strict):
         """
         config = self.model_dump(mode="json")
         files = {f"{part}.yaml": config.pop(part) for part in ("evaluation", "reporting")}
-        return {
-            name: yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-            for name, values in ({"config.yaml": config} | files).items()
-        }
+        return {name: yaml_file.dump(values) for name, values in ({"config.yaml": config} | files).items()}
 
     @classmethod
     def load(cls, folder: Path, overrides: Sequence[str] = ()) -> Run:
         """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them."""
-        values: dict[str, Any] = {}
-        for name in ("config.yaml", "evaluation.yaml", "reporting.yaml"):
-            path = folder / name
-            if name == "reporting.yaml" and not path.exists():
-                continue  # made by an earlier version: the defaults do
-            if not path.is_file():
-                raise ConfigError(f"{path}: no such file; run the workflow's plan, or `python -m ripstop plan`, first")
-            loaded = yaml.safe_load(path.read_text()) or {}
-            values |= loaded if name == "config.yaml" else {path.stem: loaded}
-        for override in overrides:
-            if "=" not in override:
-                raise ConfigError(f"--set {override}: write it as key=value, such as training.steps=10")
-        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.from_dotlist(list(overrides)))
-        return cls.parse(OmegaConf.to_container(merged), str(folder / "config.yaml"))
+        hint = "run the workflow's plan, or `python -m ripstop plan`, first"
+        values = yaml_file.mapping(folder / "config.yaml", hint)
+        values["evaluation"] = yaml_file.mapping(folder / "evaluation.yaml", hint)
+        if (folder / "reporting.yaml").exists():  # not where an earlier version made the run: the defaults do
+            values["reporting"] = yaml_file.mapping(folder / "reporting.yaml")
+        where = str(folder / "config.yaml")
+        return cls.parse(yaml_file.override(values, overrides, where), where)
 
 
 def run_name(factors: Mapping[str, Scalar], seed: int) -> str:

@@ -195,7 +195,7 @@ def test_batches_fill_the_budget() -> None:
 def test_prepare_is_reproducible_and_test_batches_are_what_it_wrote(tmp_path: Path) -> None:
     mqar = config(test_pairs=[2, 4])
     descriptions = []
-    for name, chosen in (("a", mqar), ("b", mqar), ("c", mqar.model_copy(update={"test_seed": 1}))):
+    for name, chosen in (("a", mqar), ("b", mqar), ("c", mqar.replace(test_seed=1))):
         chosen.prepare(tmp_path / name)
         descriptions.append(json.loads((tmp_path / name / "data.json").read_text()))
     assert descriptions[0] == descriptions[1]

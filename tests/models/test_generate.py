@@ -52,7 +52,7 @@ def test_greedy_equals_recomputation_without_state(name: str) -> None:
     free = generate(model, PROMPTS, MANY, sources=sources)
     assert free == [recomputed(model, p, MANY, s) for p, s in zip(PROMPTS, each, strict=True)]
     eos = free[0][2]
-    stopping = MANY.model_copy(update={"eos": eos})
+    stopping = MANY.replace(eos=eos)
     stopped = generate(model, PROMPTS, stopping, sources=sources)
     assert stopped == [text[: text.index(eos)] if eos in text else text for text in free]
     assert len(stopped[0]) <= 2
@@ -90,7 +90,7 @@ def test_beam_search_with_enough_beams_is_exhaustive(kind: str) -> None:
     """All texts over three tokens, of which one ends: 1 + 2 + 4 finished and 8 of full length, scored one by one."""
     n_vocab, eos, longest = 3, 0, 3
     config = decoder_only("hybrid") if kind == "decoder_only" else encoder_decoder("hybrid")
-    config = config.model_copy(update={"tie_embeddings": False})  # a tied head prefers to repeat the last token
+    config = config.replace(tie_embeddings=False)  # a tied head prefers to repeat the last token
     prompts = [[1], [2, 1, 1], [1, 2]]
     sources = None if kind == "decoder_only" else [torch.tensor(s) for s in ([1, 2], [2], [1, 1, 2, 1])]
     wanted = {alpha: [] for alpha in (0.0, 0.6, 2.5)}

@@ -78,7 +78,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                     adaptive=params.adaptive,
                     source_summary=positions.source_summary,
                 ),
-                training=params.training.model_copy(update={"steps": steps}),
+                training=params.training.replace(steps=steps),
                 compute=params.compute,
                 reporting=params.reporting,
                 evaluation=params.evaluation.model_dump(),

@@ -46,7 +46,7 @@ class Params(Strict):
 def runs(params: Params, scale: str) -> Iterator[Run]:
     """Every shape at every training length with every seed."""
     for d_state, expand in params.shapes:
-        mixer = params.mixer.model_copy(update={"d_state": d_state, "expand": expand})
+        mixer = params.mixer.replace(d_state=d_state, expand=expand)
         for steps, seed in itertools.product(params.steps, params.seeds):
             factors: dict[str, Scalar] = {
                 "d_state": d_state,
@@ -62,7 +62,7 @@ def runs(params: Params, scale: str) -> Iterator[Run]:
                 factors=factors,
                 data=params.data,
                 model=DecoderOnlyConfig(d_model=params.d_model, pattern=params.pattern, mixers={"M": mixer}),
-                training=params.training.model_copy(update={"steps": steps}),
+                training=params.training.replace(steps=steps),
                 compute=params.compute,
                 reporting=params.reporting,
                 evaluation=params.evaluation.model_dump(),

@@ -7,15 +7,13 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ripstop.batch import StreamPlan
-from ripstop.config import Strict
+from ripstop.config import Strict, TrainingError
 from ripstop.training.objectives import OBJECTIVES
 from ripstop.training.objectives.base import ObjectiveConfig
 from ripstop.training.optimizers import OPTIMIZERS
 from ripstop.training.optimizers.base import OptimizerConfig
 
-
-class TrainingError(RuntimeError):
-    """A training that cannot go on: a loss that is not finite, a full disk. One sentence that says what to do."""
+__all__ = ["Compute", "Reporting", "TrainingConfig", "TrainingError"]
 
 
 class TrainingConfig(Strict):
