@@ -33,10 +33,10 @@ def first_run(scale: str, architecture: str, steps: int) -> Run:
     study = studies.load("mqar_cliff")
     values = study.Params.parse(params.load(Path("params.yaml")).study("mqar_cliff", scale), "params.yaml")
     run = next(run for run in study.runs(values, scale) if run.factors["architecture"] == architecture)
-    data = run.data.model_copy(update={"num_pairs": run.data.num_pairs[-1:], "curriculum": 0.0})
-    reporting = run.reporting.model_copy(update={"log_every": steps, "checkpoint_every": steps})
-    training = run.training.model_copy(update={"steps": steps})
-    return run.model_copy(update={"data": data, "training": training, "reporting": reporting})
+    data = run.data.replace(num_pairs=run.data.num_pairs[-1:], curriculum=0.0)
+    reporting = run.reporting.replace(log_every=steps, checkpoint_every=steps)
+    training = run.training.replace(steps=steps)
+    return run.replace(data=data, training=training, reporting=reporting)
 
 
 def bare(run: Run, device: torch.device) -> float:

@@ -46,7 +46,7 @@ class Record(Strict):
     device: name of the processor that it was measured on.
     """
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(allow_inf_nan=True)  # `_can_be` says more of it
 
     study: str = Field(pattern=NAME)
     run: str = Field(pattern=r"^[^/=,\s]+$")
@@ -88,7 +88,7 @@ class Record(Strict):
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """One JSON line a record, whole or not at all. A record that stands twice, or cannot be, is refused."""
-    kept = [Record.parse(record.model_dump(), str(path)) for record in records]  # `model_copy` checks nothing
+    kept = [Record.parse(record.model_dump(), str(path)) for record in records]  # `model_construct` checks nothing
     _each_once(
         [(f"{path}: record {number}", record) for number, record in enumerate(kept, 1)], "tell them apart by their slices"
     )

@@ -63,7 +63,7 @@ def override(values: Mapping[str, Any], overrides: Sequence[str], where: str, fi
         path, equals, text = item.partition("=")
         keys = re.sub(r"\[(-?\d+)\]", r".\1", path.strip()).split(".")
         if not equals or not all(keys):
-            raise ConfigError(f"--set {item}: write it as key.subkey=value")
+            raise ConfigError(f"--set {item}: write it as key=value, such as training.steps=10")
         value = parse(text, f"--set {item}")
         holder: Any = result
         for depth, key in enumerate(keys[:-1]):
