@@ -70,7 +70,7 @@ def assert_same(one: TokenBatch, other: TokenBatch) -> None:
 
 
 def piece(doc: str, source: int, target: int, name: str = "") -> DocumentWindow:
-    return DocumentWindow(doc, name, name, [3] * source, [3] * target)
+    return DocumentWindow("ab".index(doc), "same name", name, name, [3] * source, [3] * target)
 
 
 def test_cut_by_hand() -> None:
@@ -161,7 +161,7 @@ def test_test_batches_hold_every_window_once_and_never_one_alone(source: Path, d
     windows = Counter((tuple(w.source_ids), tuple(w.target_ids)) for w in mine.test_windows(data, "test"))
     moved = 0
     for tokens in range(200, 1000, 10):
-        batches = list(mine.test_batches(data, "test", tokens))
+        batches = list(mine.held_out(data, "test", tokens))
         assert Counter(row for batch in batches for row in rows_of(batch)) == windows
         assert all(batch.n_tokens <= tokens for batch in batches)
         sizes = [len(batch.tokens_BT) for batch in batches]
@@ -171,7 +171,7 @@ def test_test_batches_hold_every_window_once_and_never_one_alone(source: Path, d
 
 
 def test_batch_by_hand(source: Path, data: Path) -> None:
-    batch = next(config(source).test_batches(data, "valid", 400))
+    batch = next(config(source).held_out(data, "valid", 400))
     for tokens, targets, segments, src, src_segments in zip(
         *(
             t.tolist()
@@ -280,8 +280,10 @@ def test_too_few_tokens_for_a_window(source: Path, data: Path) -> None:
 
 
 def test_unprepared_data_is_named(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"tokenizer\.json: no such file; run"):
+    with pytest.raises(ConfigError, match=r"data\.json: no such file; the data is not prepared, run"):
         config(source).vocab_size(tmp_path)
+    with pytest.raises(ConfigError, match=r"tokenizer\.json: no such file; run"):
+        config(source).load_tokenizer(tmp_path)
     with pytest.raises(ConfigError, match=r"test\.safetensors: no such file; run"):
         config(source).test_windows(tmp_path, "test")
 

@@ -87,5 +87,5 @@ def test_a_batch_without_context_is_refused() -> None:
 
 def test_wrong_needs_a_second_row(decoder_batch: TokenBatch) -> None:
     tokens, targets, context = (t[:1] for t in (decoder_batch.tokens_BT, decoder_batch.targets_BT, decoder_batch.context_BT))
-    with pytest.raises(ConfigError, match="at least 2 rows"):
+    with pytest.raises(ConfigError, match="needs another document with another context"):
         controls.apply("wrong", TokenBatch(tokens, targets, context_BT=context), 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -74,12 +75,25 @@ def save_sequences(path: Path, columns: Mapping[str, Sequences]) -> None:
 
 
 def load_sequences(path: Path) -> dict[str, Sequences]:
-    """What `save_sequences` wrote; `ConfigError` where there is none."""
+    """What `save_sequences` wrote; `ConfigError` where there is none or it is damaged."""
+    tensors = load_tensors(path)
+    names = [name.removesuffix(".tokens") for name in tensors if name.endswith(".tokens")]
+    try:
+        return {name: Sequences(tensors[f"{name}.tokens"], tensors[f"{name}.offsets"]) for name in names}
+    except KeyError as error:
+        raise ConfigError(f"{path}: holds no {error}; delete {path.parent / 'data.json'} and prepare the data again") from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a prepared safetensors file; `ConfigError` where there is none or it is damaged."""
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; run `python -m ripstop prepare` for this data first")
-    tensors = load_file(path)
-    names = [name.removesuffix(".tokens") for name in tensors if name.endswith(".tokens")]
-    return {name: Sequences(tensors[f"{name}.tokens"], tensors[f"{name}.offsets"]) for name in names}
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error}); delete {path.parent / 'data.json'} and prepare the data again"
+        ) from None
 
 
 def token_batches(order: Indices, lengths: Sequence[Indices], budget: int) -> list[Indices]:
@@ -102,6 +116,21 @@ def token_batches(order: Indices, lengths: Sequence[Indices], budget: int) -> li
             start, wider = end, list(row)
         longest = wider
     return [*batches, order[start:]] if start < len(order) else batches
+
+
+def row_counts(n_rows: int, batch_size: int) -> list[int]:
+    """Sizes of the batches that cut `n_rows` in order: `batch_size` (at least 2) each, the last one what is left.
+
+    No batch has a single row where there are two: a row that would be left alone is joined by the one before it, or
+    joins the batch before where that has only two.
+
+    >>> row_counts(9, 4), row_counts(5, 2), row_counts(1, 4)
+    ([4, 3, 2], [2, 3], [1])
+    """
+    counts = [batch_size] * (n_rows // batch_size) + [n_rows % batch_size] * (n_rows % batch_size > 0)
+    if len(counts) > 1 and counts[-1] == 1:
+        counts[-2:] = [counts[-2] - 1, 2] if counts[-2] > 2 else [counts[-2] + 1]
+    return counts
 
 
 def shuffled_batches(lengths: Sequence[Indices], budget: int, seed: int, bucket: int = 8) -> list[Indices]:

