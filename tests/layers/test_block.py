@@ -67,3 +67,10 @@ def test_a_block_without_cross_attention_ignores_the_memory() -> None:
     built, (x_BTD, memory) = block(False, True), inputs()
     assert_close(built(x_BTD, None, memory), built(x_BTD), rtol=0, atol=0)
     assert built.init_state(B, T, memory).memory is None
+
+
+def test_a_memory_that_is_missing_is_named() -> None:
+    built, (x_BTD, _) = block(True, False), inputs()
+    for call in (lambda: built(x_BTD), lambda: built.init_state(B, T)):
+        with pytest.raises(ValueError, match="its cross-attention reads a memory, and none is given"):
+            call()

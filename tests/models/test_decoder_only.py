@@ -13,6 +13,8 @@ from ripstop.batch import TokenBatch, Vocabulary
 from ripstop.config import ConfigError
 from ripstop.models.decoder_only import DecoderOnly, DecoderOnlyConfig
 
+NO_GROUPS = {"kind": "mamba2", "head_dim": 16, "n_groups": 2}  # 48 / 16 = 3 heads in 2 groups
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -22,6 +24,20 @@ from ripstop.models.decoder_only import DecoderOnly, DecoderOnlyConfig
         ({"pattern": "MXM"}, "pattern 'MXM' has the letter 'X'"),
         ({"pattern": "M(A"}, "pattern 'M(A', position 2"),
         ({"mlp": {"activation": "relu"}}, "mlp.activation: input should be 'swiglu' or 'gelu'"),
+        ({"pattern": "MA", "d_model": 28}, "c: mixers.M: mamba2: expand * d_model = 56 must be a multiple"),
+        ({"pattern": "A", "d_model": 26}, "c: mixers.A: attention: d_model 26 is no multiple of n_heads 4; set head_dim"),
+        ({"pattern": "A", "d_model": 4}, "c: mixers.A: attention: head_dim 1 must be even for rope"),
+        ({"pattern": "M", "mixers": {"M": NO_GROUPS}}, "c: mixers.M: mamba2: expand * d_model = 48 must be a multiple"),
+        ({"d_model": 12 * 10**9}, "c: the model would have more than 10^12 parameters, most of them in its mixers; lower"),
+        ({"d_model": 12 * 10**3000}, "c: the model would have more than 10^12 parameters, most of them in its mixers; lower"),
+        ({"mlp": {"d_mlp": 10**12}}, "c: the model would have more than 10^12 parameters, most of them in its mlps; lower"),
+        ({"mlp": {"expand": 1e300}}, "c: the model would have more than 10^12 parameters, most of them in its mlps; lower"),
+        ({"mlp": {"expand": float("inf")}}, "mlp.expand: needs a finite number"),
+        ({"embedding_std": float("inf")}, "embedding_std: needs a finite number"),
+        ({"pattern": "M1024M"}, "pattern 'M1024M', position 6: there are more than 1024 layers; lower the count"),
+        ({"norm": {"kind": "layer_norm"}}, "norm: unknown kind 'layer_norm'; did you mean 'rms_norm'?"),
+        ({"norm": {"kind": "rms_norm", "epsilon": 1e-5}}, "c: norm.epsilon: unknown key; did you mean 'eps'?"),
+        ({"norm_eps": 1e-5}, "norm_eps: unknown key; did you mean 'norm'?"),
         ({"mlp": {"expnad": 2}}, "mlp.expnad: unknown key; did you mean 'expand'?"),
     ],
 )
@@ -30,6 +46,11 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(changes: dict[str, obje
         DecoderOnlyConfig.parse({"d_model": 24, "pattern": "M", "mixers": MIXERS} | changes, "c")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_mixer_that_the_pattern_leaves_out_need_not_fit() -> None:
+    mixers = MIXERS | {"X": {"kind": "attention", "n_heads": 7}}
+    assert DecoderOnlyConfig.parse({"d_model": 24, "pattern": "M", "mixers": mixers}, "c").d_model == 24
 
 
 def test_a_source_is_refused_rather_than_ignored() -> None:

@@ -46,13 +46,12 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None, memory: Memory | None = None) -> Tensor:
         x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), segments)
-        state = None if self.cross_attention is None else self.cross_attention.init_state(memory)
-        return self._channels(self._read(x_BTD, state, None if memory is None else memory.seen))
+        x_BTD = self._read(x_BTD, self._remembered(memory), None if memory is None else memory.seen)
+        return self._channels(x_BTD)
 
     def init_state(self, batch_size: int, max_len: int, memory: Memory | None = None) -> BlockState:
         """Empty past, with the source already read."""
-        read = None if self.cross_attention is None else self.cross_attention.init_state(memory)
-        return BlockState(self.mixer.init_state(batch_size, max_len), read)
+        return BlockState(self.mixer.init_state(batch_size, max_len), self._remembered(memory))
 
     def prefill(self, x_BTD: Tensor, state: BlockState, seen: Tensor | None = None) -> tuple[Tensor, BlockState]:
         y_BTD, mixer = self.mixer.prefill(self.mixer_norm(x_BTD), state.mixer)
@@ -60,15 +59,21 @@ class Block(nn.Module):
 
     def step(self, x_BD: Tensor, state: BlockState, seen: Tensor | None = None) -> tuple[Tensor, BlockState]:
         y_BD, mixer = self.mixer.step(self.mixer_norm(x_BD), state.mixer)
-        x_BD = x_BD + y_BD
-        if self.cross_attention is not None:
-            x_BD = x_BD + self.cross_attention.step(self.cross_norm(x_BD), state.memory, seen)
-        return self._channels(x_BD), state._replace(mixer=mixer)
+        x_BTD = self._read((x_BD + y_BD).unsqueeze(1), state.memory, seen)
+        return self._channels(x_BTD.squeeze(1)), state._replace(mixer=mixer)
 
-    def _read(self, x_BTD: Tensor, state: MemoryState | None, seen: Tensor | None) -> Tensor:
+    def _remembered(self, memory: Memory | None) -> MemoryState | None:
+        """Keys and values of the source; None where the block does not read it."""
         if self.cross_attention is None:
+            return None
+        if memory is None:
+            raise ValueError("block: its cross-attention reads a memory, and none is given")
+        return self.cross_attention.init_state(memory)
+
+    def _read(self, x_BTD: Tensor, memory: MemoryState | None, seen: Tensor | None) -> Tensor:
+        if self.cross_attention is None or self.cross_norm is None or memory is None:
             return x_BTD
-        return x_BTD + self.cross_attention(self.cross_norm(x_BTD), state, seen)
+        return x_BTD + self.cross_attention(self.cross_norm(x_BTD), memory, seen)
 
     def _channels(self, x: Tensor) -> Tensor:
-        return x if self.mlp is None else x + self.mlp(self.mlp_norm(x))
+        return x if self.mlp is None or self.mlp_norm is None else x + self.mlp(self.mlp_norm(x))

@@ -15,7 +15,7 @@ class MlpConfig(Strict):
     """The width is `d_mlp` where given, else `expand * d_model` rounded."""
 
     activation: Literal["swiglu", "gelu"] = "swiglu"
-    expand: float = Field(4.0, gt=0, allow_inf_nan=False)
+    expand: float = Field(4.0, gt=0)
     d_mlp: int | None = Field(None, ge=1)
 
     def width(self, d_model: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from ripstop.config import ConfigError
@@ -29,6 +30,12 @@ class AttentionConfig(HeadsConfig):
     causal: bool = True
     backend: Literal["auto", "reference", "torch", "flash_attn"] = "auto"
 
+    @model_validator(mode="after")
+    def _convolution_is_causal(self) -> AttentionConfig:
+        if not self.causal and self.d_conv:
+            raise ConfigError("a short convolution looks back only; set d_conv: 0 where causal is false")
+        return self
+
     @property
     def is_causal(self) -> bool:
         return self.causal
@@ -50,8 +57,6 @@ class Attention(HeadsMixer):
     def __init__(self, config: AttentionConfig, d_model: int):
         super().__init__(config, d_model, config.backend)
         self.causal, self.backend = config.causal, config.backend
-        if not config.causal and config.d_conv:
-            raise ConfigError("attention: a short convolution looks back only; set d_conv: 0 where causal is false")
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         q, k, v = self.project(without_padding(x_BTD, segments), segments)

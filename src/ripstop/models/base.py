@@ -80,10 +80,25 @@ class Model(nn.Module):
         self.load_state_dict(dict(state), strict=False)
 
 
+MOST_PARAMETERS = 10**12
+"""Of a model; more can only be a slip of the finger, and would fill any memory."""
+
+
 class ModelConfig(Strict):
-    """An architecture. Subclasses add `kind: Literal[...]` and implement what raises here."""
+    """An architecture. Subclasses add `kind: Literal[...]` and implement what raises here.
+
+    What does not fit together (heads and width, letters and mixers) is an error of the configuration, not of `build`: a
+    subclass's last validator calls `check_size`.
+    """
 
     kind: str
+
+    def check_size(self) -> None:
+        """`ConfigError` where the model could not be held anywhere. Counts without the vocabulary, which the data brings."""
+        parts = self.params_by_part(1)
+        if sum(parts.values()) > MOST_PARAMETERS:
+            largest = max(parts, key=lambda part: parts[part])
+            raise ConfigError(f"the model would have more than 10^12 parameters, most of them in its {largest}; lower d_model")
 
     def build(self, data: DataInfo) -> Model:
         """The model for the data at hand, freshly drawn."""

@@ -33,12 +33,14 @@ class DecoderOnlyConfig(ModelConfig):
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     mlp: MlpConfig | None = None
     tie_embeddings: bool = False
-    embedding_std: float = Field(0.02, gt=0, allow_inf_nan=False)
+    embedding_std: float = Field(0.02, gt=0)
     norm: Annotated[NormConfig, NORMS] = RMSNormConfig()
 
     @model_validator(mode="after")
     def _decodes(self) -> DecoderOnlyConfig:
         check_decoder(self.pattern, self.mixers)
+        patterns.check_sizes(self.pattern, self.mixers, self.d_model)
+        self.check_size()
         return self
 
     @property

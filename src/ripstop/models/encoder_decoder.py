@@ -49,8 +49,8 @@ def default_encoder(n_layers: int) -> str:
 class AdaptivePositions(Strict):
     """What adaptive cross-attention positions derive from: the decoder's state size and the pairs it has to carry."""
 
-    d_state: int = Field(ge=1)
-    num_pairs: int = Field(ge=1)
+    d_state: int = Field(ge=1, le=10**9)
+    num_pairs: int = Field(ge=1, le=10**9)
 
     def positions(self, n_layers: int) -> list[int]:
         """Layer 0, then every s-th layer, s = d_state / ln(num_pairs / d_state) rounded, at least 1.
@@ -74,7 +74,7 @@ class EncoderDecoderConfig(ModelConfig):
     kind: Literal["encoder_decoder"] = "encoder_decoder"
     d_model: int = Field(ge=1)
     encoder_pattern: str | None = None
-    n_encoder_layers: int | None = Field(None, ge=1)
+    n_encoder_layers: int | None = Field(None, ge=1, le=patterns.LONGEST)
     decoder_pattern: str
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     mlp: MlpConfig | None = None
@@ -85,7 +85,7 @@ class EncoderDecoderConfig(ModelConfig):
     source_summary: Literal["none", "mean"] = "none"
     share_embeddings: bool = True
     tie_embeddings: bool = False
-    embedding_std: float = Field(0.02, gt=0, allow_inf_nan=False)
+    embedding_std: float = Field(0.02, gt=0)
     norm: Annotated[NormConfig, NORMS] = RMSNormConfig()
 
     @model_validator(mode="after")
@@ -94,10 +94,22 @@ class EncoderDecoderConfig(ModelConfig):
             raise ConfigError("encoder_decoder needs one of encoder_pattern and n_encoder_layers; give exactly one")
         patterns.check_letters(self.encoder_layers, self._encoder_mixers, "encoder_pattern")
         check_decoder(self.decoder_pattern, self.mixers, "decoder_pattern")
+        self._check_positions()
+        patterns.check_sizes(self.encoder_layers, self._encoder_mixers, self.d_model)
+        patterns.check_sizes(self.decoder_pattern, self.mixers, self.d_model)
+        if self.cross_attention_layers:
+            try:
+                self._cross_attention.sizes(self.d_model)
+            except ConfigError as error:
+                raise ConfigError(f"n_cross_heads, n_cross_kv_heads: {error}") from None
+        self.check_size()
+        return self
+
+    def _check_positions(self) -> None:
         if self.cross_attention_positions == "adaptive":
             if self.adaptive is None:
                 raise ConfigError("cross_attention_positions 'adaptive' needs adaptive: {d_state, num_pairs}; add it")
-            return self
+            return
         n_layers = len(patterns.parse(self.decoder_pattern))
         positions = self.cross_attention_positions
         for position in positions:
@@ -108,7 +120,6 @@ class EncoderDecoderConfig(ModelConfig):
                 )
         if len(set(positions)) < len(positions):
             raise ConfigError(f"cross_attention_positions: {positions} names a layer twice; name each once")
-        return self
 
     @property
     def encoder_layers(self) -> str:
@@ -136,9 +147,12 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def decoder(self) -> StackPlan:
         mixers = tuple(self.mixers[letter] for letter in patterns.parse(self.decoder_pattern))
-        heads = CrossAttentionConfig(n_heads=self.n_cross_heads, n_kv_heads=self.n_cross_kv_heads)
-        cross_attention = dict.fromkeys(self.cross_attention_layers, heads)
+        cross_attention = dict.fromkeys(self.cross_attention_layers, self._cross_attention)
         return StackPlan(self.d_model, mixers, self.mlp, self.norm, cross_attention)
+
+    @property
+    def _cross_attention(self) -> CrossAttentionConfig:
+        return CrossAttentionConfig(n_heads=self.n_cross_heads, n_kv_heads=self.n_cross_kv_heads)
 
     @property
     def _encoder_mixers(self) -> dict[str, MixerConfig]:
@@ -227,7 +241,7 @@ class EncoderDecoder(Model):
         segments = Segments.of(batch.segments_BT)
         memory = self.encode(batch.source_BS, Segments.of(batch.source_segments_BS), segments)
         x_BTD = self.embedding(batch.tokens_BT)
-        if self.summary is not None:
+        if self.summary is not None and memory is not None:
             x_BTD = x_BTD + self.summary(mean_memory(memory))
         return self.readout(self.decoder(x_BTD, segments, memory), at_BT)
 
@@ -235,7 +249,7 @@ class EncoderDecoder(Model):
         self, source_BS: Tensor | None, source_segments: Segments | None, segments: Segments | None = None
     ) -> Memory | None:
         """The memory that the decoder reads, seen from documents `segments`; None where the decoder is blind."""
-        if self.encoder is None:
+        if self.encoder is None or self.encoder_norm is None:
             return None
         if source_BS is None:
             raise ConfigError("model encoder_decoder needs a source; use data with one, or kind: decoder_only")
@@ -250,9 +264,11 @@ class EncoderDecoder(Model):
         source_segments_BS: Tensor | None = None,
     ) -> EncoderDecoderState:
         memory = self.encode(source_BS, Segments.of(source_segments_BS))
+        blocks = self.decoder.init_state(batch_size, max_len, memory)
+        if memory is None:
+            return EncoderDecoderState(blocks, None, None)
         summary = None if self.summary is None else self.summary(mean_memory(memory)).squeeze(1)
-        seen = None if memory is None else memory.seen
-        return EncoderDecoderState(self.decoder.init_state(batch_size, max_len, memory), seen, summary)
+        return EncoderDecoderState(blocks, memory.seen, summary)
 
     def prefill(self, tokens_BT: Tensor, state: EncoderDecoderState) -> tuple[Tensor, EncoderDecoderState]:
         if tokens_BT.shape[1] == 0:

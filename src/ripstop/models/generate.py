@@ -20,7 +20,7 @@ class GenerationConfig(Strict):
     """A temperature of 0 takes the most likely token, or the most likely beam. `eos` ends a row and is not returned."""
 
     max_new_tokens: int = Field(ge=1, le=1_000_000)
-    temperature: float = Field(0.0, ge=0, allow_inf_nan=False)
+    temperature: float = Field(0.0, ge=0)
     top_k: int = Field(0, ge=0, description="sample from the k most likely tokens; 0: from all")
     top_p: float = Field(1.0, gt=0, le=1, description="sample from the fewest tokens with this probability together")
     beam_size: int = Field(1, ge=1, le=1024)

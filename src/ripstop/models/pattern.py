@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from ripstop.config import ConfigError
+from ripstop.mixers.base import MixerConfig
 
 T = TypeVar("T")
 
@@ -67,6 +68,15 @@ def check_letters(pattern: str, mixers: Mapping[str, object], name: str = "patte
         if letter not in mixers:
             there = ", ".join(mixers) or "nothing"
             raise ConfigError(f"{name} {pattern!r} has the letter {letter!r}, and mixers holds {there}; add it there")
+
+
+def check_sizes(pattern: str, mixers: Mapping[str, MixerConfig], d_model: int) -> None:
+    """`ConfigError` where a mixer that the pattern uses cannot be built at width `d_model`."""
+    for letter, mixer in used(mixers, pattern).items():
+        try:
+            mixer.num_params(d_model)
+        except ConfigError as error:
+            raise ConfigError(f"mixers.{letter}: {error}") from None
 
 
 def used(mixers: Mapping[str, T], *patterns: str) -> dict[str, T]:

@@ -16,7 +16,7 @@ class RMSNormConfig(NormConfig):
     """`eps` is added to the mean square."""
 
     kind: Literal["rms_norm"] = "rms_norm"
-    eps: float = Field(1e-5, gt=0, allow_inf_nan=False)
+    eps: float = Field(1e-5, gt=0)
 
     def build(self, d_model: int) -> RMSNorm:
         return RMSNorm(d_model, self.eps)
