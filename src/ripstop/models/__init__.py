@@ -1,5 +1,15 @@
-"""Models: token ids in, logits out. `MODELS` finds them by `kind`."""
+"""Models: token ids in, logits out. `MODELS` finds them by `kind`, or by the `preset` that brings one."""
 
-from ripstop.config import Kinds
+from collections.abc import Mapping
+from typing import Any
 
-MODELS = Kinds(__name__)
+from ripstop.config import Kinds, Strict
+from ripstop.models import presets
+
+
+class _Models(Kinds):
+    def _validate(self, values: Any) -> Strict:
+        return super()._validate(presets.resolve(values) if isinstance(values, Mapping) else values)
+
+
+MODELS = _Models(__name__)

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from ripstop.batch import DataInfo, TokenBatch
 from ripstop.config import ConfigError, Strict
+from ripstop.models import presets
 
 
 class Model(nn.Module):
@@ -87,11 +89,17 @@ MOST_PARAMETERS = 10**12
 class ModelConfig(Strict):
     """An architecture. Subclasses add `kind: Literal[...]` and implement what raises here.
 
+    `preset: <name>` stands for the values of `presets.PRESETS`, with the keys beside it laid over them.
     What does not fit together (heads and width, letters and mixers) is an error of the configuration, not of `build`: a
     subclass's last validator calls `check_size`.
     """
 
     kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, values: Any) -> Any:
+        return presets.resolve(values) if isinstance(values, Mapping) else values
 
     def check_size(self) -> None:
         """`ConfigError` where the model could not be held anywhere. Counts without the vocabulary, which the data brings."""

@@ -1,0 +1,101 @@
+"""Named architectures: `preset: <name>` among a model's values stands for those below, with its further keys laid over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ripstop.config import ConfigError, nearest, shown
+
+MOVES_NO_NUMBER = "a preset stands resolved in the files that the stages read"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """values: of the model's configuration, `kind` included. n_params: of the model built for `vocab_size` token ids."""
+
+    values: Mapping[str, Any]
+    vocab_size: int
+    n_params: int
+
+
+PRESETS: dict[str, Preset] = {
+    # The recall studies in full size: 4 layers; the letters beside M are there for other patterns.
+    "recall": Preset(
+        {
+            "kind": "decoder_only",
+            "d_model": 256,
+            "pattern": "MMMM",
+            "mixers": {
+                "M": {"kind": "mamba2", "d_state": 64, "head_dim": 64},
+                "A": {"kind": "attention", "n_heads": 4},
+                "C": {"kind": "attention", "n_heads": 4, "d_conv": 4},
+                "W": {"kind": "sliding_window", "n_heads": 4, "d_conv": 4, "window_size": 128, "sink_size": 1},
+            },
+        },
+        vocab_size=8192,
+        n_params=5_922_656,
+    ),
+    # The same with the pairs in a source, read at the first layer.
+    "recall_from_source": Preset(
+        {
+            "kind": "encoder_decoder",
+            "d_model": 256,
+            "encoder_pattern": "BB",
+            "decoder_pattern": "MMMM",
+            "mixers": {
+                "B": {"kind": "bidirectional", "mixer": {"kind": "mamba2", "d_state": 64, "head_dim": 64}},
+                "M": {"kind": "mamba2", "d_state": 64, "head_dim": 64},
+            },
+            "n_cross_heads": 4,
+            "cross_attention_positions": [0],
+        },
+        vocab_size=8192,
+        n_params=7_912_896,
+    ),
+    # A translator of documents, one attention layer to three of Mamba-2.
+    "translator": Preset(
+        {
+            "kind": "encoder_decoder",
+            "d_model": 512,
+            "encoder_pattern": "BBBBEBBE",
+            "decoder_pattern": "(MMAM)4",
+            "mixers": {
+                "B": {"kind": "bidirectional", "mixer": {"kind": "mamba2", "d_state": 128, "head_dim": 64}},
+                "E": {"kind": "attention", "n_heads": 8, "causal": False},
+                "M": {"kind": "mamba2", "d_state": 128, "head_dim": 64},
+                "A": {"kind": "attention", "n_heads": 8},
+            },
+            "mlp": {"activation": "swiglu", "expand": 8 / 3},
+            "n_cross_heads": 8,
+            "cross_attention_positions": [0, 4, 8, 12],
+        },
+        vocab_size=16000,
+        n_params=118_487_168,
+    ),
+}
+
+
+def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` without `preset`: the preset's own with the others laid over. Without the key they stay as they are."""
+    own = dict(values)
+    name = own.pop("preset", None)
+    if name is None:
+        return own
+    if not isinstance(name, str) or name not in PRESETS:
+        raise ConfigError(f"preset {shown(name)} does not exist{nearest(str(name), list(PRESETS))}")
+    preset = PRESETS[name].values
+    if own.get("kind", preset["kind"]) != preset["kind"]:
+        raise ConfigError(f"preset {name!r} is of kind {preset['kind']}, not {own['kind']}; remove kind, or the preset")
+    return lay_over(preset, own)
+
+
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mapping by mapping; a list, and a mapping of another `kind`, replaces what is there."""
+    result = dict(below)
+    for key, value in above.items():
+        there = result.get(key)
+        joins = isinstance(there, Mapping) and isinstance(value, Mapping) and value.get("kind") in (None, there.get("kind"))
+        result[key] = lay_over(there, value) if joins else value
+    return result
