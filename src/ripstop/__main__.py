@@ -50,13 +50,8 @@ def prepare(config: Annotated[Path, typer.Argument(help="config.yaml of a data f
 @app.command()
 def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
     """Train one run; resumes by itself where an earlier one was stopped."""
-    from ripstop import yaml_file
-    from ripstop.models.accounting import describe
-    from ripstop.runs import Run
     from ripstop.training.train import train as train_run
 
-    run = Run.load(folder, set_)
-    print(yaml_file.dump({"model": describe(run.model, run.data.vocab_size(data), 1024)}), end="")
     train_run(folder, data, set_)
 
 

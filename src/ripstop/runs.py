@@ -12,7 +12,8 @@ from ripstop.data import DATA
 from ripstop.data.base import DataConfig
 from ripstop.models import MODELS
 from ripstop.models.base import ModelConfig
-from ripstop.training.config import Compute, Reporting, TrainingConfig
+from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.reporting import Reporting
 
 Scalar = str | int | float | bool
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ripstop.config import TrainingError
 from ripstop.training.checkpoint import Checkpoints
-from ripstop.training.config import TrainingError
 
 IDENTITY = {"configuration": "aa", "code": "bb"}
 

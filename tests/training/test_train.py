@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import load_file
 from training.test_checkpoint import largest_file
 
-from ripstop.config import ConfigError
+from ripstop.config import ConfigError, TrainingError
 from ripstop.runs import Run
 from ripstop.studies.base import load_trained
-from ripstop.training.config import TrainingError
 from ripstop.training.train import train
 from ripstop.training.trainer import Trainer
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from training import tiny
-from training.tiny import TinyModel, TinyStream, config, reporting, rows, trainer
+from training.tiny import TinyModel, TinyStream, assert_equal, config, reporting, rows, trainer, weights
 
 from ripstop.batch import IGNORE, TokenBatch
-from ripstop.config import ConfigError
-from ripstop.training.config import TrainingError
+from ripstop.config import ConfigError, TrainingError
 from ripstop.training.objectives.cross_entropy import cross_entropy
 from ripstop.training.schedule import learning_rate
 from ripstop.training.trainer import Trainer
@@ -39,15 +38,6 @@ class FixedStream(TinyStream):
     def __next__(self) -> TokenBatch:
         self.position += 1
         return self.batches[(self.position - 1) % len(self.batches)]
-
-
-def weights(training: Trainer) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in training.model.state_dict().items()}
-
-
-def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 def without_times(out: Path) -> list[tuple]:
@@ -278,28 +268,6 @@ def test_a_full_disk_stops_with_a_sentence_and_resumes(tmp_path: Path):
     assert resumed.fit()["resumed_at"] == 10
     assert_equal(weights(resumed), weights(straight))
     assert without_times(tmp_path / "full") == without_times(tmp_path / "straight")
-
-
-def test_not_a_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path: Path):
-    training = trainer(tmp_path)
-
-    class Poisoned(TinyStream):
-        def __next__(self) -> TokenBatch:
-            if self.position == 12:
-                training.model.embedding.weight.data[:] = float("nan")
-            return super().__next__()
-
-    training.stream = Poisoned(5)
-    with pytest.raises(TrainingError, match=r"step 13: the loss is nan .* last good checkpoint is .*step-00000010-"):
-        training.fit()
-    for path in (tmp_path / "checkpoints").iterdir():
-        assert torch.load(path, weights_only=True)["state"]["model"]["embedding.weight"].isfinite().all()
-    assert [row["step"] for row in rows(tmp_path)] == [4, 8, 12]
-
-
-def test_a_learning_rate_that_explodes_is_told(tmp_path: Path):
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) .*no checkpoint before it; lower training.lr"):
-        trainer(tmp_path, lr=1e38, warmup=0.0, clip=0.0, checkpoint_every=24).fit()
 
 
 def test_a_batch_without_target_is_told(tmp_path: Path):

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from ripstop.batch import IGNORE, TokenBatch
 from ripstop.models.base import Model
-from ripstop.training.config import Reporting, TrainingConfig
+from ripstop.training.config import TrainingConfig
 from ripstop.training.objectives.cross_entropy import cross_entropy
+from ripstop.training.reporting import Reporting
 from ripstop.training.trainer import Trainer
 
 VOCAB = 13
@@ -90,8 +91,8 @@ def reporting(**changes: Any) -> Reporting:
 def trainer(out: Path, model: Model | None = None, identity: str = "one", **changes: Any) -> Trainer:
     """changes: of `config`, of `reporting`, or arguments of the trainer itself."""
     torch.manual_seed(3)
-    told = {key: changes.pop(key) for key in list(changes) if key in Reporting.model_fields}
-    settings = {key: changes.pop(key) for key in list(changes) if key in TrainingConfig.model_fields}
+    told = {key: changes.pop(key) for key in Reporting.model_fields.keys() & changes.keys()}
+    settings = {key: changes.pop(key) for key in TrainingConfig.model_fields.keys() & changes.keys() - {"objective"}}
     arguments = {"objective": cross_entropy, "seed": 11, "flops": lambda batch: 100.0 * batch.n_tokens} | changes
     return Trainer(
         model or TinyModel(), TinyStream(5), config(**settings), out, reporting=reporting(**told),
@@ -101,6 +102,15 @@ def trainer(out: Path, model: Model | None = None, identity: str = "one", **chan
 
 def rows(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(training: Trainer) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in training.model.state_dict().items()}
+
+
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
 
 
 LONG = {"steps": 300, "checkpoint_every": 3, "log_every": 4}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -14,10 +15,13 @@ BASE = "frozen_base"
 """Key of the file's metadata that holds `Model.frozen_base`."""
 
 
-def save_weights(model: Model, path: Path) -> None:
-    """Write `model.trained_state()` as safetensors. `OSError` or `SafetensorError` where the disk does not take it."""
+def save_weights(model: Model, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write `model.trained_state()` as safetensors, with `metadata` in its header: what else is known of the weights.
+
+    `OSError` or `SafetensorError` where the disk does not take it.
+    """
     state = {name: tensor.contiguous() for name, tensor in model.trained_state().items()}
-    save_file(state, path, {"format": "pt", BASE: model.frozen_base})
+    save_file(state, path, {**(metadata or {}), "format": "pt", BASE: model.frozen_base})
 
 
 def load_weights(model: Model, path: Path) -> None:

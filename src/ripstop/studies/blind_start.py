@@ -27,7 +27,8 @@ from ripstop.models.pattern import used
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
 from ripstop.studies.mqar_cliff import Evaluation
-from ripstop.training.config import Compute, Reporting, TrainingConfig
+from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.reporting import Reporting
 
 
 class Positions(Strict):

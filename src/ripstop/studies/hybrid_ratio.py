@@ -31,7 +31,8 @@ from ripstop.models.generate import GenerationConfig, generate
 from ripstop.models.pattern import letter_counts, used
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
-from ripstop.training.config import Compute, Reporting, TrainingConfig
+from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.reporting import Reporting
 
 
 class Evaluation(Strict):

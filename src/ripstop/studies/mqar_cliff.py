@@ -26,7 +26,8 @@ from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import used
 from ripstop.records import Measurement
 from ripstop.runs import Run, Scalar, run_name
-from ripstop.training.config import Compute, Reporting, TrainingConfig
+from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.reporting import Reporting
 
 
 class Evaluation(Strict):

@@ -1,4 +1,4 @@
-"""What a training run is told: what moves numbers (TrainingConfig), where it computes (Compute), what it says (Reporting)."""
+"""What a training run is told: what moves numbers (TrainingConfig), and where it computes (Compute)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ripstop.batch import StreamPlan
-from ripstop.config import Strict, TrainingError
+from ripstop.config import Strict
 from ripstop.training.objectives import OBJECTIVES
 from ripstop.training.objectives.base import ObjectiveConfig
 from ripstop.training.optimizers import OPTIMIZERS
 from ripstop.training.optimizers.base import OptimizerConfig
-
-__all__ = ["Compute", "Reporting", "TrainingConfig", "TrainingError"]
 
 
 class TrainingConfig(Strict):
@@ -53,12 +51,3 @@ class Compute(Strict):
 
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(1, ge=1, description="CPU threads of the run")
-
-
-class Reporting(Strict):
-    """What a training says and keeps on its way. None of it moves a number, so none of it enters an identity."""
-
-    log_every: int = Field(50, ge=1, description="steps between two heartbeats")
-    checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
-    keep_checkpoints: int = Field(2, ge=1)
-    tensorboard: bool = False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+MOVES_NO_NUMBER = "tells what part of a device a training uses"
+
 DENSE_BF16_FLOPS = {
     "B200": 2250e12,
     "GH200": 989e12,

@@ -3,84 +3,150 @@
 from __future__ import annotations
 
 import functools
-import json
+import os
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from ripstop import provenance
-from ripstop.batch import Vocabulary
-from ripstop.config import ConfigError
-from ripstop.files import replacing, write_text
+from ripstop import provenance, yaml_file
+from ripstop.batch import Batch, BatchStream
+from ripstop.config import ConfigError, TrainingError
+from ripstop.files import read_text, sentence
 from ripstop.kernels import backend
+from ripstop.models.accounting import describe
 from ripstop.models.base import Model
-from ripstop.models.weights import save_weights
 from ripstop.runs import Run
-from ripstop.training.config import TrainingError
+from ripstop.training.config import TrainingConfig
+from ripstop.training.lock import Lock
 from ripstop.training.precision import prepare_device
 from ripstop.training.randomness import seed_everything
+from ripstop.training.results import remove_results, write_results
 from ripstop.training.trainer import Trainer
+
+LOCK = "training.lock"
+DESCRIBED_LENGTH = 1024
+"""Tokens of the sequence whose FLOPs and state a training says at its start."""
 
 
 def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     """Train the run whose files lie in `run_dir` on the prepared folder `data`, from where an earlier call was stopped.
 
-    Writes metrics.jsonl while it runs, then training.json and, last, model.safetensors; results of an earlier training
-    are removed at the start, so that there is never a model beside another configuration.
+    Writes metrics.jsonl while it runs, then training.json and, last, model.safetensors. Results of an earlier training
+    are removed at the start, so that there is never a model beside another configuration, and not before everything that
+    can be checked was: `ConfigError` leaves the folder as it was.
     """
     started = time.perf_counter()
+    run_dir, data = Path(run_dir), Path(data)
     run = Run.load(run_dir, overrides)
-    config = run.files()["config.yaml"]
-    identity = _identity(run_dir, data, config)
-    print(f"{run_dir}: training with\n{config}", flush=True)
-    for name in ("model.safetensors", "training.json"):
-        (run_dir / name).unlink(missing_ok=True)
-    for name in ("model.safetensors", "training.json", "metrics.jsonl"):
-        for leftover in run_dir.glob(f".{name}.*"):  # of a kill while it was written
-            leftover.unlink()
-
-    device = prepare_device(run.compute, run.training.precision)
-    seed_everything(run.seed)
-    vocab_size = run.data.vocab_size(data)
-    model = run.model.build(Vocabulary(vocab_size))
-    stream = run.data.stream(data, run.training.stream_plan(run.seed))
-    flops = functools.partial(run.model.batch_flops, vocab_size)
-    trainer = Trainer(
-        model, stream, run.training, run_dir, objective=run.training.objective.build(), seed=run.seed, identity=identity,
-        flops=flops, device=device, reporting=run.reporting,
-    )  # fmt: skip
-    summary = trainer.fit()
-
-    summary |= _circumstances(model, trainer.device, run) | {"identity": identity}
-    _write_results(run_dir, model, summary)
-    trainer.checkpoints.clear()
+    with _disk(run_dir), Lock(run_dir / LOCK):
+        training = _prepare(run, run_dir, data)
+        remove_results(run_dir)
+        summary = training.trainer.fit()
+        facts = {"study": run.study, "run": run.name, "seed": run.seed}
+        report = facts | summary | _circumstances(training) | {"identity": training.identity}
+        metadata = {key: str(value) for key, value in (facts | training.identity).items()}
+        write_results(run_dir, training.model, report, metadata)
+        training.trainer.checkpoints.clear()
+        for folder in training.trainer.checkpoints.others():
+            print(f"{folder}: checkpoints that another training left; remove them where nobody goes on with it", flush=True)
     took = timedelta(seconds=round(time.perf_counter() - started))
-    print(f"results in {run_dir}: model.safetensors, training.json, metrics.jsonl; took {took}", flush=True)
+    outcome = "results" if summary["outcome"] == "finished" else "the training diverged; results"
+    print(f"{outcome} in {run_dir}: model.safetensors, training.json, metrics.jsonl; took {took}", flush=True)
 
 
-def _identity(run_dir: Path, data: Path, config: str) -> dict[str, str]:
-    """What a checkpoint must share to be resumed: digests of configuration, code and data."""
-    described = data / "data.json"
-    if not described.is_file():
-        raise ConfigError(f"{described}: no such file; run `python -m ripstop prepare` for this folder first")
+@dataclass(frozen=True)
+class _Training:
+    """Everything that a training needs, checked."""
+
+    run: Run
+    model: Model
+    trainer: Trainer
+    identity: dict[str, str]
+
+
+def _prepare(run: Run, run_dir: Path, data: Path) -> _Training:
+    """Build what the training needs. Nothing that lies in `run_dir` is changed."""
+    config = run.files()["config.yaml"]
     code = run_dir / "train.code"
-    return {
+    if not code.is_file():
+        raise ConfigError(f"{code}: no such file; run the workflow's plan, or `python -m ripstop plan`, first")
+    run.data.verify(data)
+    identity = {
         "configuration": provenance.digest(config),
-        "code": code.read_text().strip() if code.is_file() else "unknown",
-        "data": provenance.digest(described.read_bytes()),
+        "code": read_text(code).strip(),
+        "data": provenance.digest((data / "data.json").read_bytes()),
     }
+    info = run.data.info(data)
+    described = {"model": describe(run.model, info.vocab_size, DESCRIBED_LENGTH)}
+    print(yaml_file.dump(described), end="")
+    print(f"{run_dir}: training with\n{config}", flush=True)
+
+    told = run.training
+    device = prepare_device(run.compute, told.precision)
+    seed_everything(run.seed)
+    model = run.model.build(info)
+    plan = told.stream_plan(run.seed)
+    stream = run.data.stream(data, plan)
+    position = stream.state_dict()
+    _first(stream, "training")
+    stream.load_state_dict(position)
+    validation = functools.partial(run.data.validation, data, plan) if told.validate_every else None
+    if validation is not None:
+        _first(iter(validation()), "validation")
+    trainer = Trainer(
+        model, stream, told, run_dir, objective=told.objective.build(), seed=run.seed, identity=identity,
+        flops=functools.partial(run.model.batch_flops, info.vocab_size), validation=validation, device=device,
+        reporting=run.reporting, settings=_flat(yaml_file.parse(config, "config.yaml")),
+    )  # fmt: skip
+    _check_room(run_dir, model, told)
+    return _Training(run, model, trainer, identity)
 
 
-def _circumstances(model: Model, device: torch.device, run: Run) -> dict[str, Any]:
-    cuda = device.type == "cuda"
+def _first(batches: Iterator[Batch] | BatchStream, what: str) -> None:
+    try:
+        batch = next(batches)
+    except StopIteration:
+        raise ConfigError(f"data: there is no {what} batch; correct the data") from None
+    if what == "training" and batch.n_tokens == 0:
+        raise ConfigError("data: the first training batch is empty; correct the data")
+
+
+def _check_room(run_dir: Path, model: Model, config: TrainingConfig) -> None:
+    """`ConfigError` where the folder takes no file, or the disk has no room for a checkpoint beside an old one."""
+    if not os.access(run_dir, os.W_OK | os.X_OK):
+        raise ConfigError(f"{run_dir}: cannot be written to; mend its permissions")
+    state = sum(tensor.nbytes for tensor in model.trained_state().values())
+    copies = 3 + (config.keep == "best") + (config.on_divergence == "record")  # the model and an optimizer's two moments
+    needed, free = 2 * copies * state + state, shutil.disk_usage(run_dir).free
+    if free < needed:
+        raise ConfigError(
+            f"{run_dir}: a training writes about {needed / 1e6:,.0f} MB there, and {free / 1e6:,.0f} MB are free; make room"
+        )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, str]:
+    """A configuration as one text by dotted key, as `--set` writes them."""
+    items: Iterable[tuple[Any, Any]]
+    if isinstance(values, Mapping) and values:
+        items = values.items()
+    else:
+        return {prefix: str(values)}
+    return {key: text for name, value in items for key, text in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def _circumstances(training: _Training) -> dict[str, Any]:
+    run, model, device = training.run, training.model, training.trainer.device
     return {
         "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "device": torch.cuda.get_device_name(device) if cuda else provenance.processor(),
+        "frozen_base": model.frozen_base,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
         "precision": run.training.precision,
         "threads": torch.get_num_threads(),
         "backends": backend.chosen(),
@@ -89,14 +155,10 @@ def _circumstances(model: Model, device: torch.device, run: Run) -> dict[str, An
     }
 
 
-def _write_results(run_dir: Path, model: Model, summary: dict[str, Any]) -> None:
-    """training.json, then model.safetensors: whoever finds the model finds everything."""
+@contextmanager
+def _disk(run_dir: Path) -> Iterator[None]:
+    """What a disk refuses, as one sentence."""
     try:
-        write_text(run_dir / "training.json", json.dumps(summary, indent=1) + "\n")
-        with replacing(run_dir / "model.safetensors") as temporary:
-            save_weights(model, temporary)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"{run_dir}: the trained model cannot be written ({error}); free some space and start the same command "
-            "again: it resumes from the last checkpoint"
-        ) from error
+        yield
+    except OSError as error:
+        raise TrainingError(sentence(error) if error.filename else f"{run_dir}: {sentence(error)}") from error

@@ -1,0 +1,43 @@
+"""Signals that ask a training to stop: it finishes the step at hand, saves a checkpoint and ends with 128 + the signal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+MOVES_NO_NUMBER = "says when a training stops; it resumes to the same bits"
+
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
+"""Of a workflow or a cluster, a keyboard, Slurm's warning before its limit, a terminal that closes, a limit of CPU time."""
+
+
+class Interruption:
+    """Remembers the first of `ASKING` while entered; a second one acts as it did before.
+
+    One that is ignored stays ignored, as SIGHUP is under `nohup`. SIGXCPU, which the kernel repeats every second, does
+    nothing more after the first.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            for number in ASKING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal = number
+        for other in [n for n in self._previous if n != signal.SIGXCPU]:
+            signal.signal(other, self._previous.pop(other))

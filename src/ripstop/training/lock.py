@@ -1,0 +1,121 @@
+"""One process a folder: a lock that the kernel takes back when its owner dies, with the owner's name in it."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ripstop.config import ConfigError
+
+MOVES_NO_NUMBER = "keeps a second process out"
+
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+"""What `flock` says on a file system that has none."""
+
+
+class Lock:
+    """Held while entered. `ConfigError` names the owner where another process holds it.
+
+    The file at `path` is left by a process that was killed; it is no obstacle, since its lock died with its owner. Where
+    the file system has no locks, the owner that the file names decides: on this machine by whether it lives, on another
+    one by being named at all, because nobody can ask there.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        while self._file is None:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(file)
+                if error.errno in WITHOUT_LOCKS:
+                    self._file = self._by_owner()
+                    continue
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                raise self._refusal(_owner(self.path)) from None
+            if _same(file, self.path):
+                self._file = file
+            else:
+                os.close(file)  # its owner removed it between our two calls
+        self._write_owner()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        assert self._file is not None
+        if _same(self._file, self.path):
+            self.path.unlink(missing_ok=True)  # before it is released: whoever waits for it then sees that it is gone
+        os.close(self._file)
+        self._file = None
+
+    def _by_owner(self) -> int:
+        owner = _owner(self.path)
+        if owner and (owner.get("host") != socket.gethostname() or _lives(owner)):
+            raise self._refusal(owner, f", or delete {self.path} where it no longer runs")
+        print(f"{self.path.parent}: its file system has no locks; one of another machine may go unnoticed", flush=True)
+        return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def _write_owner(self) -> None:
+        assert self._file is not None
+        pid = os.getpid()
+        owner = {
+            "pid": pid,
+            "host": socket.gethostname(),
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "process": _birth(pid),
+        }
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, json.dumps(owner).encode(), 0)
+
+    def _refusal(self, owner: dict[str, Any], otherwise: str = "") -> ConfigError:
+        who = "process {pid} on {host} since {started}".format_map({"pid": "?", "host": "?", "started": "?"} | owner)
+        return ConfigError(f"{self.path.parent}: is in use by {who}; wait until it has ended, or stop it{otherwise}")
+
+
+def _owner(path: Path) -> dict[str, Any]:
+    """What the file says of its owner; nothing where it is not there, empty or cut."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _lives(owner: dict[str, Any]) -> bool:
+    """Whether the owner's process is there, and not another one that got its number."""
+    pid = owner.get("pid")
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return _birth(pid) == owner.get("process")
+
+
+def _birth(pid: int) -> str:
+    """When the process was started, in ticks since the machine was; "" where the system does not say."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _same(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), os.stat(path))
+    except FileNotFoundError:
+        return False

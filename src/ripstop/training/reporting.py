@@ -1,0 +1,18 @@
+"""What a training says and keeps on its way."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from ripstop.config import Strict
+
+MOVES_NO_NUMBER = "says how often a training reports and saves"
+
+
+class Reporting(Strict):
+    """What a training says and keeps on its way. None of it moves a number, so none of it enters an identity."""
+
+    log_every: int = Field(50, ge=1, description="steps between two heartbeats")
+    checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
+    keep_checkpoints: int = Field(2, ge=1)
+    tensorboard: bool = False
