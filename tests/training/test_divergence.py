@@ -117,14 +117,9 @@ def test_not_a_number_stops_the_run_and_names_the_last_good_checkpoint(tmp_path:
 
 def test_the_best_is_kept_before_a_divergence(tmp_path: Path):
     validation = [next(TinyStream(9))]
-    training = trainer(
-        tmp_path,
-        objective=Poisoning(12 + 3),
-        on_divergence="record",
-        keep="best",
-        validate_every=4,
-        validation=lambda: validation,
-    )  # 12 updates, 3 validations
+    poison = Poisoning(12 + 3)  # updates, and validations of one batch
+    told = {"on_divergence": "record", "keep": "best", "validate_every": 4}
+    training = trainer(tmp_path, objective=poison, validation=lambda: validation, **told)
     summary = training.fit()
     assert (summary["outcome"], summary["diverged_at"], summary["kept"]["which"]) == ("diverged", 13, "best")
     found = {row["step"]: row["validation_loss"] for row in rows(tmp_path) if "validation_loss" in row}

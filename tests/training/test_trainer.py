@@ -18,6 +18,8 @@ from training.tiny import TinyModel, TinyStream, assert_equal, config, reporting
 
 from ripstop.batch import IGNORE, TokenBatch
 from ripstop.config import ConfigError, TrainingError
+from ripstop.training.interruption import ASKING
+from ripstop.training.objectives.base import Loss
 from ripstop.training.objectives.cross_entropy import cross_entropy
 from ripstop.training.schedule import learning_rate
 from ripstop.training.trainer import Trainer
@@ -180,18 +182,19 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path: Path):
     assert steps == sorted(set(steps)) and steps[-1] == tiny.LONG["steps"]
 
 
-def test_a_signal_leaves_a_checkpoint_and_the_status(tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_leaves_a_checkpoint_and_the_status(tmp_path: Path, number: signal.Signals):
     with start("fit", tmp_path) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "metrics.jsonl").is_file() or len(rows_safely(tmp_path)) < 2:
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         out = process.communicate(timeout=60)[0]
-    assert process.returncode == 143
+    assert process.returncode == 128 + number
     (path,) = (tmp_path / "checkpoints").iterdir()
     step = int(path.name.split("-")[1])
-    assert out.splitlines()[-1] == f"SIGTERM: stopped after step {step}; the same command resumes from {path}"
+    assert out.splitlines()[-1] == f"{number.name}: stopped after step {step}; the same command resumes from {path}"
     assert rows(tmp_path)[-1]["step"] <= step < rows(tmp_path)[-1]["step"] + 50
 
 
@@ -200,7 +203,7 @@ def rows_safely(out: Path) -> list[str]:
     return (out / "metrics.jsonl").read_text().splitlines()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", ASKING)
 def test_a_signal_in_process_resumes_to_the_same_bits(tmp_path: Path, number: signal.Signals):
     straight = trainer(tmp_path / "straight")
     straight.fit()
@@ -241,7 +244,7 @@ def test_another_configuration_starts_afresh(tmp_path: Path, capsys: pytest.Capt
     other = trainer(tmp_path, identity="two")
     assert other.fit()["resumed_at"] == 0
     out = capsys.readouterr().out
-    assert "made with another configuration; not resumed" in out and "starting at step 0 of 24" in out
+    assert "made with another configuration; not resumed, kept in" in out and "starting at step 0 of 24" in out
     assert [row["step"] for row in rows(tmp_path)] == [4, 8, 12, 16, 20, 24]
 
 
@@ -268,6 +271,161 @@ def test_a_full_disk_stops_with_a_sentence_and_resumes(tmp_path: Path):
     assert resumed.fit()["resumed_at"] == 10
     assert_equal(weights(resumed), weights(straight))
     assert without_times(tmp_path / "full") == without_times(tmp_path / "straight")
+
+
+class Counting:
+    """Cross-entropy with metrics of which every value is known: the number of the call, and the same times ten."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, model: TinyModel, batch: TokenBatch) -> Loss:
+        self.calls += 1
+        return cross_entropy(model, batch)._replace(
+            metrics={"call": torch.tensor(self.calls), "ten": torch.tensor(10.0 * self.calls)}
+        )
+
+
+def test_metrics_are_means_over_micro_batches_and_updates(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    trainer(tmp_path, objective=Counting(), accumulation=2, steps=6).fit()
+    first, second = rows(tmp_path)  # updates 1 to 4 are the calls 1 to 8, updates 5 and 6 the calls 9 to 12
+    assert (first["call"], first["ten"], second["call"], second["ten"]) == (4.5, 45.0, 10.5, 105.0)
+    assert "call 4.5  ten 45  lr" in capsys.readouterr().out
+
+
+def test_metrics_survive_a_stop(tmp_path: Path):
+    straight = trainer(tmp_path / "straight", objective=Counting())
+    straight.fit()
+    objective = Counting()
+
+    class Interrupting(TinyStream):
+        def __next__(self) -> TokenBatch:
+            if self.position == 9:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__next__()
+
+    stopped = trainer(tmp_path / "stopped", objective=objective)
+    stopped.stream = Interrupting(5)
+    with pytest.raises(SystemExit):
+        stopped.fit()
+    trainer(tmp_path / "stopped", objective=objective).fit()
+    assert [row["call"] for row in rows(tmp_path / "stopped")] == [row["call"] for row in rows(tmp_path / "straight")]
+
+
+@pytest.mark.parametrize("name", ["loss", "step", "lr", "mfu", "validation_loss", "validation_x"])
+def test_a_metric_named_like_a_column_is_refused(tmp_path: Path, name: str):
+    def objective(model: TinyModel, batch: TokenBatch) -> Loss:
+        return cross_entropy(model, batch)._replace(metrics={name: torch.tensor(1.0)})
+
+    with pytest.raises(ConfigError, match=f"metric '{name}' has the name of a column"):
+        trainer(tmp_path, objective=objective).fit()
+
+
+@pytest.mark.parametrize("wrong", ["other names", "a vector", "another n"])
+def test_an_objective_that_contradicts_itself_is_told(tmp_path: Path, wrong: str):
+    calls: list[int] = []
+
+    def objective(model: TinyModel, batch: TokenBatch) -> Loss:
+        calls.append(1)
+        loss = cross_entropy(model, batch)._replace(metrics={"a": torch.tensor(1.0)})
+        if len(calls) < 3:
+            return loss
+        changes = {
+            "other names": {"metrics": {}},
+            "a vector": {"metrics": {"a": torch.ones(2)}},
+            "another n": {"n": loss.n + 1},
+        }
+        return loss._replace(**changes[wrong])
+
+    with pytest.raises(ConfigError, match=r"training.objective: (counts \d+ targets|returns the metrics)"):
+        trainer(tmp_path, objective=objective).fit()
+
+
+def test_a_group_has_its_own_part_of_the_rate(tmp_path: Path):
+    """What an optimizer skips does not move, and a group's lr_scale scales what it does."""
+    torch.manual_seed(3)
+    model = TinyModel(dropout=0.0)
+    training = trainer(tmp_path, model, steps=4, optimizer={"kind": "adamw", "weight_decay": 0.0})
+    training.optimizer.param_groups[0]["lr_scale"] = 0.5
+    training._start()
+    rates = []
+    for _ in range(4):
+        training._update()
+        rates.append([group["lr"] for group in training.optimizer.param_groups])
+    expected = [learning_rate(step, training.config) for step in range(4)]
+    assert rates == [[rate * 0.5, rate] for rate in expected] and len(set(expected)) > 1
+
+
+def test_every_trainable_parameter_moves(tmp_path: Path):
+    training = trainer(tmp_path)
+    before = weights(training)
+    training.fit()
+    after = weights(training)
+    assert not [name for name in before if torch.equal(before[name], after[name])]
+
+
+def test_a_model_with_nothing_to_train_is_refused(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no parameter to train"):
+        trainer(tmp_path, TinyModel().requires_grad_(False))
+
+
+def test_a_stream_that_ends_is_told(tmp_path: Path):
+    class Ending(TinyStream):
+        def __next__(self) -> TokenBatch:
+            if self.position == 3:
+                raise StopIteration
+            return super().__next__()
+
+    training = trainer(tmp_path)
+    training.stream = Ending(5)
+    with pytest.raises(ConfigError, match="step 4: the training data has come to an end"):
+        training.fit()
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_sentence(tmp_path: Path):
+    trainer(tmp_path).fit()
+    with pytest.raises(TrainingError, match=r"step-00000020-.*does not fit it .*embedding.weight") as raised:
+        trainer(tmp_path, TinyModel(d_model=4)).fit()
+    assert "\n" not in str(raised.value)
+
+
+def test_frozen_parts_are_in_no_checkpoint_and_another_base_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def on(base: str) -> Trainer:
+        torch.manual_seed(3)
+        model = TinyModel()
+        model.layers[0].requires_grad_(False)
+        model.frozen_base = base
+        return trainer(tmp_path, model)
+
+    on("base-1").fit()
+    newest = max((tmp_path / "checkpoints").iterdir())
+    content = torch.load(newest, weights_only=True)
+    assert content["identity"]["frozen_base"] == "base-1"
+    assert not [name for name in content["state"]["model"] if name.startswith("layers.0")]
+    capsys.readouterr()
+    assert on("base-2").fit()["resumed_at"] == 0
+    assert "made with another frozen base; not resumed" in capsys.readouterr().out
+    assert on("base-1").fit()["resumed_at"] == 20
+
+
+def test_another_way_of_reporting_resumes_to_the_same_bits(tmp_path: Path):
+    straight = trainer(tmp_path / "straight")
+    straight.fit()
+
+    class Interrupting(TinyStream):
+        def __next__(self) -> TokenBatch:
+            if self.position == 13:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__next__()
+
+    stopped = trainer(tmp_path / "stopped", log_every=3)
+    stopped.stream = Interrupting(5)
+    with pytest.raises(SystemExit):
+        stopped.fit()
+    resumed = trainer(tmp_path / "stopped", log_every=7, checkpoint_every=2, keep_checkpoints=1)
+    assert resumed.fit()["resumed_at"] == 14
+    assert_equal(weights(resumed), weights(straight))
+    assert [row["step"] for row in rows(tmp_path / "stopped")] == [3, 6, 9, 12, 21, 24]
 
 
 def test_a_batch_without_target_is_told(tmp_path: Path):

@@ -129,8 +129,8 @@ class Checkpoints:
         theirs = content["identity"]
         keys = [key for key in [*self.identity, *theirs] if theirs.get(key) != self.identity.get(key)]
         before, now = content["settings"], self.settings
-        moved = [key for key in [*now, *before] if before.get(key) != now.get(key)]
-        values = [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in dict.fromkeys(moved)]
+        moved = [key for key in dict.fromkeys([*now, *before]) if before.get(key) != now.get(key)]
+        values = [f"{key} was {before.get(key, 'not there')} and is {now.get(key, 'not there')}" for key in moved]
         named = " and another ".join(dict.fromkeys(keys)).replace("_", " ")
         return f"{named} ({'; '.join(values[:4])}{', ...' if len(values) > 4 else ''})" if values else named
 
