@@ -95,7 +95,9 @@ def write_if_different(path: Path, text: str) -> bool:
 
 
 def cache_folder() -> Path | None:
-    """The user's folder for what can be made again; None where the user has no home."""
+    """The user's folder for what can be made again: RIPSTOP_CACHE, or where a cache belongs; None without a home."""
+    if os.environ.get("RIPSTOP_CACHE"):
+        return Path(os.environ["RIPSTOP_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", ""), ".cache")
     return Path(base, "ripstop") if os.path.isabs(base) else None
 

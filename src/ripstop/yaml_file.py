@@ -61,32 +61,37 @@ def override(values: Mapping[str, Any], overrides: Sequence[str], where: str, fi
     result: dict[str, Any] = copy.deepcopy(dict(values))
     for item in overrides:
         path, equals, text = item.partition("=")
-        keys = re.sub(r"\[(-?\d+)\]", r".\1", path.strip()).split(".")
-        if not equals or not all(keys):
+        at = keys(path)
+        if not equals or not all(at):
             raise ConfigError(f"--set {item}: write it as key=value, such as training.steps=10")
         value = parse(text, f"--set {item}")
         holder: Any = result
-        for depth, key in enumerate(keys[:-1]):
-            _check_key(holder, keys[: depth + 1], depth < fixed, item, where)
+        for depth, key in enumerate(at[:-1]):
+            _check_key(holder, at[: depth + 1], depth < fixed, item, where)
             if isinstance(holder, list):
                 holder = holder[int(key)]
             else:
                 if holder.get(key) is None:
                     holder[key] = {}
                 holder = holder[key]
-        _check_key(holder, keys, len(keys) <= fixed, item, where)
-        holder[int(keys[-1]) if isinstance(holder, list) else keys[-1]] = value
+        _check_key(holder, at, len(at) <= fixed, item, where)
+        holder[int(at[-1]) if isinstance(holder, list) else at[-1]] = value
     return result
 
 
-def _check_key(holder: Any, keys: list[str], must_exist: bool, item: str, where: str) -> None:
+def keys(path: str) -> list[str]:
+    """The keys of a path as it stands in an override: `a.b[0]` is a, b, 0."""
+    return re.sub(r"\[(\d+)\]", r".\1", path.strip()).split(".")
+
+
+def _check_key(holder: Any, at: list[str], must_exist: bool, item: str, where: str) -> None:
     """The last of `keys` can be looked up, or set, in `holder`."""
-    key, path = keys[-1], ".".join(keys)
+    key, path = at[-1], ".".join(at)
     if isinstance(holder, list):
         if not key.isdecimal() or int(key) >= len(holder):
             raise ConfigError(f"--set {item}: {where} has no {path}; the list has items 0 to {len(holder) - 1}")
     elif not isinstance(holder, dict):
-        raise ConfigError(f"--set {item}: {'.'.join(keys[:-1])} of {where} is {shown(holder)} and holds no keys")
+        raise ConfigError(f"--set {item}: {'.'.join(at[:-1])} of {where} is {shown(holder)} and holds no keys")
     elif must_exist and key not in holder:
         raise ConfigError(f"--set {item}: {where} has no {path}{nearest(key, list(holder))}")
 
