@@ -3,9 +3,6 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
-configfile: "params.yaml"
-
-
 include: "workflow/rules/common.smk"
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ripstop import params
+from ripstop import plan as planner
 from ripstop.config import ConfigError
-from ripstop.plan import plan
+from ripstop.plan import Grid
 from ripstop.runs import Run
 
 FILE = Path(__file__).parents[1] / "params.yaml"
@@ -21,10 +22,16 @@ FILE = Path(__file__).parents[1] / "params.yaml"
 @pytest.fixture
 def config() -> dict[str, Any]:
     """The shipped parameters at scale smoke, one study only."""
-    values = params.load(FILE, scale="smoke").model_dump(mode="json")
-    values["studies"] = {"mqar_cliff": values["studies"]["mqar_cliff"]}
-    values["scales"] = {"smoke": {"mqar_cliff": values["scales"]["smoke"]["mqar_cliff"]}}
-    return values
+    loaded = params.load(FILE, scale="smoke")
+    overlay = {name: loaded.overlays["smoke"][name] for name in ("all", "mqar_cliff")}
+    studies = {"mqar_cliff": loaded.studies["mqar_cliff"]}
+    return {"scale": "smoke", "studies": studies, "scales": {"smoke": overlay}}
+
+
+def plan(config: dict[str, Any], root: Path, prune: bool = True) -> Grid:
+    """The plan of `config`, whose `scales` are the overlays."""
+    base = {key: config[key] for key in ("scale", "studies")}
+    return planner.plan(params.parse(base, overlays=config["scales"]), root, prune)
 
 
 def stamps(root: Path) -> dict[str, int]:
@@ -97,7 +104,7 @@ def test_a_shrunk_grid_prunes_what_left_it(tmp_path: Path, config: dict[str, Any
 
 def test_a_mistake_in_another_scale_is_told_now(tmp_path: Path, config: dict[str, Any]) -> None:
     config["scales"]["h100"] = {"mqar_cliff": {"trainning": {"steps": 1}}}
-    with pytest.raises(ConfigError, match=r"mqar_cliff at scale h100.*trainning: unknown key; did you mean 'training'"):
+    with pytest.raises(ConfigError, match=r"h100.yaml: studies.mqar_cliff.trainning: unknown key; did you mean 'training'"):
         plan(config, tmp_path)
     assert not (tmp_path / "results").exists()
 
@@ -105,8 +112,9 @@ def test_a_mistake_in_another_scale_is_told_now(tmp_path: Path, config: dict[str
 def test_torch_is_not_imported_when_nothing_changed(tmp_path: Path, config: dict[str, Any]) -> None:
     plan(config, tmp_path)
     script = (
-        "import json, sys; from pathlib import Path; from ripstop.plan import plan; "
-        "plan(json.load(sys.stdin), Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+        "import json, sys; from pathlib import Path; from ripstop.params import parse; from ripstop.plan import plan; "
+        "config = json.load(sys.stdin); overlays = config.pop('scales'); "
+        "plan(parse(config, overlays=overlays), Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     assert subprocess.run(command, input=json.dumps(config), text=True).returncode == 0

@@ -30,7 +30,7 @@ def plan(params: Params = Path("params.yaml"), scale: Scale = None, set_: Set = 
     from ripstop import params as parameters
     from ripstop.plan import plan as make_plan
 
-    grid = make_plan(parameters.load(params, set_, scale).model_dump(mode="json"))
+    grid = make_plan(parameters.load(params, set_, scale))
     for study, runs in grid.runs.items():
         print(f"{study}: {len(runs)} runs in results/{grid.scale}/{study}/runs")
         for name in runs:
@@ -147,12 +147,14 @@ def verify(
 
 
 @app.command()
-def schema(out: Out = Path("workflow/schemas/params.schema.json")) -> None:
-    """Write the JSON schema of params.yaml."""
+def schema(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("workflow/schemas")) -> None:
+    """Write the JSON schemas of params.yaml and of the overlays, with which an editor completes and checks them."""
     from ripstop.files import write_if_different
     from ripstop.params import schema as make_schema
 
-    print(f"{out}: {'written' if write_if_different(out, make_schema()) else 'unchanged'}")
+    for name, overlay in (("params", False), ("scale", True)):
+        path = out / f"{name}.schema.json"
+        print(f"{path}: {'written' if write_if_different(path, make_schema(overlay)) else 'unchanged'}")
 
 
 def main() -> None:

@@ -95,17 +95,14 @@ class Params(Strict):
         """`values` with what of `overlay` this study has. What no study at all has is an error."""
         from ripstop import studies  # imports torch: the studies say which keys they have
 
-        unknown: dict[str, set[str]] = {}
-        used: set[str] = set()
+        seen = _Laying()
         for name, block in self.studies.items():
-            laid = _Laying(unknown, used)
-            found = laid.over(block if name != study else values, overlay, studies.load(name).Params, "")
-            values = found if name == study else values
-        for path, known in unknown.items():
-            if path not in used:
+            seen.over(block, overlay, studies.load(name).Params)
+        for path, known in seen.unknown.items():
+            if path not in seen.used:
                 key = path.rpartition(".")[2].removeprefix("kind: ")
                 raise ConfigError(f"{where}: {ALL}.{path}: no study has this{nearest(key, sorted(known))}")
-        return values
+        return _Laying().over(values, overlay, studies.load(study).Params)
 
 
 def load(path: Path, overrides: Sequence[str] = (), scale: str | None = None) -> Params:
@@ -116,7 +113,9 @@ def load(path: Path, overrides: Sequence[str] = (), scale: str | None = None) ->
     """
     path = Path(path)
     deep = [item for item in overrides if len(_keys_of(item)) > 2]
-    base = yaml_file.override(yaml_file.mapping(path, HINT), [item for item in overrides if item not in deep], str(path), fixed=2)
+    base = yaml_file.override(
+        yaml_file.mapping(path, HINT), [item for item in overrides if item not in deep], str(path), fixed=2
+    )
     base |= {} if scale is None else {"scale": scale}
     overlays = read_overlays(path.parent / OVERLAYS)
     parse(yaml_file.override(base, deep, str(path), fixed=2), str(path), overlays)
@@ -220,10 +219,11 @@ class _Laying:
     used: the paths that some study has.
     """
 
-    def __init__(self, unknown: dict[str, set[str]], used: set[str]):
-        self.unknown, self.used = unknown, used
+    def __init__(self) -> None:
+        self.unknown: dict[str, set[str]] = {}
+        self.used: set[str] = set()
 
-    def over(self, values: Mapping[str, Any], overlay: Mapping[str, Any], annotation: Any, path: str) -> dict[str, Any]:
+    def over(self, values: Mapping[str, Any], overlay: Mapping[str, Any], annotation: Any, path: str = "") -> dict[str, Any]:
         """`values`, which `annotation` describes, with what of `overlay` they have."""
         result = dict(values)
         known = dict(_keys(annotation, values))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from ripstop import provenance, yaml_file
 from ripstop.config import ConfigError, Strict, explain, walk
 from ripstop.files import write_if_different
-from ripstop.params import DEFAULT_SCALE, Params, parse
+from ripstop.params import Params
 
 TRAIN = ["ripstop.training.train"]
 EVALUATE = ["ripstop.studies.base"]
@@ -39,13 +39,12 @@ class Grid:
         return list(self.runs)
 
 
-def plan(config: Mapping[str, Any], root: Path = Path("."), prune: bool = True) -> Grid:
+def plan(params: Params, root: Path = Path("."), prune: bool = True) -> Grid:
     """The grid of the scale in force. Input files are written where they differ; with `prune`, what left the grid goes.
 
     Torch is imported only where params or code changed since the last plan: the outcome is kept in
     results/<scale>/plan.json under a digest of both.
     """
-    params = parse(config)
     folder = root / "results" / params.scale
     key = provenance.digest(json.dumps(params.model_dump(mode="json")) + provenance.source_key())
     memo = folder / "plan.json"
@@ -76,7 +75,7 @@ def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
     """The grid, and every input file of its stages (path below results/<scale> -> text)."""
     from ripstop import studies  # imports torch
 
-    for scale in [DEFAULT_SCALE, *params.scales]:  # a mistake in any scale is told now, not on the cluster
+    for scale in params.scales:  # a mistake in any scale is told now, not on the cluster
         for name in params.studies:
             _runs(params, name, scale)
     runs: dict[str, dict[str, str]] = {}
@@ -104,13 +103,15 @@ def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
 def _runs(params: Params, name: str, scale: str) -> list[Any]:
     from ripstop import studies
 
-    where = f"params.yaml: studies.{name}" if scale == DEFAULT_SCALE else f"params.yaml: {name} at scale {scale}"
+    where = params.where(name, scale)
     study = studies.load(name)
     values = study.Params.parse(params.study(name, scale), where)
     try:
         return list(study.runs(values, scale))
     except ValidationError as error:  # values that are fine alone and do not fit together
         raise explain(error, where) from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _modules(config: Strict) -> set[str]:

@@ -5,25 +5,19 @@ import sys
 from pathlib import Path
 
 import yaml
-from snakemake.utils import validate
 
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
 from ripstop.config import ConfigError
+from ripstop.params import load
 from ripstop.plan import plan
 
 try:
-    grid = plan(config, prune=workflow.is_main_process)
+    grid = plan(load(Path("params.yaml"), scale=config.get("scale")), prune=workflow.is_main_process)
 except ConfigError as error:
     sys.exit(f"error: {error}")
-
-validate(
-    config,
-    ROOT / "workflow/schemas/params.schema.json",
-    set_default=False,
-)
 
 STUDY = "results/{scale}/{study}"
 RUN = f"{STUDY}/runs/{{run}}"
