@@ -9,6 +9,7 @@ of metrics, a checkpoint) is its overhead. The two take turns, so that what else
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -69,7 +70,7 @@ def trained(run: Run) -> dict[str, float]:
             Path(folder),
             seed=run.seed,
             objective=run.training.objective.build(),
-            flops=lambda batch: run.model.flops_per_token(vocab_size, batch.tokens_BT.shape[1]) * batch.tokens_BT.numel(),
+            flops=functools.partial(run.model.batch_flops, vocab_size),
             identity={},
             device=prepare_device(run.compute, run.training.precision),
             reporting=run.reporting,
