@@ -32,10 +32,19 @@ def run(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
         (["prepare", "none/config.yaml", "--out", "x"], "none/config.yaml: no such file; `python -m ripstop plan` writes it"),
         (["train", "none", "--data", "x"], "none/config.yaml: no such file"),
         (["evaluate", "none", "--data", "x"], "none/config.yaml: no such file"),
-        (["figure", "mqar_clif", "--records", "r", "--out", "f.pdf"], "did you mean 'mqar_cliff'?"),
-        (["figure", "mqar_cliff", "--records", "r", "--out", "f.svg"], "f.svg: a figure is written as .pdf"),
-        (["table", "mqar_cliff", "--records", "r.jsonl", "--out", "t.tex"], "r.jsonl: no such records"),
-        (["verify"], "results/cpu: holds no numbers.json; run `snakemake paper/tables` at this scale first"),
+        (["collect", "none/records.jsonl", "--out", "r.jsonl"], "none/records.jsonl: no such records; evaluate the run first"),
+        (
+            ["render", "mqar_clif", "--records", "r", "--out", "o"],
+            "add src/ripstop/paper/studies/mqar_clif.py; did you mean 'mqar",
+        ),
+        (["render", "mqar_cliff", "--records", "r.jsonl", "--out", "o"], "r.jsonl: no such records"),
+        (["render", "mqar_cliff", "--records", "r", "--reads", "x", "--out", "o"], "--reads x: write it as study=path"),
+        (["render", "mqar_cliff", "--records", "r", "--dropped", "x", "--out", "o"], "--dropped x: write it as factor=value"),
+        (["assemble", "none", "--scale", "cpu", "--out", "o", "--params", PARAMS], "none/numbers.json: no such file"),
+        (["assemble", "none", "--scale", "cpu", "--out", "o"], "params.yaml: no such file"),
+        (["publish", "none", "--out", "o"], "none/contents.json: no such file, or it is damaged"),
+        (["verify", "--params", PARAMS], "results/cpu: holds no numbers.json of a study; run `snakemake paper/tables` at this"),
+        (["verify", "--scale", "cpuu", "--params", PARAMS], "--scale cpuu: no such scale; did you mean 'cpu'?"),
     ],
 )
 def test_a_mistake_is_one_sentence(

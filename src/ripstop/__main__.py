@@ -18,10 +18,6 @@ Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's ow
 Set = Annotated[list[str], typer.Option("--set", help="Override, e.g. studies.mqar_cliff.seeds=[0]. Repeatable.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
 Data = Annotated[Path, typer.Option(help="Folder of the prepared data.")]
-Registry = Annotated[Path, typer.Option(help="The registry of claims.")]
-Numbers = Annotated[list[Path], typer.Argument(help="numbers.json of the studies, in the order of the paper.")]
-Study = Annotated[str, typer.Argument(help="Name of the study.")]
-Records = Annotated[Path, typer.Option(help="The study's collected records.jsonl.")]
 
 
 @app.command()
@@ -64,86 +60,90 @@ def evaluate(folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
 
 
 @app.command()
-def collect(
-    records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")],
-    out: Out,
-    metrics: Annotated[Path, typer.Option(help="Summary of the study, for DVC.")],
-    curve: Annotated[Path, typer.Option(help="The study's curves as CSV, for `dvc plots`.")],
-) -> None:
-    """Join a study's records, and summarise them in a small JSON file and a CSV of its curves."""
-    from ripstop.paper.render import write_curves, write_metrics
+def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")], out: Out) -> None:
+    """Join the records of a study's runs into one file."""
     from ripstop.records import collect as join
 
     joined = join(records, out)
-    write_metrics(joined, metrics)
-    write_curves(joined, curve)
-    print(f"{len(joined)} records of {len(records)} runs in {out}")
+    print(f"{len(joined)} records of {len({record.run for record in joined})} runs in {out}")
 
 
 @app.command()
-def figure(study: Study, records: Records, out: Out) -> None:
-    """Draw a study's figure, PDF with a PNG beside it."""
-    from ripstop.paper.render import write_figure
-
-    write_figure(study, records, out)
-
-
-@app.command()
-def table(study: Study, records: Records, out: Out) -> None:
-    """Write a study's LaTeX table."""
-    from ripstop.paper.render import write_table
-
-    write_table(study, records, out)
-
-
-@app.command()
-def numbers(study: Study, records: Records, out: Out) -> None:
-    """Write a study's numbers, each with its interval."""
-    from ripstop.paper.render import write_numbers
-
-    write_numbers(study, records, out)
-
-
-@app.command()
-def paper_numbers(
-    numbers: Numbers,
+def render(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    records: Annotated[Path, typer.Option(help="The study's collected records.jsonl.")],
     out: Out,
-    source: Annotated[list[Path], typer.Option(help="A .tex file whose numbers must exist. Repeatable.")] = [],  # noqa: B006
+    reads: Annotated[list[str], typer.Option(help="Records of a study that this one reads, study=path. Repeatable.")] = [],  # noqa: B006
+    dropped: Annotated[
+        list[str],
+        typer.Option(help="What the parameters of the scale dropped, factor=value or part=name. Repeatable."),
+    ] = [],  # noqa: B006
+    metrics: Annotated[Path | None, typer.Option(help="Where to write metrics.json, if not below --out.")] = None,
+    curves: Annotated[Path | None, typer.Option(help="Where to write curves.csv, if not below --out.")] = None,
 ) -> None:
-    r"""Write the numbers.tex of the paper: what \val and \valci print, its sections and its provenance."""
-    from ripstop.paper.render import write_paper_numbers
+    """Write everything that the paper shows of a study: numbers, figures, tables; and its metrics and curves for DVC."""
+    from ripstop.paper.render import render_study
 
-    write_paper_numbers(numbers, out, source)
+    paths = {}
+    for item in reads:
+        name, equals, path = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--reads {item}: write it as study=path")
+        paths[name] = Path(path)
+    made = render_study(study, records, out, paths, dropped, metrics, curves)
+    print(f"{len(made.numbers)} numbers, {len(made.figures)} figures and {len(made.tables)} tables of {study} in {out}")
 
 
 @app.command()
-def claims(
-    numbers: Numbers,
-    scale: Annotated[str, typer.Option(help="The scale whose claims are judged.")],
+def assemble(
+    studies: Annotated[list[Path], typer.Argument(help="Folders that `render` wrote, in the order of the paper.")],
+    scale: Annotated[str, typer.Option(help="The scale that they are of.")],
     out: Out,
-    table: Annotated[Path, typer.Option(help="Where to write the LaTeX of the claims table.")],
-    registry: Registry = Path("paper/claims.yaml"),
+    text: Annotated[Path, typer.Option(help="Folder of main.tex, sections/ and claims.yaml.")] = Path("paper"),
+    params: Params = Path("params.yaml"),
 ) -> None:
-    """Judge every claim by the numbers."""
-    from ripstop.claims import write_claims
+    """Put together what the paper of a scale is made of besides its text: numbers.tex, claims.tex, tables and figures."""
+    from ripstop.paper.assemble import assemble as put_together
 
-    write_claims(registry, numbers, scale, out, table)
+    print(f"{len(put_together(studies, scale, out, text, _scales(params)))} files in {out}")
+
+
+@app.command()
+def publish(assembled: Annotated[Path, typer.Argument(help="Folder that `assemble` wrote.")], out: Out = Path("paper")) -> None:
+    """Copy tables, figures and the PDF of an assembled paper to where readers look."""
+    from ripstop.paper.assemble import publish as copy
+
+    for sentence in copy(assembled, out):
+        print(sentence)
 
 
 @app.command()
 def verify(
     scale: Annotated[str, typer.Option(help="The scale whose claims are judged.")] = "cpu",
-    registry: Registry = Path("paper/claims.yaml"),
+    registry: Annotated[Path, typer.Option(help="The registry of claims.")] = Path("paper/claims.yaml"),
     recorded: Annotated[Path, typer.Option(help="The recorded verdicts.")] = Path("paper/verdicts.json"),
-    record: Annotated[bool, typer.Option("--record", help="Record the verdicts as they are now.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Record the verdicts of the studies at hand.")] = False,
+    params: Params = Path("params.yaml"),
 ) -> None:
     """Print every claim's verdict; exit status 1 where one flipped against the recorded one."""
     from ripstop.claims import verify as verify_claims
+    from ripstop.config import nearest
+    from ripstop.paper.numbers import FILE
 
-    numbers = sorted(Path("results", scale).glob("*/numbers.json"))
+    scales = _scales(params)
+    if scale not in scales:
+        raise ConfigError(f"--scale {scale}: no such scale{nearest(scale, scales)}")
+    numbers = sorted(Path("results", scale).glob(f"*/paper/{FILE}"))
     if not numbers:
-        raise ConfigError(f"results/{scale}: holds no numbers.json; run `snakemake paper/tables` at this scale first")
-    raise typer.Exit(verify_claims(registry, numbers, scale, recorded, record))
+        raise ConfigError(f"results/{scale}: holds no {FILE} of a study; run `snakemake paper/tables` at this scale first")
+    raise typer.Exit(verify_claims(registry, numbers, scale, scales, recorded, record))
+
+
+def _scales(params: Path) -> list[str]:
+    """Every scale of the parameters."""
+    from ripstop import params as parameters
+
+    return parameters.load(params).scales
 
 
 @app.command()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from ripstop.config import nearest
 
+MOVES_NO_NUMBER = "it refuses values and changes none"
+
 
 @dataclass(frozen=True)
 class Unit:

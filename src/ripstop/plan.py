@@ -95,7 +95,7 @@ def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
             home = f"{name}/data/{run.data.id}"
             files[f"{home}/config.yaml"] = yaml_file.dump(run.data.model_dump(mode="json"))
             files[f"{home}/prepare.code"] = provenance.code_digest(_modules(run.data)) + "\n"
-        printing = provenance.code_digest([*PRINT, f"ripstop.paper.{name}"])
+        printing = provenance.code_digest([*PRINT, f"ripstop.paper.studies.{name}"])
         files[f"{name}/paper.code"] = f"{printing} {provenance.files_digest('paper/templates/*.j2')}\n"
     return Grid(params.scale, runs), files
 

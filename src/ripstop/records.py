@@ -12,12 +12,12 @@ from typing import Any, Self
 import pandas as pd
 from pydantic import ConfigDict, Field, model_validator
 
-from ripstop.config import ConfigError, Strict
+from ripstop.config import NAME, ConfigError, Strict
 from ripstop.files import read_text, write_text
 from ripstop.metrics import refusal
 
 Scalar = str | int | float | bool
-NAME = r"^[a-z][a-z0-9_]*$"
+_WHOLE_NAME = rf"^{NAME.pattern}$"
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class Record(Strict):
 
     model_config = ConfigDict(allow_inf_nan=True)  # `_can_be` says more of it
 
-    study: str = Field(pattern=NAME)
+    study: str = Field(pattern=_WHOLE_NAME)
     run: str = Field(pattern=r"^[^/=,\s]+$")
-    scale: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    scale: str = Field(pattern=_WHOLE_NAME)
     seed: int = Field(ge=0)
-    part: str = Field(pattern=NAME)
+    part: str = Field(pattern=_WHOLE_NAME)
     factors: dict[str, Scalar]
     slice: dict[str, Scalar]
     metric: str = Field(min_length=1)
@@ -159,7 +159,7 @@ def _agrees(known: dict[tuple[str, ...], tuple[Path, str]], path: Path, record: 
     factors = json.dumps(record.factors, sort_keys=True)
     of_run = {"data": record.data, "model": record.model, "seed": str(record.seed), "factors": factors}
     of_part = {"code": record.code, "config": record.config, "device": record.device}
-    told = [((record.run, name), value) for name, value in of_run.items()]
+    told: list[tuple[tuple[str, ...], str]] = [((record.run, name), value) for name, value in of_run.items()]
     told += [((record.run, record.part, name), value) for name, value in of_part.items()]
     for key, value in told:
         before_path, before = known.setdefault(key, (path, value))

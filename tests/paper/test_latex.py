@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ripstop.paper.latex import Latex, escape, render
+from ripstop.config import ConfigError
+from ripstop.paper import latex
+from ripstop.paper.latex import Latex, checked_name, escape, render
 
 COMMANDS = r"\\text[a-z]+\{\}|\\ensuremath\{\\?[a-z-]+\}|\\[{}$&#%_-]|\\dots\{\}|\{[][*]\}|\{\}|~"
 
@@ -53,5 +55,35 @@ def test_templates_escape_what_does_not_say_that_it_is_latex():
 
 
 def test_a_missing_value_is_an_error():
-    with pytest.raises(Exception, match="'entries' is undefined"):
+    with pytest.raises(ConfigError, match="numbers.tex.j2: 'entries' is undefined; mend the template"):
         render("numbers.tex.j2", {})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "new.tex.j2: no such template; restore it with git"),
+        (b"a\n((* if *))", "new.tex.j2:2: .*; mend the template"),
+        (b"((* for x in y *))", "new.tex.j2:1: "),
+        (b"\xff\xfe", "new.tex.j2: .*utf-8.*; mend the template"),
+        (b"((( x.y )))", "new.tex.j2: 'str object' has no attribute 'y'"),
+    ],
+)
+def test_a_broken_template_is_one_sentence(content, sentence, tmp_path, monkeypatch):
+    if content is not None:
+        (tmp_path / "new.tex.j2").write_bytes(content)
+    monkeypatch.setattr(latex, "TEMPLATES", tmp_path)
+    latex._environment.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match=sentence) as error:
+            render("new.tex.j2", {"x": "text"})
+        assert "\n" not in str(error.value)
+    finally:
+        latex._environment.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["a}", "a b", "A", "1a", "_a", "", "a-b", "a.b", "a%", "a\n", "é", r"a\input", None, 3])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(ConfigError, match="cannot name a number"):
+        checked_name(name, "number")
+    assert checked_name("a_1", "number") == "a_1"

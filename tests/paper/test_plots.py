@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 
+from ripstop.config import ConfigError
 from ripstop.paper import plots, style
 from ripstop.statistics import Estimate
 
@@ -18,12 +19,13 @@ POINTS = [Estimate(0.9, 0.8, 1.0, 3), Estimate.missing(), Estimate(0.5), Estimat
 DRAW = """
 import sys
 from pathlib import Path
+from ripstop.config import ConfigError
 from ripstop.paper import plots, style
 from ripstop.statistics import Estimate
 with style.style():
     figure = style.figure(columns=1)
     ax = figure.subplots()
-    plots.curve_with_interval(ax, [4, 8], [Estimate(0.9, 0.8, 1.0, 3), Estimate(0.5, 0.4, 0.6, 3)], "Mamba-2", "mamba2")
+    plots.curve_with_interval(ax, [4, 8], [Estimate(0.9, 0.8, 1.0, 3), Estimate(0.5, 0.4, 0.6, 3)], "Mamba-2", style.PLAIN)
     plots.log2_axis(ax, [4, 8], "pairs")
     ax.legend()
     plots.save(figure, Path(sys.argv[1]))
@@ -36,13 +38,33 @@ def ax():
         yield style.figure().subplots()
 
 
-def test_letter_and_kind_look_the_same_and_mixers_differ():
-    assert style.look("M") == style.look("mamba2") != style.look("attention")
+def test_known_arms_look_the_same_in_every_figure():
     kinds = ["mamba2", "attention", "attention_conv", "sliding_window", "bidirectional", "mla", "nsa", "hybrid"]
-    assert len({style.look(kind).color for kind in kinds}) == len({style.look(kind).marker for kind in kinds}) == len(kinds)
-    assert style.look("a_new_mixer") == style.look("a_new_mixer")
+    alone = {kind: style.looks([kind])[kind] for kind in kinds}
+    assert style.looks([*kinds, "a_new_mixer"]) | alone == style.looks([*kinds, "a_new_mixer"])
+    assert len({look.color for look in alone.values()}) == len({look.marker for look in alone.values()}) == len(kinds)
+    assert style.looks(["a_new_mixer"])["a_new_mixer"] == style.looks(["a_new_mixer", "mamba2"])["a_new_mixer"]
+
+
+def test_no_two_arms_look_alike():
+    """Any forty new names, in any order, with known ones that share a look between them."""
+    names = ["mamba2_attention", "hybrid", "mamba2", *(f"arm_{i}" for i in range(40))]
+    found = style.looks(names)
+    assert list(found) != names and set(found) == set(names)
+    assert len(set(found.values())) == len(names)
+    assert style.looks(names[::-1]) == found
+    with pytest.raises(ConfigError, match="a figure of 60 arms has more than there are looks for"):
+        style.looks([f"arm_{i}" for i in range(60)])
+
+
+def test_every_spare_look_is_another():
+    assert len(set(style.SPARE)) == len(style.SPARE) == 48
+    assert not set(style.SPARE) & set(style.LOOKS.values())
+
+
+def test_ordered_looks_go_from_dark_to_light():
     shades = [sum(mpl.colors.to_rgb(look.color)) for look in style.ordered(5)]
-    assert shades == sorted(shades) and len(style.ordered(1)) == 1
+    assert shades == sorted(shades) and len(style.ordered(1)) == 1 and len(set(style.ordered(12))) == 12
 
 
 def test_style_ignores_the_reader_and_leaves_no_trace(ax):
@@ -57,7 +79,7 @@ def test_style_ignores_the_reader_and_leaves_no_trace(ax):
 
 
 def test_curve_leaves_gaps_and_draws_no_interval_that_is_unknown(ax):
-    plots.curve_with_interval(ax, [4, 8, 16, 32], POINTS, "Mamba-2", "mamba2")
+    plots.curve_with_interval(ax, [4, 8, 16, 32], POINTS, "Mamba-2", style.PLAIN)
     (line,) = ax.get_lines()
     np.testing.assert_array_equal(line.get_ydata(), [0.9, NAN, 0.5, 0.2])
     band = ax.collections[0].get_paths()
@@ -68,7 +90,7 @@ def test_curve_leaves_gaps_and_draws_no_interval_that_is_unknown(ax):
 
 def test_a_bound_is_open_and_points_where_the_value_lies(ax):
     bounds = [Estimate(64, 40, INF, 3), Estimate(4, -INF, 5, 3), Estimate(16, 12, 20, 3), Estimate(NAN, -INF, INF, 3)]
-    plots.scatter_with_interval(ax, [128, 16, 64, 32], bounds, "400 steps", "mamba2")
+    plots.scatter_with_interval(ax, [128, 16, 64, 32], bounds, "400 steps", style.PLAIN)
     fills = [line.get_markerfacecolor() for line in ax.get_lines() if line.get_gid()]
     assert fills.count("white") == 2
     assert [text.get_position()[1] for text in ax.texts] == [12, -12]
@@ -76,12 +98,12 @@ def test_a_bound_is_open_and_points_where_the_value_lies(ax):
     assert len(ax.get_legend_handles_labels()[1]) == 1
 
 
-def test_forest_puts_the_first_row_on_top_and_says_not_run(ax):
+def test_forest_puts_the_first_row_on_top_and_says_not_measured(ax):
     plots.forest(ax, ["layer 0", "none"], [Estimate(0.9, 0.8, 1.0, 3), Estimate.missing()])
     plots.reference_line(ax, 0.25, "chance", "x")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["layer 0", "none"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
-    assert {text.get_text() for text in ax.texts} == {"not run", "chance"}
+    assert {text.get_text() for text in ax.texts} == {"not measured", "chance"}
     assert plots.curves(ax) == [("layer 0", 0.9, 0)]
     with pytest.raises(ValueError):
         plots.forest(ax, ["a"], [])

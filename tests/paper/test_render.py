@@ -1,160 +1,267 @@
-"""From records to figure, table, numbers and the paper itself, through every study's own module."""
+"""From records to figures, tables, numbers and the files for DVC, through every study's own printer."""
 
 from __future__ import annotations
 
+import csv
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from paper.made_up import DROPPED, MADE, made_up
 
-from ripstop import claims
 from ripstop.config import ConfigError
-from ripstop.paper import numbers, render
-from ripstop.records import read_records
+from ripstop.paper import plots, render, studies
+from ripstop.paper.numbers import format_estimate, read_numbers
+from ripstop.records import write_records
+from ripstop.statistics import Estimate
 
-PAPER = Path(__file__).parents[2] / "paper"
-STUDIES = ["mqar_cliff", "d_state_scaling", "blind_start", "hybrid_ratio"]
+STUDIES = list(MADE)
 
 
 @pytest.fixture(scope="module")
 def rendered(records: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Everything of the four studies, laid out as results/<scale>/paper."""
-    folder = tmp_path_factory.mktemp("paper")
+    """A folder of every study."""
+    folder = tmp_path_factory.mktemp("rendered")
     for study in STUDIES:
-        render.write_figure(study, records[study], folder / "figures" / f"{study}.pdf")
-        render.write_table(study, records[study], folder / "tables" / f"{study}.tex")
-        render.write_numbers(study, records[study], folder / f"{study}.json")
-    paths = [folder / f"{study}.json" for study in STUDIES]
-    render.write_paper_numbers(paths, folder / "numbers.tex", sorted(PAPER.rglob("*.tex")))
-    claims.write_claims(PAPER / "claims.yaml", paths, "cpu", folder / "claims.json", folder / "claims.tex")
+        render.render_study(study, records[study], folder / study, dropped=DROPPED.get(study, ()))
     return folder
 
 
-def test_every_number_is_measured_and_finite_json(rendered):
-    for study in STUDIES:
-        content = json.loads((rendered / f"{study}.json").read_text())
-        assert (content["study"], content["scale"], content["devices"]) == (study, "cpu", ["cpu"])
-        assert content["runs"] == content["numbers"]["n_runs"]["value"]
-
-
-def test_known_records_give_known_numbers(rendered):
-    found = numbers.by_study(numbers.read_studies([rendered / "mqar_cliff.json"]))["mqar_cliff"]
-    # made up with a capacity of 11 pairs and a d_state of 16
-    assert found["cliff_ratio_mamba2"].value == pytest.approx(11 / 16, rel=0.15)
-    assert found["chance"].value == 1 / 64
-
-
-def test_no_table_prints_nan_or_a_raw_underscore(rendered):
-    for study in STUDIES:
-        text = (rendered / "tables" / f"{study}.tex").read_text()
-        body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
-        assert "nan" not in text and not re.search(r"(?<!\\)_", body)
-        assert rf"\label{{tab:{study}}}" in text
-
-
-def test_the_same_records_give_the_same_bytes(records, rendered, tmp_path):
-    for study in STUDIES:
-        render.write_figure(study, records[study], tmp_path / "figure.pdf")
-        render.write_table(study, records[study], tmp_path / "table.tex")
-        assert (tmp_path / "figure.pdf").read_bytes() == (rendered / "figures" / f"{study}.pdf").read_bytes()
-        assert (tmp_path / "figure.png").read_bytes() == (rendered / "figures" / f"{study}.png").read_bytes()
-        assert (tmp_path / "table.tex").read_bytes() == (rendered / "tables" / f"{study}.tex").read_bytes()
+@pytest.mark.parametrize("study", STUDIES)
+def test_one_folder_holds_everything_of_a_study(study, rendered):
+    found = sorted(str(path.relative_to(rendered / study)) for path in (rendered / study).rglob("*") if path.is_file())
+    figure_files = [f"figures/{study}.pdf", f"figures/{study}.png"]
+    assert found == sorted(["numbers.json", "metrics.json", "curves.csv", *figure_files, f"tables/{study}.tex"])
+    made = read_numbers(rendered / study / "numbers.json")
+    assert (made.study, made.scale, made.devices, made.figures, made.tables) == (study, "cpu", ["cpu"], [study], [study])
+    assert list(made.numbers) == list(studies.load(study).NUMBERS)
+    assert made.n_runs == made.numbers["n_runs"].value > 1
 
 
 @pytest.mark.parametrize("study", STUDIES)
-def test_metrics_and_curves_for_dvc(records, study, tmp_path):
-    read = read_records(records[study])
-    render.write_metrics(read, tmp_path / "m.json")
-    render.write_curves(read, tmp_path / "c.csv")
-    metrics = json.loads((tmp_path / "m.json").read_text())
-    assert len(metrics) > 5 and all(isinstance(value, float) for value in metrics.values())
-    header, *rows = (tmp_path / "c.csv").read_text().splitlines()
-    assert header == "label,x,y" and len(rows) > 4
+def test_no_table_prints_nan_or_a_raw_underscore(study, rendered):
+    text = (rendered / study / "tables" / f"{study}.tex").read_text()
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    assert "nan" not in text and not re.search(r"(?<!\\)_", body)
+    assert rf"\label{{tab:{study}}}" in text
 
 
-def test_missing_and_foreign_records_are_one_sentence(records, tmp_path):
-    out = tmp_path / "table.tex"
-    with pytest.raises(ConfigError, match="no such records"):
-        render.write_table("mqar_cliff", tmp_path / "none.jsonl", out)
-    empty = tmp_path / "empty.jsonl"
-    empty.write_text("")
-    with pytest.raises(ConfigError, match="holds no records"):
-        render.write_table("mqar_cliff", empty, out)
-    with pytest.raises(ConfigError, match="holds records of hybrid_ratio, not only of mqar_cliff"):
-        render.write_table("mqar_cliff", records["hybrid_ratio"], out)
-    mixed = tmp_path / "mixed.jsonl"
-    text = records["mqar_cliff"].read_text()
-    mixed.write_text(text + text.replace('"scale":"cpu"', '"scale":"h100"'))
-    with pytest.raises(ConfigError, match="mixes the scales cpu, h100"):
-        render.write_table("mqar_cliff", mixed, out)
-    with pytest.raises(ConfigError, match="there are no records"):
-        render.write_metrics([], out)
-    with pytest.raises(ConfigError, match="written as .pdf"):
-        render.write_figure("mqar_cliff", records["mqar_cliff"], tmp_path / "figure.png")
+@pytest.mark.parametrize("study", STUDIES)
+def test_what_dvc_shows_is_what_the_paper_prints(study, rendered):
+    numbers = read_numbers(rendered / study / "numbers.json").numbers
+    metrics = json.loads((rendered / study / "metrics.json").read_text())
+    assert metrics == {name: pytest.approx(e.value, rel=1e-5) for name, e in numbers.items() if format_estimate(e) != "unknown"}
+    assert list(metrics) == sorted(metrics)
+    rows = list(csv.DictReader((rendered / study / "curves.csv").open()))
+    assert len(rows) > 4 and set(rows[0]) == {"label", "x", "y"}
+
+
+def test_the_curves_are_those_of_the_first_panel(records, rendered):
+    table = render.load_records("mqar_cliff", records["mqar_cliff"])
+    rows = list(csv.reader((rendered / "mqar_cliff" / "curves.csv").open()))[1:]
+    own = table.mean("accuracy", architecture="attention", control="own", num_pairs=8)
+    assert [float(y) for label, x, y in rows if (label, x) == ("attention", "8")] == [pytest.approx(own.value, rel=1e-5)]
+
+
+def test_the_same_records_give_the_same_bytes(records, rendered, tmp_path):
+    study = "blind_start"
+    render.render_study(study, records[study], tmp_path / "again")
+    for path in (rendered / study).rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(rendered / study)).read_bytes(), path
+
+
+def test_metrics_and_curves_lie_where_they_are_wanted(records, rendered, tmp_path):
+    study, out = "hybrid_ratio", tmp_path / "out"
+    places = {"metrics": tmp_path / "metrics" / "h.json", "curve": tmp_path / "metrics" / "h.csv"}
+    render.render_study(study, records[study], out, dropped=["part=comet"], **places)
+    assert places["metrics"].read_bytes() == (rendered / study / "metrics.json").read_bytes()
+    assert places["curve"].read_bytes() == (rendered / study / "curves.csv").read_bytes()
+    assert not (out / "metrics.json").exists() and not (out / "curves.csv").exists()
+
+
+def test_missing_and_foreign_records_are_one_sentence_and_nothing_is_written(records, tmp_path):
+    out, study = tmp_path / "out", "mqar_cliff"
+    text = records[study].read_text()
+    files = {"none": None, "empty": "", "others": records["hybrid_ratio"].read_text()}
+    files["mixed"] = text + text.replace('"scale":"cpu"', '"scale":"h100"')
+    files["renamed"] = text.replace('"architecture":"attention"', '"architecture":"atention"')
+    sentences = {
+        "none": "none: no such records; evaluate the run first",
+        "empty": "empty: holds no records",
+        "others": "holds records of hybrid_ratio, not only of mqar_cliff",
+        "mixed": "mixes the scales cpu, h100",
+        "renamed": "names architecture 'attention', which no record has; did you mean 'atention'\\?; if the parameters of this "
+        "scale dropped it, `render` takes --dropped architecture=attention",
+    }
+    for name, content in files.items():
+        if content is not None:
+            (tmp_path / name).write_text(content)
+        with pytest.raises(ConfigError, match=sentences[name]):
+            render.render_study(study, tmp_path / name, out)
     assert not out.exists()
 
 
-def test_a_study_without_a_module_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"no module paper/mqar_clif.py to print it; did you mean 'mqar_cliff'\?"):
-        render.load_study("mqar_clif")
-    for name in ("tables", "render", "../x"):
-        with pytest.raises(ConfigError, match="no module"):
-            render.load_study(name)
+def test_a_dropped_arm_prints_as_not_measured(records, tmp_path):
+    kept = [line for line in records["mqar_cliff"].read_text().splitlines(True) if '"architecture":"attention"' not in line]
+    (tmp_path / "records.jsonl").write_text("".join(kept))
+    render.render_study("mqar_cliff", tmp_path / "records.jsonl", tmp_path / "out", dropped=["architecture=attention"])
+    found = read_numbers(tmp_path / "out" / "numbers.json").numbers
+    assert [name for name, e in found.items() if format_estimate(e) == "not measured"] == ["recall_attention_max_pairs"]
 
 
-def test_every_module_beside_the_machinery_is_a_study():
-    with pytest.raises(ConfigError) as error:
-        render.load_study("%")
-    names = str(error.value).partition("there is: ")[2].split(", ")
-    assert set(STUDIES) <= set(names)
-    for name in names:
-        assert {"figure", "table", "numbers"} <= set(vars(render.load_study(name)))
+@pytest.mark.parametrize("item", ["architecture", "=x", "architecture=", "/architecture=x", ""])
+def test_a_dropped_thing_is_written_as_factor_and_value(item, records, tmp_path):
+    with pytest.raises(ConfigError, match=f"--dropped {item}: write it as factor=value"):
+        render.render_study("mqar_cliff", records["mqar_cliff"], tmp_path, dropped=[item])
 
 
-def test_an_unknown_number_in_the_text_is_named(rendered, tmp_path):
-    source = tmp_path / "main.tex"
-    source.write_text(r"\val{mqar_cliff.recal_mamba2_max_pairs}")
-    with pytest.raises(ConfigError, match=r"main.tex:1: .*did you mean 'mqar_cliff.recall_mamba2_max_pairs'"):
-        render.write_paper_numbers([rendered / "mqar_cliff.json"], tmp_path / "numbers.tex", [source])
-    assert not (tmp_path / "numbers.tex").exists()
+class TestPrinters:
+    def test_every_printer_is_found_by_its_file_name(self):
+        assert set(STUDIES) <= set(studies.names())
+        for name in studies.names():
+            assert studies.load(name).__name__ == f"ripstop.paper.studies.{name}"
+
+    def test_a_study_without_a_printer_says_which_file_to_add(self):
+        sentence = r"study 'mqar_clif' has no printer: add src/ripstop/paper/studies/mqar_clif.py; did you mean 'mqar_cliff'\?"
+        with pytest.raises(ConfigError, match=sentence):
+            studies.load("mqar_clif")
+        for name in ("../x", "render", "__init__", "a.b", ""):
+            with pytest.raises(ConfigError, match="has no printer"):
+                studies.load(name)
+
+    @pytest.fixture
+    def printer(self, tmp_path, monkeypatch):
+        """Adds a printer by adding a file, and gives its records."""
+        folder = tmp_path / "studies"
+        folder.mkdir()
+        monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(folder)])
+        rows = [made_up("weaving", {"arm": arm}, seed, "accuracy", 0.5, num_pairs=4) for arm in "ab" for seed in (0, 1)]
+        write_records(tmp_path / "weaving.jsonl", rows)
+
+        def add(source: str) -> Path:
+            monkeypatch.delitem(sys.modules, "ripstop.paper.studies.weaving", raising=False)
+            (folder / "weaving.py").write_text(textwrap.dedent(source))
+            return tmp_path / "weaving.jsonl"
+
+        yield add
+        sys.modules.pop("ripstop.paper.studies.weaving", None)
+
+    SOURCE = """
+        from ripstop.paper import plots, style
+        from ripstop.paper.tables import Table
+
+        READS = ("mqar_cliff",)
+        NUMBERS = ("a", "attention")
+
+        def numbers(records, mqar_cliff):
+            pairs = mqar_cliff.values("num_pairs")[-1]
+            return {
+                "attention": mqar_cliff.mean("accuracy", architecture="attention", control="own", num_pairs=pairs),
+                "a": records.mean("accuracy", arm="a"),
+            }
+
+        def figures(records, mqar_cliff):
+            drawn = {}
+            for name in ("weaving_first", "weaving"):
+                drawn[name] = style.figure()
+                plots.forest(drawn[name].subplots(), [name], [records.mean("accuracy", arm="a")])
+            return drawn
+
+        def tables(records, mqar_cliff):
+            return {name: Table(["x"], [[name]], "A caption") for name in ("weaving", "weaving_b", "weaving_c")}
+    """
+
+    def test_any_number_of_figures_and_tables_and_another_study(self, printer, records, tmp_path):
+        path, out = printer(self.SOURCE), tmp_path / "out"
+        made = render.render_study("weaving", path, out, {"mqar_cliff": records["mqar_cliff"]})
+        assert made == read_numbers(out / "numbers.json")
+        assert (made.figures, made.tables) == (["weaving_first", "weaving"], ["weaving", "weaving_b", "weaving_c"])
+        assert list(made.numbers) == ["a", "attention"] and made.numbers["a"].value == 0.5
+        assert made.numbers["attention"].value > 0.9
+        assert sorted(p.name for p in (out / "figures").iterdir()) == [
+            "weaving.pdf", "weaving.png", "weaving_first.pdf", "weaving_first.png",
+        ]  # fmt: skip
+        assert r"\label{tab:weaving_b}" in (out / "tables" / "weaving_b.tex").read_text()
+        # of the main figure, not of the first
+        assert (out / "curves.csv").read_text() == "label,x,y\nweaving,0.5,0\n"
+
+    def test_each_figure_is_drawn_once(self, printer, records, tmp_path, monkeypatch):
+        path = printer(self.SOURCE)
+        drawn = []
+        monkeypatch.setattr(plots, "forest", lambda *args: drawn.append(args))
+        render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": records["mqar_cliff"]})
+        assert len(drawn) == 2
+
+    def test_the_records_of_the_other_study_are_asked_for(self, printer, records, tmp_path):
+        path = printer(self.SOURCE)
+        with pytest.raises(ConfigError, match="weaving reads the records of mqar_cliff: pass --reads mqar_cliff=results/"):
+            render.render_study("weaving", path, tmp_path / "out")
+        with pytest.raises(ConfigError, match="--reads mqar_clif: weaving does not read it; did you mean 'mqar_cliff'"):
+            render.render_study("weaving", path, tmp_path / "out", {"mqar_clif": path})
+        other = tmp_path / "other.jsonl"
+        other.write_text(records["mqar_cliff"].read_text().replace('"scale":"cpu"', '"scale":"h100"'))
+        with pytest.raises(ConfigError, match="weaving at scale cpu cannot read mqar_cliff at scale h100"):
+            render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": other})
+        rows = [line for line in records["mqar_cliff"].read_text().splitlines(True) if '"sliding_window"' not in line]
+        other.write_text("".join(rows))
+        with pytest.raises(ConfigError, match="mqar_cliff: what prints it names architecture 'sliding_window'"):
+            render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": other}, ["architecture=sliding_window"])
+        dropped = ["mqar_cliff/architecture=sliding_window"]
+        assert render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": other}, dropped).tables
+
+    def test_what_is_no_longer_made_goes_and_what_was_never_made_stays(self, printer, records, tmp_path):
+        out, reads = tmp_path / "out", {"mqar_cliff": records["mqar_cliff"]}
+        render.render_study("weaving", printer(self.SOURCE), out, reads)
+        for name in ("tables/mine.tex", "figures/notes.txt"):
+            (out / name).write_text("by hand")
+        render.render_study(
+            "weaving", printer(self.SOURCE.replace("weaving_b", "weaving_d").replace("_first", "_one")), out, reads
+        )
+        assert sorted(p.name for p in (out / "tables").iterdir()) == [
+            "mine.tex", "weaving.tex", "weaving_c.tex", "weaving_d.tex",
+        ]  # fmt: skip
+        assert sorted(p.name for p in (out / "figures").iterdir()) == [
+            "notes.txt", "weaving.pdf", "weaving.png", "weaving_one.pdf", "weaving_one.png",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("old", "new", "sentence"),
+        [
+            ('("a", "attention")', '("a",)', "weaving.py: NUMBERS does not list 'attention'"),
+            ('("a", "attention")', '("a", "attention", "z")', "NUMBERS lists what numbers\\(\\) does not give: 'z'"),
+            ("NUMBERS = ", "NUMERS = ", "weaving.py: has no NUMBERS; add it"),
+            ('"weaving_c"', '"other_c"', "table 'other_c' is not named by its study; call it weaving_other_c"),
+            ('"weaving_first"', '"weavingfirst"', "figure 'weavingfirst' is not named by its study"),
+            ('"weaving_c"', '"weaving}c"', "cannot name a table"),
+        ],
+    )
+    def test_a_printer_that_is_none_is_one_sentence(self, old, new, sentence, printer, records, tmp_path):
+        path = printer(self.SOURCE.replace(old, new))
+        with pytest.raises(ConfigError, match=sentence):
+            render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": records["mqar_cliff"]})
+        assert not (tmp_path / "out").exists()
+
+    def test_a_printer_of_numbers_alone(self, printer, tmp_path):
+        path = printer(
+            """
+            NUMBERS = ("a",)
+            def numbers(records):
+                return {"a": records.mean("accuracy", arm="a")}
+            """
+        )
+        made = render.render_study("weaving", path, tmp_path / "out")
+        assert made.numbers == {"a": Estimate(0.5, 0.5, 0.5, 2, "fraction")} and made.figures == made.tables == []
+        assert (tmp_path / "out" / "curves.csv").read_text() == "label,x,y\n"
+        assert studies.reads("weaving") == ()
 
 
 def test_nothing_of_the_paper_imports_torch():
-    modules = "ripstop.claims, ripstop.statistics, ripstop.paper.render, " + ", ".join(f"ripstop.paper.{s}" for s in STUDIES)
+    modules = "ripstop.claims, ripstop.statistics, ripstop.paper.render, ripstop.paper.assemble, "
+    modules += ", ".join(f"ripstop.paper.studies.{s}" for s in studies.names())
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def test_no_result_is_typed_into_a_section():
-    for path in (PAPER / "sections").glob("*.tex"):
-        text = re.sub(r"\\(val|valci|cite[pt]?|ref|label|input|includegraphics)(\[.*?\])?\{[^}]*\}", "", path.read_text())
-        assert not re.search(r"\d", text.replace(r"95\,\%", "").replace("Mamba-2", "")), path.name
-
-
-@pytest.mark.skipif(shutil.which("latexmk") is None, reason="LaTeX is not installed")
-class TestLatex:
-    def compile(self, rendered: Path, source: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-        places = f".:{rendered}:{source}:{PAPER}:"
-        command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", str(source / "main.tex")]
-        environment = os.environ | {"TEXINPUTS": places, "BIBINPUTS": places}
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, errors="replace")
-
-    def test_the_paper_compiles_without_a_missing_reference(self, rendered, tmp_path):
-        result = self.compile(rendered, PAPER, tmp_path)
-        log = (tmp_path / "main.log").read_text(errors="replace")
-        assert result.returncode == 0, log[-2000:]
-        assert not re.search(r"undefined|Missing character|multiply defined", log)
-
-    def test_an_undefined_number_stops_the_paper_with_its_name(self, rendered, tmp_path):
-        source = tmp_path / "source"
-        source.mkdir()
-        text = (PAPER / "main.tex").read_text().replace(r"\begin{abstract}", r"\begin{abstract}\val{no.such}")
-        (source / "main.tex").write_text(text)
-        result = self.compile(rendered, source, tmp_path)
-        assert result.returncode != 0 and "Unknown number 'no.such'" in (tmp_path / "main.log").read_text(errors="replace")

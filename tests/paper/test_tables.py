@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from ripstop.config import ConfigError
 from ripstop.paper.tables import Table
 from ripstop.statistics import Estimate
 
@@ -15,31 +16,36 @@ def test_cells_and_alignment():
         header=["mixer_kind", "recall", "bytes", "loss"],
         rows=[["[A] 50 %", Estimate(0.7, 0.6, 0.8, 3), 1234567, 0.123456], ["b", None, 0, math.nan]],
         caption="Recall & more",
-        label="mqar_cliff",
         notes=["n = 3"],
     )
-    text = table.latex()
+    text = table.latex("mqar_cliff")
     assert r"\begin{tabular}{@{}lrrr@{}}" in text
     assert r"mixer\_kind & recall & bytes & loss \\" in text
     # a row that began with a bare bracket would be read as the length of the line before
     assert r"{[}A{]} 50 \% & 0.70 {[}0.60, 0.80{]} & 1234567 & 0.123 \\" in text
-    assert r"b & not run & 0 & not run \\" in text
+    assert r"b & not measured & 0 & not measured \\" in text
     assert r"\caption{Recall \& more}" in text and r"\label{tab:mqar_cliff}" in text and "n = 3" in text
     assert "nan" not in text
 
 
 def test_many_estimates_are_stacked():
     row = [Estimate(0.7, 0.6, 0.8, 3), *[Estimate(0.5)] * 4]
-    text = Table(list("abcde"), [row], "c", "l").latex()
+    text = Table(list("abcde"), [row], "c").latex("l")
     assert r"0.70\\[-2pt]{\scriptsize {[}0.60, 0.80{]}}\end{tabular} & 0.500 & 0.500 & 0.500 & 0.500 \\" in text
 
 
-def test_a_ragged_table_and_a_bad_label_are_refused():
+def test_four_estimates_stand_side_by_side():
+    row = [Estimate(0.7, 0.6, 0.8, 3)] * 4
+    assert "0.70 {[}0.60, 0.80{]} & 0.70 {[}0.60, 0.80{]} & " in Table(list("abcd"), [row], "c").latex("l")
+
+
+def test_a_ragged_table_and_a_bad_name_are_refused():
     with pytest.raises(ValueError, match="1 cells under 2 headings"):
-        Table(["a", "b"], [["x"]], "c", "l")
-    with pytest.raises(ValueError, match="label"):
-        Table(["a"], [["x"]], "c", "l}").latex()
+        Table(["a", "b"], [["x"]], "c")
+    for name in ("l}", "l-1", "", "Lab", "tab:l", "a b", "a\nb", "a\\input{x}"):
+        with pytest.raises(ConfigError, match="cannot name a table"):
+            Table(["a"], [["x"]], "c").latex(name)
 
 
 def test_a_table_without_rows_is_still_a_table():
-    assert r"\begin{tabular}{@{}ll@{}}" in Table(["a", "b"], [], "c", "l").latex()
+    assert r"\begin{tabular}{@{}ll@{}}" in Table(["a", "b"], [], "c").latex("l")

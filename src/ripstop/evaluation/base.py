@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
-from ripstop.config import Strict
+from ripstop.config import ConfigError, Strict
 from ripstop.models.base import Model
-from ripstop.models.weights import load_weights
 from ripstop.records import Measurement
 
 if TYPE_CHECKING:
@@ -42,8 +43,12 @@ class Subject:
         """
         config = self.run.model.replace(**changes) if changes else self.run.model
         model = config.build(self.run.data.info(self.data))
+        weights = self.folder / "model.safetensors"
         if self.run.training is not None:
-            load_weights(model, self.folder / "model.safetensors")
+            try:
+                model.load_trained(load_file(weights))
+            except (OSError, SafetensorError) as error:
+                raise ConfigError(f"{weights}: cannot be read ({error}); delete it and train the run again") from None
         return model.to(self.device).eval()
 
 

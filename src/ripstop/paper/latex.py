@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jinja2
+
+from ripstop.config import NAME, ConfigError
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 # Brackets and stars are harmless in a paragraph, but at the start of a table's row they are arguments of the row's end.
 SPECIAL = {
@@ -65,9 +70,24 @@ def escape(value: object) -> Latex:
     return Latex("".join(_escaped(text, i) for i in range(len(text))))
 
 
+def checked_name(name: str, of: str) -> str:
+    """`name`, where it is one that LaTeX takes as it stands; of: what it names, for the message."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot name a {of}; use lower-case letters, digits and _, a letter first")
+    return name
+
+
 def render(template: str, values: Mapping[str, Any]) -> str:
     """The template's text with `values` laid in; a value it names and does not get is an error."""
-    return _environment().get_template(template).render(values)
+    where = f"src/ripstop/paper/templates/{template}"
+    try:
+        return _environment().get_template(template).render(values)
+    except jinja2.TemplateNotFound:
+        raise ConfigError(f"{where}: no such template; restore it with git") from None
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigError(f"{where}:{error.lineno}: {error.message}; mend the template, or restore it with git") from None
+    except (jinja2.TemplateError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{where}: {error}; mend the template, or restore it with git") from None
 
 
 def _escaped(text: str, i: int) -> str:
@@ -89,7 +109,7 @@ def _environment() -> jinja2.Environment:
     # `{`, `%` and `#` are LaTeX's own, so the delimiters are made of parentheses. finalize escapes what a template
     # prints, so that no template can forget to.
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ripstop.paper"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         block_start_string="((*",
         block_end_string="*))",
         variable_start_string="(((",

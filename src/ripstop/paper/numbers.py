@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ripstop.config import ConfigError, nearest
-from ripstop.files import write_text
-from ripstop.paper.latex import render
+from ripstop.files import read_text, write_text
+from ripstop.paper.latex import checked_name, render
 from ripstop.statistics import Estimate
 
 Numbers = dict[str, dict[str, Estimate]]
@@ -20,26 +20,50 @@ Numbers = dict[str, dict[str, Estimate]]
 CLAIM_COUNTS = ("total", "supported", "refuted", "inconclusive", "not_measured")
 """Numbers of claims; the claims' own file defines `claims.<this>` for the paper."""
 
+NOT_MEASURED = "not measured"
 COUNT_UNITS = {"runs", "count"}
 MOST_DECIMALS = 4
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-USE = re.compile(r"\\val(?:ci)?\s*\{([^}]*)\}")
-COMMENT = re.compile(r"(?<!\\)%.*")
+FILE = "numbers.json"
+SECTIONS = "sections"
+USES = {
+    "number": re.compile(r"\\val(?:ci)?\s*\{([^}]*)\}"),
+    "figure": re.compile(r"\\includegraphics\s*(?:\[[^]]*\])?\s*\{figures/([^}]*?)(?:\.pdf)?\}"),
+    "table": re.compile(r"\\input\s*\{tables/([^}]*?)(?:\.tex)?\}"),
+}
+"""How the paper's text names what is generated."""
+COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%.*")
 
 
 @dataclass(frozen=True)
 class StudyNumbers:
-    """The content of one numbers.json."""
+    """The content of one numbers.json: a study's numbers, and the names of its figures and tables beside it.
+
+    n_runs, devices: how many runs there are records of, and the processors that they were measured on.
+    """
 
     study: str
     scale: str
-    runs: int
+    n_runs: int
     devices: list[str]
     numbers: dict[str, Estimate]
+    figures: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        plain = isinstance(self.scale, str) and isinstance(self.n_runs, int)
+        if not plain or not all(isinstance(text, str) for text in [*self.devices, *self.figures, *self.tables]):
+            raise ConfigError("a scale and the names of devices, figures and tables are text, n_runs is a whole number")
+        checked_name(self.study, "study")
+        for name in self.numbers:
+            checked_name(name, "number")
+        for kind, names in (("figure", self.figures), ("table", self.tables)):
+            for name in names:
+                if checked_name(name, kind) != self.study and not name.startswith(f"{self.study}_"):
+                    raise ConfigError(f"{kind} {name!r} is not named by its study; call it {self.study}_{name}")
 
 
 def format_number(value: float) -> str:
-    """A number without an interval, to 3 significant digits; "not run" for nan. Whole numbers are not rounded."""
+    """A number without an interval, to 3 significant digits; "not measured" for nan. Whole numbers are not rounded."""
     return format_estimate(None if math.isnan(value) else Estimate(value), interval=False)
 
 
@@ -47,11 +71,11 @@ def format_estimate(estimate: Estimate | None, interval: bool = True) -> str:
     """`0.93 [0.91, 0.95]`, to the first significant digit of half the interval's width (two where it is a 1).
 
     Never "nan".
-    Nothing measured: "not run". A bound: `≥ 64`. Bounds in both directions, or a value that is no number: "unknown".
+    Nothing measured: "not measured". A bound: `≥ 64`. Bounds in both directions, or a value that is no number: "unknown".
     With one run: the value alone.
     """
     if estimate is None or estimate.n == 0:
-        return "not run"
+        return NOT_MEASURED
     if not math.isfinite(estimate.value) or (estimate.low, estimate.high) == (-math.inf, math.inf):
         return "unknown"
     shown = [estimate.value]
@@ -69,27 +93,37 @@ def format_estimate(estimate: Estimate | None, interval: bool = True) -> str:
 
 def write_numbers_json(path: Path, numbers: StudyNumbers) -> None:
     """Write numbers.json, whole or not at all. nan is null and infinities are strings, so that it is JSON."""
-    for name in numbers.numbers:
-        if not NAME.fullmatch(name):
-            raise ConfigError(f"{path}: {name!r} cannot name a number; use lower-case letters, digits and _")
     content = {
         "study": numbers.study,
         "scale": numbers.scale,
-        "runs": numbers.runs,
+        "n_runs": numbers.n_runs,
         "devices": numbers.devices,
+        "figures": numbers.figures,
+        "tables": numbers.tables,
         "numbers": {name: to_json(estimate) for name, estimate in numbers.numbers.items()},
     }
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
-def read_studies(paths: Iterable[Path], scale: str | None = None) -> list[StudyNumbers]:
-    """Several numbers.json, in the order given; different scales, or another than `scale`, are an error."""
+def read_numbers(path: Path) -> StudyNumbers:
+    """One numbers.json; `ConfigError` where it is none."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; `python -m ripstop render` writes it")
+    try:
+        content = json.loads(read_text(path))
+        content["numbers"] = {name: _from_json(values) for name, values in content["numbers"].items()}
+        return StudyNumbers(**content)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a file of numbers ({error}); delete it and render the study again") from None
+
+
+def read_studies(paths: Iterable[Path], scale: str) -> list[StudyNumbers]:
+    """Several numbers.json, in the order given; one of another scale, or of a study a second time, is an error."""
     found: list[StudyNumbers] = []
     for path in paths:
-        study = _read(path)
-        wanted = scale or (found[0].scale if found else study.scale)
-        if study.scale != wanted:
-            mixed = f"holds numbers of scale {study.scale!r}, not {wanted!r}"
+        study = read_numbers(path)
+        if study.scale != scale:
+            mixed = f"holds numbers of scale {study.scale!r}, not {scale!r}"
             raise ConfigError(f"{path}: {mixed}; give those of one scale")
         if study.study in {other.study for other in found}:
             raise ConfigError(f"{path}: study {study.study!r} is given twice; give one numbers.json a study")
@@ -117,25 +151,35 @@ def numbers_tex(studies: Sequence[StudyNumbers], provenance: Sequence[tuple[str,
     return render("numbers.tex.j2", {"entries": entries, "studies": names, "provenance": provenance})
 
 
-def check_tex(paths: Iterable[Path], numbers: Numbers) -> list[str]:
-    r"""One sentence for each `\val` or `\valci` that names no number.
+def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[str]:
+    r"""One sentence for each `\val`, `\valci`, figure or table in the paper's text that names none.
 
-    Comments are skipped. A section of a study that has no numbers at all is not checked: the paper leaves it out.
+    Comments are skipped, and so is the section of a study that is not among `studies`: the paper leaves it out.
     """
-    known = sorted({f"{study}.{name}" for study, named in numbers.items() for name in named})
-    known += [f"claims.{name}" for name in CLAIM_COUNTS]
+    known: dict[str, list[str]] = {
+        "number": [f"{s.study}.{name}" for s in studies for name in s.numbers] + [f"claims.{name}" for name in CLAIM_COUNTS],
+        "figure": [name for s in studies for name in s.figures],
+        "table": [name for s in studies for name in s.tables],
+    }
+    given = {s.study for s in studies}
     complaints = []
-    for path in paths:
-        if not path.is_file():
-            raise ConfigError(f"{path}: no such file")
-        own = None if path.stem in numbers else f"{path.stem}."
-        for number, line in enumerate(path.read_text().splitlines(), 1):
-            for name in USE.findall(COMMENT.sub("", line)):
-                is_parameter = "#" in name  # inside the definition of \val itself
-                left_out = own is not None and name.startswith(own)
-                if name not in known and not is_parameter and not left_out:
-                    complaints.append(f"{path}:{number}: \\val{{{name}}} names no number{nearest(name, known)}")
+    for path in texts:
+        text = "\n".join(COMMENT.sub(r"\1", line) for line in read_text(path).split("\n"))
+        if path.parent.name == SECTIONS and path.stem not in given:
+            continue
+        for kind, use in USES.items():
+            complaints += _unknown(path, text, kind, use, known[kind])
     return complaints
+
+
+def _unknown(path: Path, text: str, kind: str, use: re.Pattern[str], known: Collection[str]) -> list[str]:
+    found = []
+    for match in use.finditer(text):
+        name = match.group(1)
+        if name not in known and "#" not in name:  # `#1` stands inside the definition of \val itself
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(f"{path}:{line}: {match.group(0)} names no {kind}{nearest(name, sorted(known))}")
+    return found
 
 
 def to_json(estimate: Estimate) -> dict[str, float | int | str | None]:
@@ -143,17 +187,6 @@ def to_json(estimate: Estimate) -> dict[str, float | int | str | None]:
     # float and int, because studies hand over numpy's and pandas' own numbers
     ends = {key: _number_to_json(float(getattr(estimate, key))) for key in ("value", "low", "high")}
     return {**ends, "n": int(estimate.n), "unit": estimate.unit}
-
-
-def _read(path: Path) -> StudyNumbers:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file; `python -m ripstop numbers` writes it")
-    try:
-        content = json.loads(path.read_text())
-        named = {name: _from_json(values) for name, values in content["numbers"].items()}
-        return StudyNumbers(content["study"], content["scale"], content["runs"], content["devices"], named)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{path}: not a file of numbers ({error}); delete it and run `numbers` again") from None
 
 
 def _from_json(values: Mapping[str, float | int | str | None]) -> Estimate:

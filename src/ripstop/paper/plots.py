@@ -16,40 +16,37 @@ from numpy.typing import NDArray
 
 from ripstop.files import replacing
 from ripstop.paper.numbers import format_estimate
-from ripstop.paper.style import Look, look, style
+from ripstop.paper.style import PLAIN, Look, style
 from ripstop.statistics import Estimate
 
 
-def curve_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look) -> None:
+def curve_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, look: Look) -> None:
     """A line through the values with a band for the intervals. What was not measured leaves a gap.
 
-    kind: the mixer's, which decides colour and marker, or a `Look` of `style.ordered`. An empty label: no legend entry.
+    An empty label: no legend entry.
     """
-    shown = _look(kind)
-    ax.plot(x, [e.value for e in estimates], color=shown.color, marker=shown.marker, label=label or None, gid=label)
+    ax.plot(x, [e.value for e in estimates], color=look.color, marker=look.marker, label=label or None, gid=label)
     low, high = (np.array([_inside(e, end) for e in estimates]) for end in ("low", "high"))
-    ax.fill_between(x, low, high, color=shown.color, alpha=0.2, linewidth=0)
+    ax.fill_between(x, low, high, color=look.color, alpha=0.2, linewidth=0)
 
 
-def scatter_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, kind: str | Look) -> None:
+def scatter_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, look: Look) -> None:
     """Points with error bars, e.g. capacity against state. A bound is an open marker with an arrow to the open side."""
-    shown = _look(kind)
-    ax.plot([], [], color=shown.color, marker=shown.marker, linestyle="none", label=label or None)
+    ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=label or None)
     for at, e in zip(x, estimates, strict=True):
         if not math.isfinite(e.value):
             continue
         if math.isinf(e.low) or math.isinf(e.high):
-            _bound(ax, at, e, shown, label)
+            _bound(ax, at, e, look, label)
         else:
-            _point(ax, at, e.value, shown, label, yerr=_errors(e))
+            _point(ax, at, e.value, look, label, yerr=_errors(e))
 
 
-def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], kind: str = "mamba2") -> None:
+def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], look: Look = PLAIN) -> None:
     """One row per estimate, first on top: a dot with its interval; words where there is no value."""
-    shown = _look(kind)
     for row, (label, e) in enumerate(zip(labels, estimates, strict=True)):
         if math.isfinite(e.value):
-            _point(ax, e.value, row, shown, label, xerr=_errors(e))
+            _point(ax, e.value, row, look, label, xerr=_errors(e))
         else:
             at = ax.get_yaxis_transform()
             ax.text(0.02, row, format_estimate(e), transform=at, va="center", color="0.5", fontsize=7)
@@ -100,33 +97,29 @@ def save(figure: Figure, path: Path) -> None:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _look(kind: str | Look) -> Look:
-    return kind if isinstance(kind, Look) else look(kind)
-
-
 def _point(
     ax: Axes,
     x: float,
     y: float,
-    shown: Look,
+    look: Look,
     label: str,
     xerr: NDArray[np.float64] | None = None,
     yerr: NDArray[np.float64] | None = None,
 ) -> None:
-    bars: dict[str, Any] = {"color": shown.color, "capsize": 2, "elinewidth": 0.8}
-    dot, _, _ = ax.errorbar([x], [y], xerr=xerr, yerr=yerr, marker=shown.marker, **bars)
+    bars: dict[str, Any] = {"color": look.color, "capsize": 2, "elinewidth": 0.8}
+    dot, _, _ = ax.errorbar([x], [y], xerr=xerr, yerr=yerr, marker=look.marker, **bars)
     dot.set_gid(label)  # the dot alone: the caps of its bars are lines too
 
 
-def _bound(ax: Axes, x: float, e: Estimate, shown: Look, label: str) -> None:
-    ax.plot([x], [e.value], color=shown.color, marker=shown.marker, markerfacecolor="white", linestyle="none", gid=label)
+def _bound(ax: Axes, x: float, e: Estimate, look: Look, label: str) -> None:
+    ax.plot([x], [e.value], color=look.color, marker=look.marker, markerfacecolor="white", linestyle="none", gid=label)
     ax.annotate(
         "",
         xy=(x, e.value),
         xytext=(0, 12 if e.high == math.inf else -12),
         textcoords="offset points",
         # Reversed, so that the head is at the text's end, away from the marker.
-        arrowprops={"arrowstyle": "<-", "color": shown.color, "linewidth": 0.8},
+        arrowprops={"arrowstyle": "<-", "color": look.color, "linewidth": 0.8},
     )
 
 

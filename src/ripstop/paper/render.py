@@ -1,40 +1,32 @@
-"""A study's records become its figure, table and numbers, through the study's own module `ripstop.paper.<study>`."""
+"""A study's records become its numbers, figures and tables, through the study's printer `ripstop.paper.studies.<study>`."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
-import pkgutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from ripstop import paper, provenance
 from ripstop.config import ConfigError, nearest
 from ripstop.files import write_text
-from ripstop.paper.numbers import StudyNumbers, by_study, check_tex, numbers_tex, read_studies, write_numbers_json
+from ripstop.paper import studies
+from ripstop.paper.numbers import FILE, StudyNumbers, read_numbers, write_numbers_json
 from ripstop.paper.plots import curves, save
+from ripstop.paper.select import StudyRecords
 from ripstop.paper.style import style
-from ripstop.records import Record, frame, read_records
+from ripstop.paper.tables import Table
+from ripstop.records import frame, read_records
 from ripstop.statistics import Estimate
 
-MACHINERY = {"latex", "numbers", "pdf", "plots", "render", "select", "style", "tables"}
-"""Modules of this package that are not a study's."""
 
-
-def load_study(study: str) -> ModuleType:
-    """Module `ripstop.paper.<study>`; `ConfigError` with the nearest name where there is none."""
-    names = sorted({m.name for m in pkgutil.iter_modules(paper.__path__)} - MACHINERY)
-    if study not in names:
-        raise ConfigError(f"study {study!r} has no module paper/{study}.py to print it{nearest(study, names)}")
-    return importlib.import_module(f"{paper.__name__}.{study}")
-
-
-def load_records(study: str, path: Path) -> pd.DataFrame:
-    """The study's records as a table."""
+def load_records(study: str, path: Path, dropped: Iterable[tuple[str, str]] = ()) -> StudyRecords:
+    """The study's records as its printer asks them. Every arm that the printer names is there or was dropped."""
+    printer = studies.load(study)
     records = read_records(path)
     if not records:
         raise ConfigError(f"{path}: holds no records; train and evaluate the study's runs, then `collect` again")
@@ -45,69 +37,115 @@ def load_records(study: str, path: Path) -> pd.DataFrame:
     scales = sorted({record.scale for record in records})
     if len(scales) > 1:
         raise ConfigError(f"{path}: mixes the scales {', '.join(scales)}; collect the runs of one scale")
-    return frame(records)
+    found = StudyRecords(study, frame(records), frozenset(dropped), getattr(printer, "PARTS", {}))
+    found.require(getattr(printer, "ARMS", {}))
+    return found
 
 
-def write_figure(study: str, records: Path, out: Path) -> None:
-    """The study's figure as PDF, and as PNG beside it."""
-    if out.suffix != ".pdf":
-        raise ConfigError(f"{out}: a figure is written as .pdf (a .png comes beside it); change --out")
-    module, table = load_study(study), load_records(study, records)
-    with style():
-        save(module.figure(table), out)
+def render_study(
+    study: str,
+    records: Path,
+    out: Path,
+    reads: Mapping[str, Path] | None = None,
+    dropped: Sequence[str] = (),
+    metrics: Path | None = None,
+    curve: Path | None = None,
+) -> StudyNumbers:
+    """Write everything that the paper shows of a study below `out`: numbers.json, figures/, tables/, and for DVC
+    metrics.json and curves.csv. Nothing is written where anything is wrong.
 
+    reads: records.jsonl of the other studies that the printer reads.
+    dropped: what the parameters of the scale dropped, `factor=value` of an arm or `part=name`; `study/factor=value` of a
+        study in `reads`.
+    metrics, curve: other places for metrics.json and curves.csv.
 
-def write_table(study: str, records: Path, out: Path) -> None:
-    """The study's table as LaTeX."""
-    write_text(out, load_study(study).table(load_records(study, records)).latex())
-
-
-def write_numbers(study: str, records: Path, out: Path) -> None:
-    """The study's numbers as JSON, with what they rest on."""
-    table = load_records(study, records)
-    numbers = load_study(study).numbers(table)
-    devices = sorted(table["device"].unique())
-    write_numbers_json(out, StudyNumbers(study, table["scale"].iloc[0], table["run"].nunique(), devices, numbers))
-
-
-def write_metrics(records: Iterable[Record], out: Path) -> None:
-    """The study's numbers without their intervals, name -> value, as `dvc metrics show` prints them."""
-    kept = _some(records, out)
-    numbers: dict[str, Estimate] = load_study(kept[0].study).numbers(frame(kept))
-    values = {name: float(f"{e.value:.6g}") for name, e in sorted(numbers.items()) if math.isfinite(e.value)}
-    write_text(out, json.dumps(values, indent=1) + "\n")
-
-
-def write_curves(records: Iterable[Record], out: Path) -> None:
-    """The curves of the first panel of the study's figure as CSV (label, x, y), for `dvc plots`."""
-    kept = _some(records, out)
-    with style():
-        figure = load_study(kept[0].study).figure(frame(kept))
-    points = pd.DataFrame(curves(figure.axes[0]), columns=["label", "x", "y"])
-    write_text(out, points.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-
-
-def write_paper_numbers(paths: Sequence[Path], out: Path, sources: Sequence[Path] = ()) -> None:
-    """numbers.tex for the paper, from the numbers.json of its studies in the order of its sections.
-
-    sources: the paper's own .tex files; a number that they name and that does not exist is an error.
+    What an earlier call left in `out` and this one does not make is removed; files that it did not make stay.
     """
-    studies = read_studies(paths)
-    complaints = check_tex(sources, by_study(studies))
-    if complaints:
-        raise ConfigError("; ".join(complaints))
-    provenance_rows = [
-        ("Scale", studies[0].scale if studies else "none"),
-        ("Runs", ", ".join(f"{s.study} {s.runs}" for s in studies)),
-        ("Devices", ", ".join(sorted({device for s in studies for device in s.devices}))),
-        ("Commit", provenance.commit()),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in provenance.versions().items())),
-    ]
-    write_text(out, numbers_tex(studies, provenance_rows))
+    printer = studies.load(study)
+    mine = load_records(study, records, _dropped(dropped, study, study))
+    others = _others(study, reads or {}, dropped)
+    scale = str(mine.table["scale"].iloc[0])
+    for name, other in others.items():
+        if other.table["scale"].iloc[0] != scale:
+            raise ConfigError(f"{study} at scale {scale} cannot read {name} at scale {other.table['scale'].iloc[0]}")
+    with style():
+        numbers = _numbers(study, printer, mine, others)
+        figures: dict[str, Figure] = _named(printer, "figures")(mine, **others)
+        tables: dict[str, Table] = _named(printer, "tables")(mine, **others)
+    texts = {name: table.latex(name) for name, table in tables.items()}
+    devices = sorted(mine.table["device"].unique())
+    made = StudyNumbers(study, scale, mine.table["run"].nunique(), devices, numbers, list(figures), list(texts))
+
+    _remove_earlier(out, made)
+    for name, figure in figures.items():
+        save(figure, out / "figures" / f"{name}.pdf")
+    for name, text in texts.items():
+        write_text(out / "tables" / f"{name}.tex", text)
+    write_text(metrics or out / "metrics.json", _metrics(numbers))
+    write_text(curve or out / "curves.csv", _curves(study, figures))
+    write_numbers_json(out / FILE, made)
+    return made
 
 
-def _some(records: Iterable[Record], out: Path) -> list[Record]:
-    kept = list(records)
-    if not kept:
-        raise ConfigError(f"{out}: there are no records to summarise; train and evaluate the study's runs first")
-    return kept
+def _numbers(study: str, printer: ModuleType, mine: StudyRecords, others: dict[str, StudyRecords]) -> dict[str, Estimate]:
+    numbers: dict[str, Estimate] = printer.numbers(mine, **others)
+    wrong = sorted(set(numbers) ^ set(printer.NUMBERS))
+    if wrong:
+        of = "does not list" if wrong[0] in numbers else "lists what numbers() does not give:"
+        raise ConfigError(f"src/ripstop/paper/studies/{study}.py: NUMBERS {of} {wrong[0]!r}; make the two agree")
+    return {name: numbers[name] for name in printer.NUMBERS}
+
+
+def _named(printer: ModuleType, kind: str) -> Callable[..., dict[str, Any]]:
+    return getattr(printer, kind, lambda records, **others: {})
+
+
+def _others(study: str, reads: Mapping[str, Path], dropped: Sequence[str]) -> dict[str, StudyRecords]:
+    wanted = studies.reads(study)
+    for name in reads:
+        if name not in wanted:
+            raise ConfigError(f"--reads {name}: {study} does not read it{nearest(name, list(wanted)) if wanted else ''}")
+    for name in wanted:
+        if name not in reads:
+            raise ConfigError(f"{study} reads the records of {name}: pass --reads {name}=results/<scale>/{name}/records.jsonl")
+    return {name: load_records(name, reads[name], _dropped(dropped, study, name)) for name in wanted}
+
+
+def _dropped(given: Sequence[str], study: str, of: str) -> list[tuple[str, str]]:
+    """The (factor, value) pairs among `given` that speak of the study `of`; `study` is the one without a prefix."""
+    found = []
+    for item in given:
+        key, equals, value = item.partition("=")
+        prefix, slash, factor = key.rpartition("/")
+        if not equals or not factor or not value or (slash and not prefix):
+            raise ConfigError(f"--dropped {item}: write it as factor=value, such as architecture=attention, or part=comet")
+        if (prefix or study) == of:
+            found.append((factor, value))
+    return found
+
+
+def _metrics(numbers: Mapping[str, Estimate]) -> str:
+    """The numbers without their intervals, name -> value, as `dvc metrics show` prints them."""
+    values = {name: float(f"{e.value:.6g}") for name, e in sorted(numbers.items()) if math.isfinite(e.value)}
+    return json.dumps(values, indent=1) + "\n"
+
+
+def _curves(study: str, figures: Mapping[str, Figure]) -> str:
+    """The curves of the first panel of the study's main figure as CSV (label, x, y), for `dvc plots`."""
+    main = figures.get(study) or next(iter(figures.values()), None)
+    points = curves(main.axes[0]) if main is not None else []
+    table = pd.DataFrame(points, columns=["label", "x", "y"])
+    return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def _remove_earlier(out: Path, made: StudyNumbers) -> None:
+    try:
+        before = read_numbers(out / FILE)
+    except ConfigError:
+        return  # nothing is known of what lies there, so it stays
+    if before.study == made.study:
+        for name in set(before.figures) - set(made.figures):
+            for suffix in (".pdf", ".png"):
+                (out / "figures" / name).with_suffix(suffix).unlink(missing_ok=True)
+        for name in set(before.tables) - set(made.tables):
+            (out / "tables" / f"{name}.tex").unlink(missing_ok=True)

@@ -1,52 +1,203 @@
-"""Picking values out of the records' long table: one value per seed."""
+"""Picking values out of a study's records, for its printer. What is named and not there is an error, never a gap."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
 import pandas as pd
 
-from ripstop.config import ConfigError
-from ripstop.statistics import Capacity, Estimate, fit_logistic
+from ripstop.config import ConfigError, nearest
+from ripstop.metrics import METRICS
+from ripstop.statistics import Capacity, Estimate, by_common_seed, capacity_interval, fit_logistic, mean_interval
+
+PART = "part"
 
 
-def pick(records: pd.DataFrame, metric: str, **where: object) -> pd.DataFrame:
-    """Rows of `metric` whose columns have the given values; none where a column does not exist."""
-    rows = records[records["metric"] == metric]
-    for column, value in where.items():
-        if column not in rows:
-            return rows.iloc[:0]
-        rows = rows[rows[column] == value]
-    return rows
+@dataclass(frozen=True)
+class StudyRecords:
+    """The records of one study at one scale.
+
+    table: long form, a row a value; factors and slices are columns.
+    dropped: what the parameters of this scale dropped: `("architecture", "attention")` an arm, `("part", "comet")` a part
+        of the evaluation. Asked for, it gives no values, which print as "not measured". Nothing else may be absent.
+    parts: metric -> the part that measures it, of metrics that a scale can do without.
+    whole: the study's full table, where `table` is a choice from it.
+    """
+
+    study: str
+    table: pd.DataFrame
+    dropped: frozenset[tuple[str, str]] = frozenset()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    whole: pd.DataFrame | None = None
+
+    def only(self, **where: object) -> StudyRecords:
+        """Those with the given factors; the rest still counts as there."""
+        table = self.table
+        for column, value in where.items():
+            self._known(column, value)
+            table = table[table[column] == value]
+        return replace(self, table=table, whole=self._whole)
+
+    def require(self, named: Mapping[str, Iterable[object]]) -> None:
+        """`ConfigError` where a value of a factor (factor -> values) is neither there nor dropped."""
+        for column, values in named.items():
+            for value in values:
+                self._known(column, value)
+
+    def values(self, column: str) -> list:
+        """What a factor or slice has, sorted."""
+        self._column(column)
+        return sorted(self.table[column].dropna().unique().tolist())
+
+    def family(self, column: str, prefix: str) -> list[str]:
+        """Arms whose name is `prefix` and a rest. None at all is an error where the parameters dropped none."""
+        found = [str(value) for value in self.values(column) if str(value).startswith(prefix)]
+        if not found and not any(c == column and value.startswith(prefix) for c, value in self.dropped):
+            raise self._absent(column, f"{prefix}...")
+        return found
+
+    def is_dropped(self, column: str, value: object) -> bool:
+        return (column, _text(value)) in self.dropped
+
+    def factor(self, name: str, **where: object) -> float | None:
+        """The one value that a factor has there; None where it was dropped."""
+        self._column(name)
+        return self._one(name, self._rows(where)[name].dropna().unique().tolist(), where)
+
+    def constant(self, metric: str, **where: object) -> float | None:
+        """The one value of a metric that no seed moves, such as bytes; None where it was dropped."""
+        return self._one(metric, self.pick(metric, **where)["value"].unique().tolist(), where)
+
+    def pick(self, metric: str, **where: object) -> pd.DataFrame:
+        """Rows of `metric` whose columns have the given values."""
+        if metric not in set(self._whole["metric"]):
+            if metric in self.parts and self.is_dropped(PART, self.parts[metric]):
+                return self.table.iloc[:0]
+            raise self._absent("metric", metric)
+        rows = self._rows(where)
+        rows = rows[rows["metric"] == metric]
+        if rows.empty and not any(self.is_dropped(*item) for item in where.items()):
+            raise ConfigError(f"{self.study}: no record measures {metric} where {_words(where)}; evaluate its runs again")
+        return rows
+
+    def by_seed(self, metric: str, **where: object) -> pd.Series:
+        """Values indexed by seed. Rows that differ in a column that `where` does not fix are an error, not an average."""
+        rows = self.pick(metric, **where)
+        if rows["seed"].duplicated().any():
+            runs = ", ".join(sorted(rows["run"].unique())[:3])
+            several = f"{metric} where {_words(where)} has several values for one seed (runs {runs})"
+            raise ConfigError(f"{self.study}: {several}; fix one more column")
+        return rows.set_index("seed")["value"].sort_index()
+
+    def mean_by_seed(self, metric: str, **where: object) -> pd.Series:
+        """Mean of each seed over everything that `where` does not fix, which has to be the same for every seed."""
+        rows = self.pick(metric, **where)
+        counts = rows.groupby("seed").size()
+        if counts.nunique() > 1:
+            said = ", ".join(f"{n} of seed {seed}" for seed, n in counts.items())
+            raise ConfigError(f"{self.study}: {metric} where {_words(where)}: {said}; evaluate the missing runs")
+        return rows.groupby("seed")["value"].mean()
+
+    def mean(self, metric: str, **where: object) -> Estimate:
+        """Mean over seeds, with the metric's own unit."""
+        return mean_interval(self.by_seed(metric, **where), self.unit(metric))
+
+    def unit(self, metric: str) -> str:
+        units = self._whole.loc[self._whole["metric"] == metric, "unit"].unique().tolist()
+        if len(units) > 1:
+            raise ConfigError(f"{self.study}: {metric} is measured in {' and in '.join(units)}; evaluate its runs again")
+        return units[0] if units else METRICS.get(metric, "")
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing, as the runs recorded it."""
+        level = self.constant("chance")
+        assert level is not None
+        return level
+
+    def capacities(self, **where: object) -> dict[int, Capacity]:
+        """Capacity of each seed's recall curve (own pairs), by seed."""
+        rows, chance = self.pick("accuracy", control="own", **where), self.chance
+        by_seed = {seed: rows[rows["seed"] == seed] for seed in sorted(rows["seed"].unique().tolist())}
+        return {seed: self._capacity(curve, chance, where) for seed, curve in by_seed.items()}
+
+    def capacity(self, **where: object) -> Estimate:
+        """Geometric mean of the seeds' capacities, in pairs."""
+        return capacity_interval(list(self.capacities(**where).values()))
+
+    @property
+    def n_runs(self) -> Estimate:
+        """Number of runs behind the records."""
+        n = self._whole["run"].nunique()
+        return Estimate.exact(n, n, "runs")
+
+    @property
+    def _whole(self) -> pd.DataFrame:
+        return self.table if self.whole is None else self.whole
+
+    def _capacity(self, curve: pd.DataFrame, chance: float, where: Mapping[str, object]) -> Capacity:
+        if curve["num_pairs"].duplicated().any():
+            raise ConfigError(f"{self.study}: two recall curves of one seed where {_words(where)}; fix one more column")
+        curve = curve.sort_values("num_pairs")
+        return fit_logistic(curve["num_pairs"], curve["value"], curve["n"], chance)
+
+    def _rows(self, where: Mapping[str, object]) -> pd.DataFrame:
+        rows = self.table
+        for column, value in where.items():
+            self._known(column, value)
+            rows = rows[rows[column] == value]
+        return rows
+
+    def _one(self, name: str, values: list, where: Mapping[str, object]) -> float | None:
+        if len(values) == 1:
+            return values[0]
+        if not values and (where and any(self.is_dropped(*item) for item in where.items()) or name in self.parts):
+            return None
+        said = ", ".join(map(_text, values)) or "none"
+        raise ConfigError(f"{self.study}: {name} where {_words(where)} needs one value, not {said}; evaluate its runs again")
+
+    def _known(self, column: str, value: object) -> None:
+        self._column(column)
+        there = bool((self._whole[column] == value).any())
+        if there and self.is_dropped(column, value):
+            arm = f"{column}={_text(value)}"
+            raise ConfigError(f"{self.study}: {arm} is said to be dropped, but has records; collect the study's records again")
+        if not there and not self.is_dropped(column, value):
+            raise self._absent(column, value)
+
+    def _column(self, column: str) -> None:
+        if column not in self._whole:
+            near = nearest(column, [str(name) for name in self._whole])
+            raise ConfigError(f"{self.study}: no record has a factor or slice {column!r}{near}")
+
+    def _absent(self, column: str, value: object) -> ConfigError:
+        present = [_text(v) for v in self._whole[column].dropna().unique()]
+        part = self.parts.get(str(value))
+        drop = f"{PART}={part}" if column == "metric" and part else f"{column}={_text(value)}"
+        remedy = (
+            f"; if the parameters of this scale dropped it, `render` takes --dropped {drop}"
+            if part or column != "metric"
+            else ""
+        )
+        named = f"{self.study}: what prints it names {column} {_text(value)!r}, which no record has"
+        return ConfigError(f"{named}{nearest(_text(value), sorted(present))}{remedy}")
 
 
-def by_seed(records: pd.DataFrame, metric: str, **where: object) -> pd.Series:
-    """Values indexed by seed. Rows that differ in a column that `where` does not fix are an error, not an average."""
-    rows = pick(records, metric, **where)
-    if rows["seed"].duplicated().any():
-        runs = ", ".join(sorted(rows["run"].unique())[:3])
-        raise ConfigError(f"{metric} where {where}: several values for one seed (runs {runs}); fix one more column")
-    return rows.set_index("seed")["value"].sort_index()
+def worst_minus_best(values: Iterable[pd.Series]) -> pd.Series:
+    """Largest minus smallest of several arms, seed by seed."""
+    table = by_common_seed(list(values))
+    return table.max(axis=1) - table.min(axis=1)
 
 
-def capacities(records: pd.DataFrame, chance: float, **where: object) -> dict[int, Capacity]:
-    """Capacity of each seed's recall curve (own pairs), by seed."""
-    rows = pick(records, "accuracy", control="own", **where)
-    return {int(seed): _capacity(rows[rows["seed"] == seed], chance) for seed in sorted(rows["seed"].unique())}
+def mean_of(values: Iterable[pd.Series]) -> pd.Series:
+    """Mean over several arms, seed by seed."""
+    return by_common_seed(list(values)).mean(axis=1)
 
 
-def _capacity(curve: pd.DataFrame, chance: float) -> Capacity:
-    curve = curve.sort_values("num_pairs")
-    return fit_logistic(curve["num_pairs"], curve["value"], curve["n"], chance)
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def chance_level(records: pd.DataFrame) -> float:
-    """Accuracy of guessing, as the runs recorded it."""
-    levels = pick(records, "chance")["value"].unique()
-    if len(levels) != 1:
-        raise ConfigError(f"the records hold {len(levels)} levels of chance; a study needs one, evaluate its runs again")
-    return float(levels[0])
-
-
-def run_count(records: pd.DataFrame) -> Estimate:
-    """Number of runs behind the records."""
-    n = records["run"].nunique()
-    return Estimate(n, n, n, n, "runs")
+def _words(where: Mapping[str, object]) -> str:
+    return ", ".join(f"{column} is {_text(value)}" for column, value in where.items()) or "nothing is fixed"

@@ -1,9 +1,9 @@
-"""The look of every figure: one size, one font, and the same colour and marker for the same mixer everywhere."""
+"""The look of every figure: one size, one font, and a colour and marker for each arm that no other in it has."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +11,8 @@ from typing import Any, Literal
 import matplotlib as mpl
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+
+from ripstop.config import ConfigError
 
 WIDTHS = {1: 3.4, 2: 6.05}
 """Inches: a bit more than half of the paper's text width, and all of it. Figures are included at their own size."""
@@ -52,7 +54,7 @@ RC: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of one kind."""
+    """Colour and marker of one arm."""
 
     color: str
     marker: str
@@ -72,16 +74,29 @@ LOOKS = {
     "attention_mamba2": Look("#882255", "h"),
     "hybrid": Look("#CC79A7", "P"),
 }
-LETTERS = {"M": "mamba2", "A": "attention", "C": "attention_conv", "W": "sliding_window", "B": "bidirectional"}
-SPARE = [Look(color, marker) for color in ("#332288", "#117733", "#AA4499", "#666666") for marker in "<>*d"]
+PLAIN = LOOKS["mamba2"]
+"""Of what has nothing beside it."""
+SPARE_COLORS = ("#332288", "#117733", "#AA4499", "#666666", "#999933", "#44AA99")
+SPARE_MARKERS = "<>*dHx+1"
+SPARE = [Look(SPARE_COLORS[(i + i // 24) % 6], SPARE_MARKERS[i % 8]) for i in range(48)]
+"""Every pairing of a spare colour with a spare marker; neighbours differ in both."""
 
 
-def look(kind: str) -> Look:
-    """Of a mixer's kind or letter (`mamba2`, `M`), or of any other name: the same name always looks the same."""
-    known = LOOKS.get(LETTERS.get(kind, kind))
-    if known is not None:
-        return known
-    return SPARE[int(hashlib.sha256(kind.encode()).hexdigest(), 16) % len(SPARE)]
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """A look for each of the arms of one figure, no two alike. Known names look the same in every figure.
+
+    Others take a spare look by their name, and the next free one where another arm has it.
+    """
+    found: dict[str, Look] = {}
+    for name in sorted(set(names), key=lambda name: (name not in LOOKS, name)):
+        look, start = LOOKS.get(name), int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(SPARE)
+        free = (spare for spare in [*SPARE[start:], *SPARE[:start]] if spare not in found.values())
+        if look is None or look in found.values():
+            look = next(free, None)
+        if look is None:
+            raise ConfigError(f"a figure of {len(set(names))} arms has more than there are looks for; draw fewer")
+        found[name] = look
+    return found
 
 
 def ordered(n: int) -> list[Look]:

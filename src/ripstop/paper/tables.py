@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ripstop.paper.latex import Latex, escape, render
+from ripstop.paper.latex import Latex, checked_name, escape, render
 from ripstop.paper.numbers import format_estimate, format_number
 from ripstop.statistics import Estimate
 
@@ -13,30 +13,27 @@ STACKED_FROM = 5
 """A table with as many columns of estimates has each interval under its value: side by side they would not fit."""
 
 Cell = str | int | float | Estimate | None
-"""None is what was not run."""
+"""None is what the parameters of the scale dropped."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a study prints. `label` is what `\\ref` takes after `tab:`; `notes` stand below, a paragraph each."""
+    """What a study prints; `notes` stand below, a paragraph each."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     caption: str
-    label: str
     notes: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row) != len(self.header):
                 counts = f"{len(row)} cells under {len(self.header)} headings"
-                raise ValueError(f"table {self.label!r}: a row has {counts}: {row}")
+                raise ValueError(f"a table has a row of {counts}: {row}")
 
-    def latex(self) -> str:
-        """A `table` environment, shrunk to the line's width where it is wider."""
+    def latex(self, name: str) -> str:
+        """A `table` environment, shrunk to the line's width where it is wider. `\\ref{tab:<name>}` names it."""
         # \label takes its argument as it stands: an escaped underscore would become part of the name.
-        if not all(c.isalnum() or c in "_-" for c in self.label):
-            raise ValueError(f"table label {self.label!r}: use letters, digits, _ and -")
         n_estimates = sum(any(isinstance(c, Estimate) for c in column) for column in zip(*self.rows, strict=True))
         cell = _stacked if n_estimates >= STACKED_FROM else format_cell
         columns = "".join(_alignment(column) for column in zip(*self.rows, strict=True))
@@ -47,7 +44,7 @@ class Table:
                 "header": self.header,
                 "rows": [[cell(c) for c in row] for row in self.rows],
                 "caption": self.caption,
-                "label": self.label,
+                "label": checked_name(name, "table"),
                 "notes": self.notes,
             },
         )

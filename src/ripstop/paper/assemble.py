@@ -1,0 +1,117 @@
+"""The rendered studies of one scale become one paper: numbers.tex, claims.tex, tables and figures in one folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from ripstop import claims, provenance
+from ripstop.config import ConfigError
+from ripstop.files import read_text, replacing, write_text
+from ripstop.paper.numbers import FILE, SECTIONS, StudyNumbers, by_study, check_tex, numbers_tex, read_studies
+
+CONTENTS = "contents.json"
+"""Lists what `assemble` made: that alone is published, and that alone may be removed."""
+PARTS = ("numbers.tex", "claims.tex", "claims.json")
+CLAIMS_TABLE = "tables/claims.tex"
+PDF = "main.pdf"
+
+
+def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales: Collection[str]) -> list[str]:
+    """Write what the paper of `scale` needs besides its text below `out`; the files written, relative to it.
+
+    folders: where the studies were rendered, in the order of the paper's sections.
+    text: the folder of the paper's own main.tex, sections/ and claims.yaml. A number, figure or table that the text names
+        and that does not exist is an error; so is a study without its section.
+    scales: every scale there is, for the claims.
+    """
+    studies = read_studies([folder / FILE for folder in folders], scale)
+    _check_text(text, studies)
+    judged = claims.verdicts(claims.load(text / "claims.yaml", scales), by_study(studies), scale)
+    copies = _copies(folders, studies)
+    texts = {
+        "numbers.tex": numbers_tex(studies, _provenance(studies, scale)),
+        "claims.tex": claims.claims_tex(judged),
+        "claims.json": claims.claims_json(judged, scale),
+    }
+    contents = [*texts, *copies]
+    for name in set(_contents(out)) - set(contents):
+        (out / name).unlink(missing_ok=True)
+    for name, content in texts.items():
+        write_text(out / name, content)
+    for name, source in copies.items():
+        _copy(source, out / name)
+    write_text(out / CONTENTS, json.dumps({"scale": scale, "files": contents}, indent=1) + "\n")
+    return contents
+
+
+def publish(assembled: Path, out: Path) -> list[str]:
+    """Copy what a reader of `out` (paper/) sees: tables with that of the claims, figures, and the PDF where there is one.
+
+    Returns a sentence for each file in the folders of tables and figures that was not among them; they stay.
+    """
+    contents = _contents(assembled)
+    if not contents:
+        raise ConfigError(f"{assembled / CONTENTS}: no such file, or it is damaged; `python -m ripstop assemble` writes it")
+    copies = {name: assembled / name for name in contents if name not in PARTS}
+    copies[CLAIMS_TABLE] = assembled / "claims.tex"
+    if (assembled / PDF).is_file():
+        copies[PDF] = assembled / PDF
+    for name, source in copies.items():
+        _copy(source, out / name)
+    lying = [path for folder in ("tables", "figures") for path in sorted((out / folder).glob("[!.]*"))]
+    strangers = [path for path in lying if str(path.relative_to(out)) not in copies]
+    return [f"{path} is not of this paper; delete it if it is an old one" for path in strangers]
+
+
+def _check_text(text: Path, studies: Sequence[StudyNumbers]) -> None:
+    texts = [text / "main.tex", *(text / SECTIONS / f"{study.study}.tex" for study in studies)]
+    for path in texts:
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; the paper needs it: add it, or restore it with git")
+    complaints = check_tex(texts, studies)
+    if complaints:
+        raise ConfigError("; ".join(complaints))
+
+
+def _copies(folders: Sequence[Path], studies: Sequence[StudyNumbers]) -> dict[str, Path]:
+    """Name below the paper's folder -> the file of a study that goes there."""
+    found: dict[str, Path] = {}
+    for folder, study in zip(folders, studies, strict=True):
+        for name in [*(f"tables/{t}.tex" for t in study.tables), *(f"figures/{f}.pdf" for f in study.figures)]:
+            if name in found or name == CLAIMS_TABLE:
+                raise ConfigError(f"{folder / name}: another study has a file of that name; rename one")
+            if not (folder / name).is_file():
+                raise ConfigError(f"{folder / name}: no such file, though {folder / FILE} lists it; render {study.study} again")
+            found[name] = folder / name
+    return found
+
+
+def _provenance(studies: Sequence[StudyNumbers], scale: str) -> list[tuple[str, str]]:
+    return [
+        ("Scale", scale),
+        ("Runs", ", ".join(f"{s.study} {s.n_runs}" for s in studies)),
+        ("Devices", ", ".join(sorted({device for s in studies for device in s.devices}))),
+        ("Commit", provenance.commit()),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in provenance.versions().items())),
+    ]
+
+
+def _contents(folder: Path) -> list[str]:
+    """What an earlier `assemble` wrote there; nothing where that cannot be told, or where a name leads elsewhere."""
+    try:
+        names = json.loads(read_text(folder / CONTENTS))["files"]
+        inside = [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    except (ConfigError, ValueError, TypeError, KeyError):
+        return []
+    return inside if len(inside) == len(names) else []
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}; assemble the paper again") from None
+    with replacing(target) as temporary:
+        temporary.write_bytes(content)

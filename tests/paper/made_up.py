@@ -1,0 +1,120 @@
+"""Made-up records of every study, shaped like the real ones, and records by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ripstop.metrics import METRICS
+from ripstop.paper import studies
+from ripstop.paper.select import StudyRecords
+from ripstop.records import Record, Scalar, frame, write_records
+from ripstop.statistics import Estimate
+
+PAIRS = (4, 8, 16, 32)
+CONTROLS = ("own", "wrong", "shuffled", "zero")
+CHANCE = 1 / 64
+DROPPED = {"hybrid_ratio": ["part=comet"]}
+"""Study -> what the made-up records do without."""
+PARTS = {"state_bytes": "state_size", "loss": "likelihood", "bleu": "translation", "chrf++": "translation"}
+
+Add = Callable[..., Record]
+
+
+def made_up(study: str, factors: Mapping[str, Scalar], seed: int, metric: str, value: float, **slice_: Scalar) -> Record:
+    """One record of a study's run."""
+    named = "_".join(f"{k}-{v}" for k, v in factors.items() if k not in ("state_elements", "attention_share"))
+    values = {
+        "study": study, "run": f"{named}_seed-{seed}", "scale": "cpu", "seed": seed, "part": PARTS.get(metric, "recall"),
+        "factors": dict(factors), "slice": slice_, "metric": metric, "unit": METRICS.get(metric, "points"), "value": value,
+        "n": 100, "code": "c", "config": "k", "data": "d", "model": "m", "device": "cpu",
+    }  # fmt: skip
+    return Record.parse(values, "test")
+
+
+def close(estimate: Estimate, value: float, low: float, high: float, rel: float = 1e-9) -> bool:
+    """An estimate over two seeds is their mean, and its interval their values."""
+    found = (estimate.value, estimate.low, estimate.high)
+    return estimate.n == 2 and found == pytest.approx((value, low, high), rel=rel, abs=1e-12)
+
+
+def asked(study: str, records: Sequence[Record], *dropped: tuple[str, str]) -> StudyRecords:
+    """Records as the study's printer gets them."""
+    printer = studies.load(study)
+    return StudyRecords(study, frame(records), frozenset(dropped), getattr(printer, "PARTS", {}))
+
+
+def _recall(add: Add, capacity: float, noise: Callable[[], float]) -> Iterator[Record]:
+    for num_pairs in PAIRS:
+        right = 1 / (1 + (num_pairs / capacity) ** 2) + 0.03 * noise()
+        for control in CONTROLS:
+            value = float(np.clip(right if control == "own" else CHANCE * (1 + noise() / 4), 0, 1))
+            yield add("accuracy", value, num_pairs=num_pairs, control=control)
+    yield add("chance", CHANCE)
+
+
+def _mqar_cliff(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    capacities = {"mamba2": 11, "attention": 500, "attention_conv": 900, "sliding_window": 6, "mamba2_attention": 400}
+    for architecture, capacity in (capacities | {"attention_mamba2": 1}).items():
+        for seed in range(3):
+            add = run(seed, {"architecture": architecture} | ({"d_state": 16} if "mamba2" in architecture else {}))
+            yield from _recall(add, capacity, noise)
+            yield add("state_bytes", 4096 + capacity, seq_len=70)
+
+
+def _d_state_scaling(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    for d_state, expand in ((4, 2), (8, 2), (16, 2), (32, 2), (16, 1), (16, 4)):
+        for steps in (400, 1000):
+            for seed in range(2):
+                elements = d_state * expand * 32
+                add = run(seed, {"d_state": d_state, "expand": expand, "state_elements": elements, "steps": steps})
+                yield from _recall(add, elements**0.8 / 15 * (steps / 400) ** 0.3, noise)
+
+
+def _blind_start(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    for arm in (
+        "layer_0",
+        "layer_1",
+        "layer_2",
+        "layer_3",
+        "layers_0_2",
+        "layers_1_3",
+        "adaptive",
+        "none",
+        "none_mean",
+    ):
+        for seed in range(3):
+            yield from _recall(run(seed, {"positions": arm, "steps": 300}), 2 if "none" in arm else 100, noise)
+
+
+def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    for ratio, share in (("0", 0.0), ("1_7", 0.125), ("1_3", 0.25), ("1_1", 0.5), ("all", 1.0)):
+        for seed in range(2):
+            add = run(seed, {"ratio": ratio, "attention_share": share})
+            for control, cost in (("own", 0.0), ("wrong", 0.7), ("shuffled", 0.3)):
+                yield add("loss", 4 + (share - 0.4) ** 2 + cost + 0.01 * noise(), control=control)
+            yield add("bleu", 12.3 + noise(), signature="nrefs:1|case:mixed")
+            yield add("chrf++", 33.1 + noise(), signature="nrefs:1|case:mixed")
+            yield add("parameters", 400_123)
+
+
+MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
+MADE |= {"hybrid_ratio": _hybrid_ratio}
+STUDIES = tuple(MADE)
+
+
+def write(folder: Path) -> dict[str, Path]:
+    """study -> its records.jsonl below `folder`."""
+    noise = np.random.default_rng(7).standard_normal
+    paths = {}
+    for study, make in MADE.items():
+
+        def run(seed: int, factors: dict[str, Scalar], study: str = study) -> Add:
+            return lambda metric, value, **slice_: made_up(study, factors, seed, metric, float(value), **slice_)
+
+        paths[study] = folder / study / "records.jsonl"
+        write_records(paths[study], list(make(run, noise)))
+    return paths

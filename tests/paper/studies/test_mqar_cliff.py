@@ -1,0 +1,166 @@
+"""mqar_cliff: every number, cell and point from records worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from paper.made_up import asked, close, made_up
+
+from ripstop.config import ConfigError
+from ripstop.paper import plots, style
+from ripstop.paper.select import StudyRecords
+from ripstop.paper.studies.mqar_cliff import NUMBERS, figures, numbers, tables
+from ripstop.records import Record
+
+CHANCE = 0.2
+PAIRS = (4, 16, 64)
+ARMS = {
+    "mamba2": 0,
+    "attention": 1,
+    "attention_conv": 2,
+    "sliding_window": 3,
+    "mamba2_attention": 4,
+    "attention_mamba2": 5,
+    "zebra": 6,
+}
+CAPACITY = (8, 32)
+"""Of mamba2, by seed; its d_state is 8. The other arms' own recall is 0.arm + 0.0pair + 0.00seed, zebra's 0.05 more."""
+
+
+def own(name: str, seed: int, pair: int) -> float:
+    if name == "mamba2":
+        return CHANCE + (1 - CHANCE) / (1 + PAIRS[pair] / CAPACITY[seed])
+    return ARMS[name] / 10 + pair / 100 + seed / 1000 + (0.05 if name == "zebra" else 0)
+
+
+def control(name: str, seed: int, pair: int, level: float) -> float:
+    """At the fewest pairs `level` + 0.0arm + 0.00seed; elsewhere a value that must not be used."""
+    return level + ARMS[name] / 100 + seed / 1000 if pair == 0 else 0.99
+
+
+def made() -> list[Record]:
+    records = []
+    for name, arm in ARMS.items():
+        for seed in (1, 0):
+            factors = {"architecture": name} | ({"d_state": 8 if name == "mamba2" else 50} if "mamba2" in name else {})
+
+            def add(metric: str, value: float, factors: dict = factors, seed: int = seed, **slice_: object) -> None:
+                records.append(made_up("mqar_cliff", factors, seed, metric, value, **slice_))
+
+            for pair, n in enumerate(PAIRS):
+                add("accuracy", own(name, seed, pair), num_pairs=n, control="own")
+                for other, level in (("wrong", 0.0), ("shuffled", 0.1), ("zero", 0.2)):
+                    add("accuracy", control(name, seed, pair, level), num_pairs=n, control=other)
+            add("chance", CHANCE)
+            add("state_bytes", 1000 + arm, seq_len=100)
+            add("state_bytes_formula", 7, seq_len=100)
+    return records
+
+
+@pytest.fixture(scope="module")
+def records() -> StudyRecords:
+    return asked("mqar_cliff", made())
+
+
+def test_every_number(records):
+    found = numbers(records)
+    assert set(found) == set(NUMBERS)
+    # 0.2 + 0.8 / (1 + 64 / 8), and 0.2 + 0.8 / (1 + 64 / 32)
+    low, high = 0.2 + 0.8 / 9, 0.2 + 0.8 / 3
+    assert close(found["recall_mamba2_max_pairs"], (low + high) / 2, low, high)
+    assert close(found["recall_attention_max_pairs"], 0.1205, 0.120, 0.121)
+    assert close(found["recall_attention_conv_max_pairs"], 0.2205, 0.220, 0.221)
+    assert close(found["recall_sliding_window_max_pairs"], 0.3205, 0.320, 0.321)
+    assert close(found["recall_hybrid_max_pairs"], 0.4205, 0.420, 0.421)
+    assert close(found["recall_hybrid_reversed_max_pairs"], 0.5205, 0.520, 0.521)
+    assert close(found["capacity_mamba2"], 16, 8, 32, rel=1e-3)
+    assert close(found["cliff_ratio_mamba2"], 2, 1, 4, rel=1e-3)
+    # seed by seed: 0.420 - low and 0.421 - high
+    assert close(found["hybrid_gain"], (0.420 - low + 0.421 - high) / 2, 0.421 - high, 0.420 - low)
+    # arms 0 to 6 average to 3
+    assert close(found["control_wrong"], 0.0305, 0.030, 0.031)
+    assert close(found["control_shuffled"], 0.1305, 0.130, 0.131)
+    assert close(found["control_zero"], 0.2305, 0.230, 0.231)
+    assert (found["chance"].value, found["chance"].low, found["chance"].high) == (0.2, 0.2, 0.2)
+    assert (found["n_runs"].value, found["n_runs"].unit) == (14, "runs")
+    assert found["capacity_mamba2"].unit == "pairs" and found["cliff_ratio_mamba2"].unit == ""
+    assert {found[name].unit for name in NUMBERS if name.startswith(("recall", "control", "hybrid"))} == {"fraction"}
+
+
+def test_every_cell(records):
+    (name, table), *more = tables(records).items()
+    assert (name, more) == ("mqar_cliff", [])
+    assert list(table.header) == ["architecture", "4 pairs", "16 pairs", "64 pairs", "capacity (pairs)", "state (bytes)"]
+    order = list(ARMS)
+    labels = ["Mamba-2", "attention", "attention + short conv.", "sliding window", "Mamba-2, then attention"]
+    assert [row[0] for row in table.rows] == [*labels, "attention, then Mamba-2", "zebra"]
+    for name, row in zip(order, table.rows, strict=True):
+        for pair, cell in enumerate(row[1:4]):
+            values = sorted(own(name, seed, pair) for seed in (0, 1))
+            assert close(cell, sum(values) / 2, *values), (name, pair)
+        assert row[5] == 1000 + ARMS[name]
+    capacities = {name: row[4] for name, row in zip(order, table.rows, strict=True)}
+    assert close(capacities["mamba2"], 16, 8, 32, rel=1e-3)
+    # half way is 0.6: arms 1 to 5 stay below it, zebra (0.65 to 0.671) above
+    for name in order[1:6]:
+        assert (capacities[name].value, capacities[name].low) == (4, -math.inf), name
+    assert capacities["zebra"].value == 64 and capacities["zebra"].high == math.inf
+
+
+def test_every_point(records):
+    with style.style():
+        (name, figure), *more = figures(records).items()
+    assert (name, more) == ("mqar_cliff", [])
+    (ax,) = figure.axes
+    labels = [row[0] for row in tables(records)["mqar_cliff"].rows]
+    wanted = [
+        (label, n, (own(name, 0, pair) + own(name, 1, pair)) / 2)
+        for label, name in zip(labels, ARMS, strict=True)
+        for pair, n in enumerate(PAIRS)
+    ]
+    found = plots.curves(ax)
+    assert [(label, x) for label, x, _ in found] == [(label, x) for label, x, _ in wanted]
+    assert [y for *_, y in found] == pytest.approx([y for *_, y in wanted])
+    for band, name in zip(ax.collections, ARMS, strict=True):
+        corners = {(round(x), round(y, 9)) for path in band.get_paths() for x, y in path.vertices}
+        assert {(n, round(own(name, seed, i), 9)) for i, n in enumerate(PAIRS) for seed in (0, 1)} <= corners
+    (chance,) = [line for line in ax.get_lines() if not line.get_gid()]
+    assert list(chance.get_ydata()) == [0.2, 0.2]
+    looks = [(line.get_color(), line.get_marker()) for line in ax.get_lines() if line.get_gid()]
+    assert len(set(looks)) == 7
+
+
+@pytest.mark.parametrize("arm", [name for name in ARMS if name != "zebra"])
+def test_a_renamed_arm_is_an_error(arm):
+    rows = [r.replace(factors=r.factors | {"architecture": f"{r.factors['architecture']}_new"})
+            if r.factors["architecture"] == arm else r for r in made()]  # fmt: skip
+    with pytest.raises(ConfigError, match=f"names architecture '{arm}', which no record has; did you mean '.*{arm}.*'"):
+        numbers(asked("mqar_cliff", rows))
+
+
+def test_a_dropped_arm_and_part_are_not_measured():
+    kept = [r for r in made() if r.factors["architecture"] not in ("attention", "mamba2") and r.metric != "state_bytes"]
+    dropped = [("architecture", "attention"), ("architecture", "mamba2"), ("part", "state_size")]
+    records = asked("mqar_cliff", kept, *dropped)
+    found = numbers(records)
+    missing = {name for name, estimate in found.items() if estimate.n == 0}
+    gone = {"recall_mamba2_max_pairs", "recall_attention_max_pairs", "capacity_mamba2", "cliff_ratio_mamba2", "hybrid_gain"}
+    assert missing == gone
+    table = tables(records)["mqar_cliff"]
+    assert [row[-1] for row in table.rows] == [None] * 5
+    with style.style():
+        assert len({label for label, *_ in plots.curves(figures(records)["mqar_cliff"].axes[0])}) == 5
+
+
+def test_a_missing_measure_is_an_error():
+    kept = [r for r in made() if r.metric != "state_bytes"]
+    with pytest.raises(
+        ConfigError, match="'state_bytes', which no record has; did you mean 'state_bytes_formula'.*part=state_s"
+    ):
+        tables(asked("mqar_cliff", kept))
+    with pytest.raises(ConfigError, match="names control 'zero', which no record has"):
+        numbers(asked("mqar_cliff", [r for r in made() if r.slice.get("control") != "zero"]))
+    without_seed = [r for r in made() if (r.factors["architecture"], r.seed) != ("mamba2", 1)]
+    with pytest.raises(ConfigError, match=r"paired values need the same seeds, not \[0, 1\] and \[0\]"):
+        numbers(asked("mqar_cliff", without_seed))
