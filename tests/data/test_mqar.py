@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,18 @@ from torch import Generator, Tensor
 
 from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
-from ripstop.data.mqar import MqarConfig, MqarExamples, MqarStream, _distinct, _permutations, examples, to_batch
+from ripstop.data.batching import derived_seed
+from ripstop.data.mqar import (
+    FIRST_KEY,
+    MqarConfig,
+    MqarExamples,
+    MqarStream,
+    _distinct,
+    _permutations,
+    examples,
+    examples_to_test,
+    to_batch,
+)
 
 
 def config(**changes: Any) -> MqarConfig:
@@ -210,11 +222,81 @@ def test_prepare_is_reproducible_and_test_batches_are_what_it_wrote(tmp_path: Pa
 
     batches = list(mqar.test_batches(tmp_path / "a", 4, 4))
     assert [len(batch.tokens_BT) for batch in batches] == [4, 4, 3]
+    assert [len(batch.tokens_BT) for batch in mqar.test_batches(tmp_path / "a", 4, 5)] == [5, 4, 2]
     whole = next(mqar.test_batches(tmp_path / "a", 4, 100))
     assert torch.equal(torch.cat([batch.tokens_BT for batch in batches]), whole.tokens_BT)
     assert whole.tokens_BT.dtype == torch.int64
     values = whole.targets_BT[:, -4:] - 23
     assert bool((values.sum(1) % 7 == 0).all())
+
+
+def residues(batch: TokenBatch, mqar: MqarConfig) -> set[int]:
+    """The sums of the values of each example modulo n_values: 0 marks a test example, whatever the batch's layout."""
+    values = batch.targets_BT.where(batch.asked_BT, torch.tensor(FIRST_KEY + mqar.n_keys)) - FIRST_KEY - mqar.n_keys
+    return set((values.sum(1) % mqar.n_values).tolist())
+
+
+def shown(batch: TokenBatch) -> list[tuple[int, ...]]:
+    """Everything that a model reads of each row."""
+    read = [batch.tokens_BT] if batch.source_BS is None else [batch.source_BS, batch.tokens_BT]
+    return list(map(tuple, torch.cat(read, 1).tolist()))
+
+
+@pytest.mark.parametrize("layout", ["decoder", "seq2seq"])
+def test_what_is_trained_and_validated_on_is_never_tested(layout: str, tmp_path: Path) -> None:
+    """On the batches themselves: those of a stream, of the validation, and of the prepared test set."""
+    mqar = config(layout=layout, n_values=5, n_test=200, n_valid=50)
+    mqar.prepare(tmp_path)
+    plan = StreamPlan(30, 400, 1, 3)
+    training = mqar.stream(tmp_path, plan)
+    trained = [next(training) for _ in range(30)]
+    validated = list(mqar.validation(tmp_path, plan))
+    tested = [batch for n in mqar.test_pairs for batch in mqar.test_batches(tmp_path, n, 64)]
+    assert [set().union(*(residues(batch, mqar) for batch in held)) for held in (trained, validated, tested)] == [
+        {1, 2, 3, 4}, {1, 2, 3, 4}, {0},
+    ]  # fmt: skip
+    # Validation is drawn from numbers of its own: none of its larger examples was trained on.
+    rows = [{row for batch in held for row in shown(batch) if len(row) > 10} for held in (trained, validated)]
+    assert not rows[0] & rows[1] and min(map(len, rows)) > 40
+
+
+def test_validation_holds_every_number_of_pairs_and_is_the_same_each_time(tmp_path: Path) -> None:
+    mqar = config(n_valid=9)
+    first, again = (list(mqar.validation(tmp_path, StreamPlan(5, 60, 1, seed))) for seed in (0, 1))
+    for batch, other in zip(first, again, strict=True):
+        assert_same(batch, other)
+    assert all(batch.n_tokens <= 60 for batch in first)
+    counted = Counter(int(n) for batch in first for n in batch.asked_BT.sum(1))
+    assert counted == {2: 9, 3: 9, 5: 9}
+
+
+def test_no_test_batch_has_a_single_row(tmp_path: Path) -> None:
+    for n_test in (2, 3, 5, 9):
+        mqar = config(num_pairs=[2], n_test=n_test)
+        mqar.prepare(tmp_path)
+        whole = next(mqar.test_batches(tmp_path, 2, n_test))
+        for batch_size in (2, 3, 4, 8):
+            batches = list(mqar.test_batches(tmp_path, 2, batch_size))
+            sizes = [len(batch.tokens_BT) for batch in batches]
+            assert min(sizes) >= 2 and max(sizes) <= max(batch_size, 3) and sum(sizes) == n_test
+            assert torch.equal(torch.cat([batch.tokens_BT for batch in batches]), whole.tokens_BT)
+            assert all(len(row.unique(dim=0)) > 1 for row in (batch.tokens_BT[:, :5] for batch in batches))
+
+
+def test_neighbours_in_a_test_set_differ_even_where_there_are_few_contexts() -> None:
+    """Two keys and two values have 4 contexts whose values sum to 0: without care, every fourth repeats its neighbour."""
+    mqar = config(n_keys=2, n_values=2, num_pairs=[2], n_test=300)
+    made = examples_to_test(mqar, 2)
+    shown = torch.cat([made.keys, made.values], 1)
+    assert not bool((shown[1:] == shown[:-1]).all(1).any())
+    assert len(shown.unique(dim=0)) == 4
+    for keys, values, queries, answers in zip(*(column.tolist() for column in vars(made).values()), strict=True):
+        assert answers == [dict(zip(keys, values, strict=True))[query] for query in queries]
+        assert sum(values) % 2 == 0
+    # Where none repeats, the set is what it was drawn as.
+    wide = config(n_test=50)
+    drawn = examples(wide, 5, 50, Generator().manual_seed(derived_seed("test", 0, 5)))
+    assert all(torch.equal(a, b) for a, b in zip(vars(drawn).values(), vars(examples_to_test(wide, 5)).values(), strict=True))
 
 
 def test_test_set_does_not_depend_on_its_other_rows(tmp_path: Path) -> None:
@@ -242,6 +324,9 @@ def test_unprepared_data_is_named(tmp_path: Path) -> None:
         ({"num_pairs": []}, "num_pairs"),
         ({"curriculum": 1.5}, "curriculum"),
         ({"n_values": 1}, "n_values"),
+        ({"n_test": 1}, "n_test"),
+        ({"n_keys": 10**12}, "n_keys"),
+        ({"n_test": 2**24, "num_pairs": [2, 13]}, "the test set would hold .* tokens; lower n_test or test_pairs"),
         ({"layout": "encoder"}, "layout"),
         ({"n_key": 3}, "unknown key; did you mean 'n_keys'"),
     ],

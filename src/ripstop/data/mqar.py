@@ -45,6 +45,8 @@ from ripstop.files import replacing
 
 PAD, BOS, EOS, COLON, SEP = 0, 1, 2, 3, 4
 FIRST_KEY = 10
+LARGEST_TEST = 2**28
+"""Tokens, so that it can be drawn at once."""
 Split = Literal["train", "test"]
 
 
@@ -80,6 +82,9 @@ class MqarConfig(DataConfig):
                 raise ValueError(f"{name} starts at {pairs[0]}, but the smallest number of pairs is 2")
             if pairs[-1] > self.n_keys:
                 raise ValueError(f"{name} asks for {pairs[-1]} distinct keys, but n_keys is {self.n_keys}")
+        tokens = self.n_test * sum(self.row_length(n) for n in self.test_pairs)
+        if tokens > LARGEST_TEST:
+            raise ValueError(f"the test set would hold {tokens} tokens; lower n_test or test_pairs to at most {LARGEST_TEST}")
         return self
 
     @property
@@ -122,7 +127,7 @@ class MqarConfig(DataConfig):
             yield from (to_batch(self, MqarExamples(*part)) for part in zip(*columns, strict=True))
 
     def write(self, out: Path) -> dict[str, Any]:
-        tests = {n: test_examples(self, n) for n in self.test_pairs}
+        tests = {n: examples_to_test(self, n) for n in self.test_pairs}
         tensors = {f"{n}.{name}": tensor.to(torch.int32) for n, test in tests.items() for name, tensor in vars(test).items()}
         training = [training_batch(self, n, 16, seed=0, index=i) for i, n in enumerate(self.num_pairs)]
         test_hash = _sha256(t for test in tests.values() for t in astuple(test))
@@ -209,7 +214,7 @@ def examples(config: MqarConfig, num_pairs: int, n: int, generator: Generator, s
     return MqarExamples(keys, values, keys.gather(1, order), values.gather(1, order))
 
 
-def test_examples(config: MqarConfig, num_pairs: int) -> MqarExamples:
+def examples_to_test(config: MqarConfig, num_pairs: int) -> MqarExamples:
     """The test set of one number of pairs. No two neighbours show the same pairs in the same order.
 
     So any two rows of a batch differ, and the control `wrong` finds another context in it. Where there are few contexts

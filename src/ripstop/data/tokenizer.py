@@ -22,7 +22,7 @@ class BpeConfig(Strict):
     """Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2). The same texts give the same tokens."""
 
     kind: Literal["bpe"] = "bpe"
-    vocab_size: int = Field(8000, ge=len(SPECIALS) + N_BYTES, description="specials and the 256 bytes included")
+    vocab_size: int = Field(8000, ge=len(SPECIALS) + N_BYTES, le=2**20, description="specials and the 256 bytes included")
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learn the merges from `texts`; ends below `vocab_size` where they hold too few."""

@@ -12,8 +12,7 @@ from ripstop.data.base import RowLength
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.mixers.base import held_bytes
 from ripstop.models.base import Model, ModelConfig
-from ripstop.models.encoder_decoder import EncoderDecoderConfig
-from ripstop.records import Measurement, Scalar
+from ripstop.records import Measurement
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
@@ -41,16 +40,13 @@ def state_size(model: Model, config: ModelConfig, row: RowLength) -> Iterator[Me
     """The state after `row.tokens` tokens (and a source of `row.source`), with room for no more."""
     weight = next(model.parameters())
     tokens_BT = torch.zeros(1, row.tokens, dtype=torch.int64, device=weight.device)
-    size: dict[str, Scalar] = {"seq_len": row.tokens}
-    if isinstance(config, EncoderDecoderConfig):
-        source_len = row.tokens if row.source is None else row.source
-        size["source_len"] = source_len
-        source_BS = torch.zeros(1, source_len, dtype=torch.int64, device=weight.device)
-        state = model.init_state(1, row.tokens, source_BS)
-        formula = config.state_bytes(row.tokens, weight.dtype, source_len)
-    else:
-        state = model.init_state(1, row.tokens)
-        formula = config.state_bytes(row.tokens, weight.dtype)
+    size: dict[str, int] = {"seq_len": row.tokens}
+    source_BS = None
+    if config.reads_source:
+        size["source_len"] = row.tokens if row.source is None else row.source
+        source_BS = torch.zeros(1, size["source_len"], dtype=torch.int64, device=weight.device)
+    state = model.init_state(1, row.tokens, source_BS)
+    formula = config.state_bytes(row.tokens, weight.dtype, size.get("source_len"))
     _, state = model.prefill(tokens_BT, state)
-    yield Measurement("state_bytes", held_bytes(state), "bytes", 1, size)
-    yield Measurement("state_bytes_formula", formula, "bytes", 1, size)
+    yield Measurement("state_bytes", held_bytes(state), "bytes", 1, {**size})
+    yield Measurement("state_bytes_formula", formula, "bytes", 1, {**size})
