@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ripstop.config import ConfigError, TrainingError
+from ripstop import ending
+from ripstop.config import ConfigError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -158,14 +159,10 @@ def schema(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path
 
 
 def main() -> None:
-    """Run the command; bad input is one sentence on standard error and exit status 2."""
+    """Run the command; what a user or a machine caused is one sentence on standard error."""
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ripstop").setLevel(logging.INFO)  # which backend runs, which positions were derived
-    try:
-        app()
-    except (ConfigError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(ending.run(app))
 
 
 if __name__ == "__main__":

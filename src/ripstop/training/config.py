@@ -17,9 +17,9 @@ from ripstop.training.optimizers.base import OptimizerConfig
 class TrainingConfig(Strict):
     """Settings of the trainer. Fractions are of `steps`; `tokens_per_step` counts what the model reads in one update."""
 
-    steps: int = Field(ge=1)
-    tokens_per_step: int = Field(ge=1)
-    accumulation: int = Field(1, ge=1, description="micro-batches an update; each has tokens_per_step / accumulation tokens")
+    steps: int = Field(ge=1, le=10**9)
+    tokens_per_step: int = Field(ge=1, le=10**9)
+    accumulation: int = Field(1, ge=1, le=10**6, description="micro-batches an update; each has tokens_per_step / accumulation")
     lr: float = Field(gt=0, allow_inf_nan=False)
     min_lr_ratio: float = Field(0.02, ge=0, le=1, description="last learning rate of the cosine, as a part of lr")
     warmup: float = Field(0.1, ge=0, le=1)

@@ -1,0 +1,121 @@
+"""How a command ends: what a user or a machine caused is one sentence on standard error, a bug is its traceback."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from ripstop.config import ConfigError, TrainingError, explain
+from ripstop.files import sentence
+
+MOVES_NO_NUMBER = "it reports what others did"
+
+BAD_INPUT, FAILED, INTERRUPTED, NOBODY_READS = 2, 1, 128 + signal.SIGINT, 128 + signal.SIGPIPE
+LOG = "RIPSTOP_LOG"
+"""Environment variable with the path of the log that holds the command's output, where something keeps one."""
+
+# Typer's errors of usage; it brings its own copy of click, so they are found by what it makes public.
+_Usage = typer.BadParameter.__bases__[0]
+_MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|can't allocate memory", re.I)
+
+
+def run(app: typer.Typer) -> int:
+    """Run the command that the arguments name, and say how it ended. The exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale that cannot show a character is no reason to stop
+    with _signals_clean_up():
+        try:
+            status = typer.main.get_command(app)(standalone_mode=False)
+            sys.stdout.flush()
+            if status == INTERRUPTED:
+                return _say("stopped by Ctrl-C", INTERRUPTED)
+            return status if isinstance(status, int) else 0
+        except BaseException as error:
+            return _ending(error)
+
+
+def _ending(error: BaseException) -> int:
+    """Say how the command ended; the exit status."""
+    if isinstance(error, SystemExit) and isinstance(error.__context__, BrokenPipeError):
+        error = error.__context__  # Typer turns it into an exit without a word
+    match error:
+        case SystemExit():
+            return _say(error.code, FAILED) if isinstance(error.code, str) else int(error.code or 0)
+        case ConfigError() | TrainingError():
+            return _say(error, BAD_INPUT)
+        case ValidationError():
+            return _say(explain(error, error.title), BAD_INPUT)
+        case KeyboardInterrupt() | typer.Abort():
+            return _say("stopped by Ctrl-C", INTERRUPTED)
+        case BrokenPipeError():
+            _give_up_stdout()
+            return _say("nobody reads the output any more", NOBODY_READS)
+        case OSError():
+            _give_up_stdout()
+            return _say(sentence(error), FAILED)
+        case ModuleNotFoundError() if error.name and not error.name.startswith("ripstop"):
+            hint = "activate the environment (. .venv/bin/activate), or make it with `make setup`"
+            return _say(f"the package {error.name.split('.')[0]} is not installed; {hint}", FAILED)
+    if isinstance(error, _Usage):
+        return _usage(error)
+    # torch has an error of its own for each device, none of them a MemoryError
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
+        return _say("the memory does not suffice; make the model, the batch or the number of jobs smaller", FAILED)
+    traceback.print_exception(error)
+    log = f" The whole output is in {os.environ[LOG]}." if os.environ.get(LOG) else ""
+    print(f"error: this is a bug in ripstop; please report it with the lines above.{log}", file=sys.stderr)
+    return FAILED
+
+
+def _say(message: object, status: int) -> int:
+    """One sentence on standard error, where that can still be written; the status."""
+    with suppress(OSError):
+        print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+    return status
+
+
+def _usage(error: Any) -> int:
+    """Say what was wrong with the arguments, and how to see the right ones."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message(), file=sys.stderr)
+        return BAD_INPUT
+    command = error.ctx.command_path if error.ctx is not None else "python -m ripstop"
+    return _say(f"{error.format_message().rstrip('.')}; `{command} --help` shows how it is used", BAD_INPUT)
+
+
+def _give_up_stdout() -> None:
+    """Where it cannot be written, Python would try again when it ends, and complain in its own words."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _signals_clean_up() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as an exception does: what it was writing is taken away again."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(_say(f"stopped by {signal.Signals(number).name}", 128 + number))
+
+    before: dict[int, Callable[..., Any] | int | None] = {}
+    for asking in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(asking) is signal.SIG_DFL:  # not where it is ignored, as SIGHUP is under nohup
+            before[asking] = signal.signal(asking, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
