@@ -65,7 +65,7 @@ def _remembered(memo: Path, key: str) -> dict[str, Any] | None:
     if not memo.is_file():
         return None
     try:
-        found = json.loads(memo.read_text())
+        found = json.loads(memo.read_text(encoding="utf-8"))
     except json.JSONDecodeError:
         return None
     return found if found.get("key") == key else None

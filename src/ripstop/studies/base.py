@@ -35,7 +35,7 @@ def evaluate(folder: Path, data: Path) -> Path:
     identity = {
         "part": "all",
         "model": provenance.digest((folder / "model.safetensors").read_bytes()),
-        "code": (folder / "evaluate.code").read_text().strip(),
+        "code": (folder / "evaluate.code").read_text(encoding="utf-8").strip(),
         "config": provenance.digest((folder / "config.yaml").read_bytes()),
         "data": provenance.digest((data / "data.json").read_bytes()),
         "device": torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
