@@ -51,7 +51,12 @@ ENCODER_DECODERS: dict[str, dict[str, Any]] = {
         "cross_attention_positions": [],
         "source_summary": "mean",
     },
-    "blind": {"encoder_pattern": "B", "decoder_pattern": "M", "cross_attention_positions": []},
+    "blind": {
+        "encoder_pattern": "B",
+        "decoder_pattern": "M",
+        "cross_attention_positions": [],
+        "share_embeddings": False,  # of no source: one table all the same
+    },
 }
 
 

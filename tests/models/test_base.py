@@ -142,13 +142,20 @@ def test_packed_documents_are_documents_alone(config: ModelConfig, model: Model)
     assert packed.isfinite().all()
 
 
-def test_sizes_are_what_the_config_says(config: ModelConfig, model: Model) -> None:
+def test_parameters_are_as_many_as_the_config_says(config: ModelConfig, model: Model) -> None:
     assert config.num_params(VOCAB) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("n_source", [None, 1, S, 40])
+def test_the_state_weighs_what_the_config_says(config: ModelConfig, model: Model, n_source: int | None) -> None:
+    """With a source of any length beside 13 tokens; none given: as long as they are."""
     batch = TokenBatch(tokens(2, T), tokens(2, T))
-    if not isinstance(config, DecoderOnlyConfig):
-        batch = replace(batch, source_BS=tokens(2, T))
+    if config.kind == "encoder_decoder":
+        batch = replace(batch, source_BS=tokens(2, n_source or T))
     _, state = model.prefill(batch.tokens_BT, past(model, batch))
-    assert 2 * config.state_bytes(T, torch.float64) == held_bytes(state)
+    assert 2 * config.state_bytes(T, torch.float64, n_source) == held_bytes(state)
+    reads = config.kind == "encoder_decoder" and ALL["encoder_decoder-blind"] != config
+    assert config.reads_source == reads
 
 
 def test_state_without_a_token_has_no_logits(model: Model, batch: TokenBatch) -> None:

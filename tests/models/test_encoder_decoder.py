@@ -177,3 +177,32 @@ def test_what_cannot_be_built_is_refused_in_one_sentence(changes: dict[str, obje
 def test_a_blind_decoder_needs_no_heads_that_fit() -> None:
     values = {"d_model": 24, "mixers": MIXERS} | ENCODER_DECODERS["blind"] | {"n_cross_heads": 5}
     assert not EncoderDecoderConfig.parse(values, "c").reads_source
+
+
+def test_the_mean_summary_by_hand() -> None:
+    """The mean of the normed encoder's output over a row's own source, through the map, is in every input of the decoder."""
+    model = build(encoder_decoder("summary"))
+    assert isinstance(model, EncoderDecoder) and model.encoder is not None and model.encoder_norm is not None
+    x_BT, source_BS = tokens(B, T), tokens(B, S, seed=1)
+    lengths, means = (S, 4), []
+    for row_S, length in zip(source_BS, lengths, strict=True):
+        memory_1SD = model.encoder_norm(model.encoder(model.embedding(row_S[:length].unsqueeze(0))))
+        means.append(memory_1SD.mean(1) @ model.summary.weight.T)
+    summary_BD = torch.cat(means)
+    expected_BTV = model.readout(model.decoder(model.embedding(x_BT) + summary_BD.unsqueeze(1)))
+    segments_BS = (torch.arange(S) < torch.tensor(lengths).unsqueeze(1)).long()
+    assert_close(model(TokenBatch(x_BT, x_BT, None, source_BS, segments_BS)), expected_BTV, **EXACT)
+    state = model.init_state(B, T, source_BS, segments_BS)
+    assert_close(state.summary, summary_BD, **EXACT)
+
+
+def test_a_block_alone_reads_at_its_position() -> None:
+    """With the reading layer's output zero, the source is gone; layers before it never knew it."""
+    model, batch = build(encoder_decoder("adaptive")), a_batch()
+    assert isinstance(model, EncoderDecoder)
+    other = replace(batch, source_BS=batch.source_BS.flip(1))
+    assert (model(batch) - model(other)).abs().max() > 1e-6
+    with torch.no_grad():
+        for i in (0, 2, 4):
+            model.decoder.blocks[i].cross_attention.out_proj.weight.zero_()
+    assert_close(model(batch), model(other), rtol=0, atol=0)

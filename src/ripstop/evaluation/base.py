@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from ripstop.config import ConfigError, Strict
+from ripstop.config import Strict
 from ripstop.models.base import Model
+from ripstop.models.weights import load_weights
 from ripstop.records import Measurement
 
 if TYPE_CHECKING:
@@ -43,12 +42,8 @@ class Subject:
         """
         config = self.run.model.replace(**changes) if changes else self.run.model
         model = config.build(self.run.data.info(self.data))
-        weights = self.folder / "model.safetensors"
         if self.run.training is not None:
-            try:
-                model.load_trained(load_file(weights))
-            except (OSError, SafetensorError) as error:
-                raise ConfigError(f"{weights}: cannot be read ({error}); delete it and train the run again") from None
+            load_weights(model, self.folder / "model.safetensors")
         return model.to(self.device).eval()
 
 

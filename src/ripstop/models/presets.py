@@ -96,6 +96,7 @@ def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     result = dict(below)
     for key, value in above.items():
         there = result.get(key)
-        joins = isinstance(there, Mapping) and isinstance(value, Mapping) and value.get("kind") in (None, there.get("kind"))
-        result[key] = lay_over(there, value) if joins else value
+        if isinstance(there, Mapping) and isinstance(value, Mapping) and value.get("kind") in (None, there.get("kind")):
+            value = lay_over(there, value)
+        result[key] = value
     return result
