@@ -12,7 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ripstop.ops.segments import Segments
 
@@ -59,7 +58,7 @@ def causal_conv(
         n_past = past_BWC.shape[1]
         x_BTC = torch.cat([past_BWC.to(x_BTC.dtype), x_BTC], 1)
     run_BT = None if segments is None else F.pad(segments.run_BT, (n_past, 0))
-    y_BTC = _ShiftedConv.apply(x_BTC, weight_CW.to(x_BTC.dtype).t(), bias_C.to(x_BTC.dtype), run_BT, silu)
+    y_BTC, _, _ = shifted_conv(x_BTC, weight_CW.to(x_BTC.dtype).t(), bias_C.to(x_BTC.dtype), run_BT, silu)
     return y_BTC[:, n_past:]
 
 
@@ -80,49 +79,95 @@ def _past(x_BTC: Tensor, width: int, past_BWC: Tensor | None) -> Tensor:
     return x_BTC.new_zeros(x_BTC.shape[0], width - 1, x_BTC.shape[2]) if past_BWC is None else past_BWC
 
 
-class _ShiftedConv(torch.autograd.Function):
+@torch.library.custom_op(
+    "ripstop::shifted_conv",
+    mutates_args=(),
+    schema="(Tensor x_BTC, Tensor weight_WC, Tensor bias_C, Tensor? run_BT, bool silu) -> (Tensor, Tensor, Tensor)",
+)
+def shifted_conv(
+    x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """In-place shifted multiply-adds, tile by tile: on a CPU faster than conv1d(groups=C), whose layout is channels first, and
-    than autograd through slices, which writes one padded copy for every tap."""
+    than autograd through slices, which writes one padded copy for every tap. A compiler sees it as one operation: the number
+    of tiles changes with T.
 
-    @staticmethod
-    def forward(ctx: Any, x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool) -> Tensor:
-        weight_WC = weight_WC.contiguous()
-        y = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
-        activated = torch.empty_like(y) if silu else y
-        same = None if run_BT is None else _same_run(run_BT, weight_WC.shape[0], x_BTC.dtype)
-        for rows, begin, end in _tiles(x_BTC):
-            tile = y[rows, begin:end]
-            torch.addcmul(bias_C, x_BTC[rows, begin:end], weight_WC[-1], out=tile)
-            for tap, shift, low in _taps(weight_WC, begin, end):
-                x = x_BTC[rows, low - shift : end - shift]
-                x = x if same is None else x * same[shift - 1, rows, low:end]
-                y[rows, low:end].addcmul_(x, tap)
-            if silu:
-                torch.ops.aten.silu.out(tile, out=activated[rows, begin:end])
-        ctx.save_for_backward(x_BTC, weight_WC, y if silu else None, same)
-        return activated
+    Returns the output, and for the backward what SiLU was applied to and `_same_run`, each empty where there is none.
+    """
+    weight_WC = weight_WC.contiguous()
+    y = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
+    activated = torch.empty_like(y) if silu else y
+    same = None if run_BT is None else _same_run(run_BT, weight_WC.shape[0], x_BTC.dtype)
+    for rows, begin, end in _tiles(x_BTC):
+        tile = y[rows, begin:end]
+        torch.addcmul(bias_C, x_BTC[rows, begin:end], weight_WC[-1], out=tile)
+        for tap, shift, low in _taps(weight_WC, begin, end):
+            x = x_BTC[rows, low - shift : end - shift]
+            x = x if same is None else x * same[shift - 1, rows, low:end]
+            y[rows, low:end].addcmul_(x, tap)
+        if silu:
+            torch.ops.aten.silu.out(tile, out=activated[rows, begin:end])
+    return activated, y if silu else y.new_empty(0), y.new_empty(0) if same is None else same
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dy_BTC: Tensor) -> tuple[Tensor | None, ...]:
-        x_BTC, weight_WC, y, same = ctx.saved_tensors
-        width = weight_WC.shape[0]
-        dx = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
-        dweight, dbias = torch.zeros_like(weight_WC), torch.zeros_like(weight_WC[0])
-        for rows, begin, end in _tiles(x_BTC):
-            dy = dy_BTC[rows, begin:end]
-            if y is not None:
-                dy = torch.ops.aten.silu_backward(dy, y[rows, begin:end])
-            torch.mul(dy, weight_WC[-1], out=dx[rows, begin:end])
-            dweight[-1] += (dy * x_BTC[rows, begin:end]).sum((0, 1))
-            dbias += dy.sum((0, 1))
-            for tap, shift, low in _taps(weight_WC, begin, end):
-                late = dy[:, low - begin :]
-                late = late if same is None else late * same[shift - 1, rows, low:end]
-                before = slice(low - shift, end - shift)  # reaches into tiles before this one, which are begun already
-                dx[rows, before].addcmul_(late, tap)
-                dweight[width - 1 - shift] += (late * x_BTC[rows, before]).sum((0, 1))
-        return dx, dweight, dbias, None, None
+
+@shifted_conv.register_fake
+def _(x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool) -> tuple[Tensor, Tensor, Tensor]:
+    n_batch, n_time, _ = x_BTC.shape
+    same = (0,) if run_BT is None else (weight_WC.shape[0] - 1, n_batch, n_time, 1)
+    return x_BTC.new_empty(x_BTC.shape), x_BTC.new_empty(x_BTC.shape if silu else (0,)), x_BTC.new_empty(same)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    x_BTC, weight_WC, _, run_BT, ctx.silu = inputs
+    ctx.has_runs = run_BT is not None
+    ctx.save_for_backward(x_BTC, weight_WC, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, dy_BTC: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if dy_BTC is None:
+        return (None,) * 5
+    return (*shifted_conv_backward(dy_BTC, *ctx.saved_tensors, ctx.has_runs, ctx.silu), None, None)
+
+
+shifted_conv.register_autograd(_differentiate, setup_context=_save)
+
+
+@torch.library.custom_op(
+    "ripstop::shifted_conv_backward",
+    mutates_args=(),
+    schema="(Tensor dy_BTC, Tensor x_BTC, Tensor weight_WC, Tensor y, Tensor same, bool has_runs, bool silu) "
+    "-> (Tensor dx_BTC, Tensor dweight_WC, Tensor dbias_C)",
+)
+def shifted_conv_backward(
+    dy_BTC: Tensor, x_BTC: Tensor, weight_WC: Tensor, y: Tensor, same: Tensor, has_runs: bool, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of input, weight and bias."""
+    weight_WC = weight_WC.contiguous()
+    width = weight_WC.shape[0]
+    dx = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
+    dweight, dbias = torch.zeros_like(weight_WC), torch.zeros_like(weight_WC[0])
+    for rows, begin, end in _tiles(x_BTC):
+        dy = dy_BTC[rows, begin:end]
+        if silu:
+            dy = torch.ops.aten.silu_backward(dy, y[rows, begin:end])
+        torch.mul(dy, weight_WC[-1], out=dx[rows, begin:end])
+        dweight[-1] += (dy * x_BTC[rows, begin:end]).sum((0, 1))
+        dbias += dy.sum((0, 1))
+        for tap, shift, low in _taps(weight_WC, begin, end):
+            late = dy[:, low - begin :]
+            late = late * same[shift - 1, rows, low:end] if has_runs else late
+            before = slice(low - shift, end - shift)  # reaches into tiles before this one, which are begun already
+            dx[rows, before].addcmul_(late, tap)
+            dweight[width - 1 - shift] += (late * x_BTC[rows, before]).sum((0, 1))
+    return dx, dweight, dbias
+
+
+@shifted_conv_backward.register_fake
+def _(
+    dy_BTC: Tensor, x_BTC: Tensor, weight_WC: Tensor, y: Tensor, same: Tensor, has_runs: bool, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x_BTC.new_empty(x_BTC.shape), weight_WC.new_empty(weight_WC.shape), weight_WC.new_empty(weight_WC.shape[1:])
 
 
 def _taps(weight_WC: Tensor, begin: int, end: int) -> Iterator[tuple[Tensor, int, int]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ripstop.ops import state_space_chunked
 from ripstop.ops.segments import Segments
-from ripstop.ops.state_space_chunked import ChunkedSSD, Chunks
 
 
 def ssd_step(
@@ -71,28 +71,14 @@ def ssd_chunked(
 
     Computes in float32 at least. `need_final=False` saves the last chunk's state; None is returned in its place.
     """
-    n_time, dtype = x_BTHP.shape[1], precision(x_BTHP)
-    # Balanced: 66 positions in chunks of at most 64 are 33 + 33, not 64 and 62 of filling.
-    n_chunks = -(-n_time // chunk_size)
-    size = -(-n_time // n_chunks)
-    fill = n_chunks * size - n_time
-    x, dt, B, C = (_extend(t.to(dtype), fill) for t in (x_BTHP, dt_BTH, B_BTGN, C_BTGN))
-    run_BT = None
-    if segments is not None:
-        run_BT = torch.cat([segments.run_BT, segments.run_BT[:, -1:].expand(-1, fill)], 1)
+    dtype = precision(x_BTHP)
+    x, dt, A_H, B, C, D_H = (t.to(dtype) for t in (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H))
     initial = None if initial_BHPN is None else initial_BHPN.to(dtype)
-    with torch.autocast(x.device.type, enabled=False):
-        y, final_BHPN = ChunkedSSD.apply(
-            x, dt, A_H.to(dtype), B, C, D_H.to(dtype), initial, Chunks(n_chunks, size, run_BT), need_final
-        )
-    return y[:, :n_time].to(x_BTHP.dtype), final_BHPN
+    run_BT = None if segments is None else segments.run_BT
+    y, final_BHPN, *_ = state_space_chunked.ssd_chunked(x, dt, A_H, B, C, D_H, initial, run_BT, chunk_size, need_final)
+    return y.to(x_BTHP.dtype), final_BHPN if need_final else None
 
 
 def precision(x: Tensor) -> torch.dtype:
     """What states are kept in: float32, or float64 where the input is."""
     return torch.promote_types(x.dtype, torch.float32)
-
-
-def _extend(x: Tensor, n: int) -> Tensor:
-    """`n` zeros after the last position: with dt = 0 and x = 0 they leave the state as it is."""
-    return x if n == 0 else torch.cat([x, x.new_zeros(x.shape[0], n, *x.shape[2:])], 1)
