@@ -29,7 +29,7 @@ def _near(got: Tensor, wanted: Tensor) -> None:
 @pytest.mark.parametrize("given", ["nothing", "past", "segments"])
 @pytest.mark.parametrize("silu", [False, True])
 def test_sequence(n_time: int, width: int, given: str, silu: bool) -> None:
-    kernels = pytest.importorskip("ripstop.kernels.causal_conv1d", exc_type=ImportError)
+    kernels = pytest.importorskip("ripstop.kernels.adapters.causal_conv1d", exc_type=ImportError)
     values = _inputs(n_time, width)
     numbers = (torch.arange(n_time) // 7).expand(2, -1) if given == "segments" else None
     if given != "past":
@@ -48,7 +48,7 @@ def test_sequence(n_time: int, width: int, given: str, silu: bool) -> None:
 
 
 def test_step() -> None:
-    kernels = pytest.importorskip("ripstop.kernels.causal_conv1d", exc_type=ImportError)
+    kernels = pytest.importorskip("ripstop.kernels.adapters.causal_conv1d", exc_type=ImportError)
     x, weight, bias, past = _inputs(1, 4)
     y_slow, past_slow = causal_conv_step(*(t.double() for t in (x[:, 0], weight, bias, past)))
     with torch.no_grad():

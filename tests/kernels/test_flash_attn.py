@@ -15,7 +15,7 @@ pytestmark = pytest.mark.gpu
 @pytest.mark.parametrize(("causal", "window_size"), [(True, None), (False, None), (True, 9)])
 @pytest.mark.parametrize("with_segments", [False, True])
 def test_attention(n_queries: int, n_keys: int, causal: bool, window_size: int | None, with_segments: bool) -> None:
-    kernels = pytest.importorskip("ripstop.kernels.flash_attn", exc_type=ImportError)
+    kernels = pytest.importorskip("ripstop.kernels.adapters.flash_attn", exc_type=ImportError)
     if with_segments and n_queries != n_keys:
         pytest.skip("a past goes with one document")
     torch.manual_seed(0)

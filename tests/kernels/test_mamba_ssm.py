@@ -29,7 +29,7 @@ def _near(got: Tensor, wanted: Tensor) -> None:
 @pytest.mark.parametrize(("n_time", "head_dim", "d_state"), SIZES)
 @pytest.mark.parametrize("with_segments", [False, True])
 def test_scan(n_time: int, head_dim: int, d_state: int, with_segments: bool) -> None:
-    kernels = pytest.importorskip("ripstop.kernels.mamba_ssm", exc_type=ImportError)
+    kernels = pytest.importorskip("ripstop.kernels.adapters.mamba_ssm", exc_type=ImportError)
     values = _inputs(n_time, head_dim, d_state)
     numbers = (torch.arange(n_time) // 37 + torch.tensor([[0], [1]])) if with_segments else None
     slow = [t.double().requires_grad_() for t in values]
@@ -46,7 +46,7 @@ def test_scan(n_time: int, head_dim: int, d_state: int, with_segments: bool) -> 
 
 
 def test_step() -> None:
-    kernels = pytest.importorskip("ripstop.kernels.mamba_ssm", exc_type=ImportError)
+    kernels = pytest.importorskip("ripstop.kernels.adapters.mamba_ssm", exc_type=ImportError)
     x, dt, A, B, C, D, state = _inputs(1, 64, 64)
     values = [x[:, 0], dt[:, 0], A, B[:, 0], C[:, 0], D, state]
     y_slow, state_slow = ssd_step(*(t.double() for t in values))

@@ -38,7 +38,6 @@ def test_equals_attention_written_out(layer: CrossAttention) -> None:
         heads.append(scores_BTS.softmax(-1) @ v[..., shared])
     state = layer.init_state(remember(memory_BSD, None))
     assert_close(layer(x_BTD, state), layer.out_proj(torch.cat(heads, -1)), **EXACT)
-    assert_close(layer.step(x_BTD[:, 2], state), layer(x_BTD, state)[:, 2], **EXACT)
 
 
 def test_padding_of_nan_leaves_values_and_gradients_alone(layer: CrossAttention) -> None:

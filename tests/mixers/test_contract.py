@@ -14,7 +14,6 @@ from contract import check_prefill_anywhere as prefill_anywhere
 from contract import check_reach as reach
 from contract import check_reference as reference
 
-from ripstop.kernels import dispatch
 from ripstop.mixers import MIXERS, attention, heads, mamba2, short_conv, sliding_window
 from ripstop.ops import convolution, softmax_attention, state_space, state_space_chunked, window_attention
 from ripstop.ops.segments import Segments
@@ -55,16 +54,16 @@ SINKS, BOTH = _case("sliding_window", "sinks_grouped_conv"), _case("bidirectiona
 
 
 def _no_future_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = state_space_chunked._masks
-    monkeypatch.setattr(state_space_chunked, "_masks", lambda *a: true(*a)._replace(see=torch.zeros_like(true(*a).see)))
+    true = state_space_chunked._apart
+    monkeypatch.setattr(state_space_chunked, "_apart", lambda *a: torch.zeros_like(true(*a)))
 
 
 def _segments(module: object, name: str, change: Callable[[Segments], Segments | None]) -> Callable[[pytest.MonkeyPatch], None]:
     """The operation gets other segments than it was given."""
     true = getattr(module, name)
 
-    def operation(*arguments: Any) -> Any:
-        return true(*(change(a) if isinstance(a, Segments) else a for a in arguments))
+    def operation(*arguments: Any, **settings: Any) -> Any:
+        return true(*(change(a) if isinstance(a, Segments) else a for a in arguments), **settings)
 
     return lambda monkeypatch: monkeypatch.setattr(module, name, operation)
 
@@ -78,19 +77,19 @@ def _starts_at_zero(module: object, name: str) -> Callable[[pytest.MonkeyPatch],
 
 
 def _no_decay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_space_chunked, "_through", lambda s, masks: torch.ones_like(s[:, :, -1])[..., None, None])
+    monkeypatch.setattr(state_space_chunked, "_through", lambda s, ends: torch.ones_like(s[:, :, -1])[..., None, None])
 
 
 def _no_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
     true = window_attention.window_attention
     monkeypatch.setattr(
-        dispatch, "blocked_window_attention", lambda q, k, v, window, sinks, *rest: true(q, k, v, window, 0, *rest)
+        window_attention, "window_attention", lambda q, k, v, window, sinks, *rest: true(q, k, v, window, 0, *rest)
     )
 
 
 def _wider_window(monkeypatch: pytest.MonkeyPatch) -> None:
     true = window_attention.window_attention
-    monkeypatch.setattr(dispatch, "blocked_window_attention", lambda q, k, v, window, *rest: true(q, k, v, window + 1, *rest))
+    monkeypatch.setattr(window_attention, "window_attention", lambda q, k, v, window, *rest: true(q, k, v, window + 1, *rest))
 
 
 def _keep_padding(module: object) -> Callable[[pytest.MonkeyPatch], None]:
@@ -114,7 +113,7 @@ def _see_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
 def _forget_state(monkeypatch: pytest.MonkeyPatch) -> None:
     true = state_space.ssd_chunked
     monkeypatch.setattr(
-        state_space, "ssd_chunked", lambda *a: true(*a[:6], None if a[6] is None else torch.zeros_like(a[6]), *a[7:])
+        state_space, "ssd_chunked", lambda *a, **k: true(*a[:6], None if a[6] is None else torch.zeros_like(a[6]), *a[7:], **k)
     )
 
 
@@ -154,8 +153,8 @@ def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
         (SINKS, reach, _wider_window),
         (SINKS, prefill_and_step, _wider_window),
         (SINKS, prefill_anywhere, _ring_off_by_one),
-        (SINKS, documents, _one_document(dispatch, "blocked_window_attention")),
-        (SINKS, documents, _starts_at_zero(dispatch, "blocked_window_attention")),
+        (SINKS, documents, _one_document(window_attention, "window_attention")),
+        (SINKS, documents, _starts_at_zero(window_attention, "window_attention")),
         (BOTH, documents, _reverse_the_row),
         (BOTH, documents, _one_document(state_space, "ssd_chunked")),
     ],

@@ -1,1 +1,1 @@
-"""Adapters to GPU kernels, and the choice of which backend runs."""
+"""Operations as mixers call them, a file each: a slow reference, torch, or a CUDA kernel where one is installed and fits."""

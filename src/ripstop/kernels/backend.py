@@ -1,6 +1,6 @@
 """Which implementation of an operation runs, and why: the slow reference, torch, or an installed CUDA kernel.
 
-Every operation has `reference` and `torch`, which run anywhere, and one kernel from a package that may be installed.
+Every operation has `reference` and `torch`, which run anywhere, and may have one kernel from a package that may be installed.
 `auto` takes the kernel where device, precision and shapes allow it, else `torch`.
 """
 
@@ -17,33 +17,34 @@ import torch
 from ripstop.config import ConfigError
 
 log = logging.getLogger(__name__)
+HALF = (torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that a package brings: its name here is the package's import name."""
+    """What a package brings for one operation. `name`, as a configuration says it, is the package's import name."""
 
+    op: str
     name: str
     install: str
     dtypes: tuple[torch.dtype, ...]
 
 
-_HALF = (torch.bfloat16, torch.float16)
-KERNELS = {
-    "ssd": Kernel("mamba_ssm", "pip install --no-build-isolation mamba-ssm", (*_HALF, torch.float32)),
-    "convolution": Kernel("causal_conv1d", "pip install --no-build-isolation causal-conv1d", (*_HALF, torch.float32)),
-    "attention": Kernel("flash_attn", "pip install --no-build-isolation flash-attn", _HALF),
-}
-_chosen: dict[str, str] = {}
+_chosen: dict[str, list[str]] = {}
 
 
-def choose(wanted: str, op: str, device: torch.device, dtype: torch.dtype, unfit: str | None = None) -> str:
-    """Name of the backend of `op` ("ssd", "convolution", "attention") for tensors on `device` in `dtype`.
+@torch.compiler.assume_constant_result  # asked while a graph is traced, not inside it: no break for look-up and logging
+def choose(wanted: str, kernel: Kernel, device: torch.device, dtype: torch.dtype, unfit: str | None = None) -> str:
+    """Name of the backend of `kernel.op` for tensors on `device` in `dtype`.
 
     wanted: "auto", "reference", "torch" or the kernel's name. unfit: why this call's shapes are none for the kernel.
     ConfigError where the kernel is wanted by name and cannot run.
     """
-    kernel = KERNELS[op]
+    return _resolve(wanted, kernel, device, dtype, unfit)
+
+
+@functools.cache
+def _resolve(wanted: str, kernel: Kernel, device: torch.device, dtype: torch.dtype, unfit: str | None) -> str:
     obstacle = _obstacle(kernel, device, dtype) or unfit
     if wanted in ("reference", "torch"):
         name, why = wanted, "as configured"
@@ -51,22 +52,24 @@ def choose(wanted: str, op: str, device: torch.device, dtype: torch.dtype, unfit
         name, why = (kernel.name, "installed, and fits") if obstacle is None else ("torch", f"{kernel.name}: {obstacle}")
     elif wanted == kernel.name:
         if obstacle is not None:
-            raise ConfigError(f"backend {wanted!r} of {op} cannot run ({obstacle}); set backend to 'auto'")
+            raise ConfigError(f"backend {wanted!r} of {kernel.op} cannot run ({obstacle}); set backend to 'auto'")
         name, why = wanted, "as configured"
     else:
-        raise ConfigError(f"{op} has no backend {wanted!r}; there is: auto, reference, torch, {kernel.name}")
-    _note(f"{op} on {device.type} in {str(dtype).removeprefix('torch.')}", f"{name} ({why})")
+        raise ConfigError(f"{kernel.op} has no backend {wanted!r}; there is: auto, reference, torch, {kernel.name}")
+    _note(f"{kernel.op} on {device.type} in {str(dtype).removeprefix('torch.')}", f"{name} ({why})")
     return name
 
 
 def chosen() -> dict[str, str]:
-    """Every choice so far, `"ssd on cpu in float32"` -> `"torch (mamba_ssm: needs CUDA)"`: to be recorded with results."""
-    return dict(_chosen)
+    """Every choice so far, `"ssd on cpu in float32"` -> `"torch (mamba_ssm: needs CUDA)"`, to be recorded with results; more
+    than one, in the order in which they were made, are joined by `; `."""
+    return {case: "; ".join(choices) for case, choices in _chosen.items()}
 
 
 def _note(case: str, choice: str) -> None:
-    if _chosen.get(case) != choice:
-        _chosen[case] = choice
+    choices = _chosen.setdefault(case, [])
+    if choice not in choices:
+        choices.append(choice)
         log.info("%s: %s", case, choice)
 
 

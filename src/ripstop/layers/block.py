@@ -11,6 +11,7 @@ from ripstop.layers.mlp import Mlp
 from ripstop.layers.norms.base import NormConfig
 from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers.base import Mixer, State
+from ripstop.ops.cross_attention import Laid
 from ripstop.ops.segments import Segments
 
 
@@ -46,7 +47,8 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None, memory: Memory | None = None) -> Tensor:
         x_BTD = x_BTD + self.mixer(self.mixer_norm(x_BTD), segments)
-        x_BTD = self._read(x_BTD, self._remembered(memory), None if memory is None else memory.seen)
+        state = self._remembered(memory)
+        x_BTD = self._read(x_BTD, state) if memory is None else self._read(x_BTD, state, memory.seen, memory.laid)
         return self._channels(x_BTD)
 
     def init_state(self, batch_size: int, max_len: int, memory: Memory | None = None) -> BlockState:
@@ -70,10 +72,10 @@ class Block(nn.Module):
             raise ValueError("block: its cross-attention reads a memory, and none is given")
         return self.cross_attention.init_state(memory)
 
-    def _read(self, x_BTD: Tensor, memory: MemoryState | None, seen: Tensor | None) -> Tensor:
+    def _read(self, x_BTD: Tensor, memory: MemoryState | None, seen: Tensor | None = None, laid: Laid | None = None) -> Tensor:
         if self.cross_attention is None or self.cross_norm is None or memory is None:
             return x_BTD
-        return x_BTD + self.cross_attention(self.cross_norm(x_BTD), memory, seen)
+        return x_BTD + self.cross_attention(self.cross_norm(x_BTD), memory, seen, laid)
 
     def _channels(self, x: Tensor) -> Tensor:
         return x if self.mlp is None or self.mlp_norm is None else x + self.mlp(self.mlp_norm(x))

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from ripstop.config import ConfigError, Strict
+from ripstop.kernels import cross_attention
+from ripstop.ops.cross_attention import Laid
 from ripstop.ops.segments import Segments, without_padding
-from ripstop.ops.softmax_attention import sdpa
 
 
 class Memory(NamedTuple):
-    """What an encoder left: x_BSD, zero at padding; seen: bool, (B, 1, T or 1, S), None where all see all."""
+    """What an encoder left: x_BSD, zero at padding; seen: bool, (B, 1, T or 1, S), None where all see all; laid: the same for
+    kernels that take no masks, where it is known."""
 
     x_BSD: Tensor
     seen: Tensor | None
+    laid: Laid | None = None
 
 
 class MemoryState(NamedTuple):
@@ -38,7 +41,7 @@ def remember(x_BSD: Tensor, source_segments: Segments | None, segments: Segments
     seen = (source_segments.numbers_BT != 0).unsqueeze(1)
     if segments is not None:
         seen = seen & (source_segments.numbers_BT.unsqueeze(1) == segments.numbers_BT.unsqueeze(2))
-    return Memory(without_padding(x_BSD, source_segments), seen.unsqueeze(1))
+    return Memory(without_padding(x_BSD, source_segments), seen.unsqueeze(1), Laid.of(source_segments, segments))
 
 
 def mean_memory(memory: Memory) -> Tensor:
@@ -54,6 +57,7 @@ class CrossAttentionConfig(Strict):
 
     n_heads: int = Field(4, ge=1)
     n_kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; none given: n_heads")
+    backend: Literal["auto", "reference", "torch", "flash_attn"] = "auto"
 
     def sizes(self, d_model: int) -> tuple[int, int, int]:
         """n_heads, n_kv_heads and head_dim at width `d_model`; `ConfigError` where they do not fit together."""
@@ -89,6 +93,7 @@ class CrossAttention(nn.Module):
     def __init__(self, config: CrossAttentionConfig, d_model: int):
         super().__init__()
         _, n_kv_heads, self.head_dim = config.sizes(d_model)
+        self.backend = config.backend
         self.q_proj = nn.Linear(d_model, d_model, bias=False)
         self.kv_proj = nn.Linear(d_model, 2 * n_kv_heads * self.head_dim, bias=False)
         self.out_proj = nn.Linear(d_model, d_model, bias=False)
@@ -102,17 +107,8 @@ class CrossAttention(nn.Module):
         k, v = self.kv_proj(memory.x_BSD).unflatten(-1, (-1, self.head_dim)).chunk(2, 2)
         return MemoryState(k, v)
 
-    def forward(self, x_BTD: Tensor, state: MemoryState, seen: Tensor | None = None) -> Tensor:
-        """`seen`: which memory each position sees, as in `Memory`. The state stays as it is."""
+    def forward(self, x_BTD: Tensor, state: MemoryState, seen: Tensor | None = None, laid: Laid | None = None) -> Tensor:
+        """`seen` and `laid`: which memory each position sees, as in `Memory`. The state stays as it is."""
         q_BTHK = self.q_proj(x_BTD).unflatten(-1, (-1, self.head_dim))
-        if seen is None:
-            return self.out_proj(sdpa(q_BTHK, state.k, state.v, None).flatten(2))
-        # A softmax over nothing is NaN in some of SDPA's kernels: such a position looks everywhere, and is then cleared.
-        any_seen = seen.any(-1, keepdim=True)
-        y_BTHK = sdpa(q_BTHK, state.k, state.v, seen | ~any_seen)
-        y_BTHK = torch.where(any_seen.transpose(1, 2), y_BTHK, y_BTHK.new_zeros(()))
+        y_BTHK = cross_attention.cross_attention(self.backend, q_BTHK, state.k, state.v, seen, laid)
         return self.out_proj(y_BTHK.flatten(2))
-
-    def step(self, x_BD: Tensor, state: MemoryState, seen: Tensor | None = None) -> Tensor:
-        """One token: (B, D)."""
-        return self(x_BD.unsqueeze(1), state, seen).squeeze(1)

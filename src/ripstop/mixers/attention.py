@@ -9,18 +9,21 @@ from pydantic import model_validator
 from torch import Tensor
 
 from ripstop.config import ConfigError
-from ripstop.kernels import dispatch
+from ripstop.kernels import attention
 from ripstop.mixers.heads import HeadsConfig, HeadsMixer, write
 from ripstop.ops.segments import Segments, without_padding
 
 
 class KVState(NamedTuple):
-    """k, v: (B, max_len, G, K), of which `length` positions are filled; conv: the convolution's past or None."""
+    """k, v: (B, max_len, G, K), of which `length` positions are filled; conv: the convolution's past, empty without one."""
 
     k: Tensor
     v: Tensor
     length: int
-    conv: Tensor | None
+    conv: Tensor
+
+    def filled(self) -> KVState:
+        return self._replace(k=self.k[:, : self.length], v=self.v[:, : self.length])
 
 
 class AttentionConfig(HeadsConfig):
@@ -60,7 +63,7 @@ class Attention(HeadsMixer):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         q, k, v = self.project(without_padding(x_BTD, segments), segments)
-        y_BTHK = dispatch.attention(self.backend, q, k, v, self.causal, segments)
+        y_BTHK = attention.attention(self.backend, q, k, v, self.causal, segments)
         return without_padding(self.combine(y_BTHK), segments)
 
     def init_state(self, batch_size: int, max_len: int) -> KVState:
@@ -79,7 +82,7 @@ class Attention(HeadsMixer):
         (q, k, v), conv = self.project_after(x_BTD, state.conv, state.length)
         new = slice(state.length, end)
         state = KVState(write(state.k, new, k), write(state.v, new, v), end, conv)
-        y_BTHK = dispatch.attention(self.backend, q, state.k[:, :end], state.v[:, :end], causal=True)
+        y_BTHK = attention.attention(self.backend, q, state.k[:, :end], state.v[:, :end], causal=True)
         return self.combine(y_BTHK), state
 
     def step(self, x_BD: Tensor, state: KVState) -> tuple[Tensor, KVState]:

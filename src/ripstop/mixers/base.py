@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from ripstop.config import Strict
 from ripstop.ops.segments import Segments
 
 State = Any
-"""A `NamedTuple` of tensors with the batch as first axis (and plain ints, such as a length). Each mixer has its own."""
+"""A `NamedTuple` of tensors with the batch as first axis (and plain ints, such as a length). Each mixer has its own. One that
+keeps room for tokens to come has a method `filled()`: itself without that room."""
 
 
 class Mixer(nn.Module):
@@ -19,7 +20,7 @@ class Mixer(nn.Module):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         """Whole sequence. Segment 0 is padding (output 0), 1, 2, ... are packed documents that do not see each other."""
-        raise NotImplementedError
+        missing(self, "forward(self, x_BTD, segments=None)")
 
     def residual_outputs(self) -> list[Tensor]:
         """The weights whose products are the terms of the output: a model draws them smaller, the more of them there are.
@@ -33,15 +34,15 @@ class Mixer(nn.Module):
 
     def init_state(self, batch_size: int, max_len: int) -> State:
         """An empty past that has room for `max_len` tokens."""
-        raise NotImplementedError
+        missing(self, "init_state(self, batch_size, max_len)")
 
     def prefill(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         """A chunk of the prompt, after any past. The given state is consumed: use the returned one."""
-        raise NotImplementedError
+        missing(self, "prefill(self, x_BTD, state)")
 
     def step(self, x_BD: Tensor, state: State) -> tuple[Tensor, State]:
         """One token. The given state is consumed: use the returned one."""
-        raise NotImplementedError
+        missing(self, "step(self, x_BD, state)")
 
 
 class MixerConfig(Strict):
@@ -55,19 +56,25 @@ class MixerConfig(Strict):
         return True
 
     def build(self, d_model: int) -> Mixer:
-        raise NotImplementedError
+        missing(self, "build(self, d_model)")
 
     def num_params(self, d_model: int) -> int:
         """Parameters of the built mixer."""
-        raise NotImplementedError
+        missing(self, "num_params(self, d_model)")
 
     def state_bytes(self, d_model: int, seq_len: int, dtype: torch.dtype = torch.bfloat16) -> int:
-        """Bytes of state one sequence holds after `seq_len` tokens, activations in `dtype`."""
-        raise NotImplementedError
+        """Bytes of state that `seq_len` tokens of one sequence fill, activations in `dtype`."""
+        missing(self, "state_bytes(self, d_model, seq_len, dtype)")
 
     def flops_per_token(self, d_model: int, seq_len: int) -> int:
         """Multiply-adds count as 2; forward only; averaged over a causal sequence of `seq_len` tokens."""
-        raise NotImplementedError
+        missing(self, "flops_per_token(self, d_model, seq_len)")
+
+
+def missing(owner: Any, method: str) -> NoReturn:
+    """What a method does that every mixer or every mixer's configuration must define, where one does not."""
+    what = "configuration of a mixer" if isinstance(owner, MixerConfig) else "mixer"
+    raise NotImplementedError(f"{type(owner).__name__}: a {what} has to define {method}")
 
 
 def reorder_state(state: Any, index_B: Tensor) -> Any:
@@ -81,8 +88,17 @@ def reorder_state(state: Any, index_B: Tensor) -> Any:
     return state
 
 
+def filled_bytes(state: Any) -> int:
+    """Bytes of a state that the tokens so far fill, measured: `held_bytes` without the room for those to come."""
+    if hasattr(state, "filled"):
+        state = state.filled()
+    elif isinstance(state, list | tuple):
+        return sum(filled_bytes(part) for part in state)
+    return held_bytes(state)
+
+
 def held_bytes(state: Any) -> int:
-    """Bytes of the tensors in a state, measured."""
+    """Bytes of the tensors in a state, measured; room for tokens to come included."""
     if isinstance(state, Tensor):
         return state.numel() * state.element_size()
     if isinstance(state, list | tuple):

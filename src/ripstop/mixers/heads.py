@@ -61,7 +61,7 @@ class HeadsConfig(MixerConfig):
 
 
 class HeadsMixer(Mixer):
-    """Projections of an attention mixer; subclasses attend. The convolution's past is None where there is none."""
+    """Projections of an attention mixer; subclasses attend. Without a convolution its past is empty, (B, 0, C)."""
 
     def __init__(self, config: HeadsConfig, d_model: int, backend: str):
         super().__init__()
@@ -80,9 +80,7 @@ class HeadsMixer(Mixer):
         position = torch.arange(x_BTD.shape[1], device=x_BTD.device) if segments is None else segments.position_BT
         return self._split(qkv, position)
 
-    def project_after(
-        self, x_BTD: Tensor, conv_past: Tensor | None, length: int
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
+    def project_after(self, x_BTD: Tensor, conv_past: Tensor, length: int) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """The same of a chunk after `length` tokens, and the convolution's next past."""
         qkv = self.qkv_proj(x_BTD)
         if self.conv1d is not None:
@@ -97,11 +95,12 @@ class HeadsMixer(Mixer):
         """Heads back to the model's width."""
         return self.out_proj(y_BTHK.flatten(2))
 
-    def empty_past(self, batch_size: int, n_keys: int) -> tuple[Tensor, Tensor, Tensor | None]:
+    def empty_past(self, batch_size: int, n_keys: int) -> tuple[Tensor, Tensor, Tensor]:
         """Room for keys and values, and the convolution's past."""
-        shape = (batch_size, n_keys, self.n_kv_heads, self.head_dim)
-        conv = None if self.conv1d is None else self.conv1d.init_past(batch_size)
-        return self.qkv_proj.weight.new_zeros(shape), self.qkv_proj.weight.new_zeros(shape), conv
+        weight, shape = self.qkv_proj.weight, (batch_size, n_keys, self.n_kv_heads, self.head_dim)
+        no_conv = weight.new_zeros(batch_size, 0, weight.shape[0])
+        conv = no_conv if self.conv1d is None else self.conv1d.init_past(batch_size)
+        return weight.new_zeros(shape), weight.new_zeros(shape), conv
 
     def _split(self, qkv: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         sizes = [self.n_heads, self.n_kv_heads, self.n_kv_heads]

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ripstop.config import ConfigError
-from ripstop.kernels import dispatch
+from ripstop.kernels import state_space
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.short_conv import ShortConv, conv_backend
 from ripstop.ops.normalize import gated_rms_norm
@@ -103,8 +103,9 @@ class Mamba2(Mixer):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         z, xBC, dt = self._project(without_padding(x_BTD, segments))
-        y_BTD, _ = self._scan(z, self.conv1d(xBC, None, segments), dt, None, segments, need_final=False)
-        return without_padding(y_BTD, segments)
+        x_BTHP, B_BTGN, C_BTGN, dt_BTH, A_H = self._inputs(self.conv1d(xBC, None, segments), dt)
+        inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, self.D, segments, self.config.chunk_size)
+        return without_padding(self._combine(state_space.ssd(self.config.backend, *inputs), z), segments)
 
     def init_state(self, batch_size: int, max_len: int) -> Mamba2State:
         config, weight = self.config, self.in_proj.weight
@@ -116,15 +117,17 @@ class Mamba2(Mixer):
             return x_BTD, state
         z, xBC, dt = self._project(x_BTD)
         xBC, conv = self.conv1d.prefill(xBC, state.conv)
-        y_BTD, ssm = self._scan(z, xBC, dt, state.ssm, None, need_final=True)
-        return y_BTD, Mamba2State(conv, ssm)
+        x_BTHP, B_BTGN, C_BTGN, dt_BTH, A_H = self._inputs(xBC, dt)
+        inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, self.D, state.ssm, self.config.chunk_size)
+        y_BTHP, ssm = state_space.ssd_after(self.config.backend, *inputs)
+        return self._combine(y_BTHP, z), Mamba2State(conv, ssm)
 
     def step(self, x_BD: Tensor, state: Mamba2State) -> tuple[Tensor, Mamba2State]:
         z, xBC, dt = self._project(x_BD)
         xBC, conv = self.conv1d.step(xBC, state.conv)
         x_BHP, B_BGN, C_BGN, dt_BH, A_H = self._inputs(xBC, dt)
-        y_BHP, ssm = dispatch.ssd_step(self.config.backend, x_BHP, dt_BH, A_H, B_BGN, C_BGN, self.D, state.ssm)
-        return self.out_proj(self.norm(y_BHP.flatten(-2), z)), Mamba2State(conv, ssm)
+        y_BHP, ssm = state_space.ssd_step(self.config.backend, x_BHP, dt_BH, A_H, B_BGN, C_BGN, self.D, state.ssm)
+        return self._combine(y_BHP, z), Mamba2State(conv, ssm)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         z, xBC, dt = self.in_proj(x).split([self.d_inner, self.conv1d.weight.shape[0], self.n_heads], -1)
@@ -141,13 +144,9 @@ class Mamba2(Mixer):
         A_H = -self.A_log.to(precision(dt)).exp()
         return x.unflatten(-1, (self.n_heads, config.head_dim)), B.unflatten(-1, groups), C.unflatten(-1, groups), dt, A_H
 
-    def _scan(
-        self, z: Tensor, xBC: Tensor, dt: Tensor, ssm: Tensor | None, segments: Segments | None, need_final: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        x_BTHP, B_BTGN, C_BTGN, dt_BTH, A_H = self._inputs(xBC, dt)
-        inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, self.D, ssm, segments)
-        y_BTHP, ssm = dispatch.ssd(self.config.backend, *inputs, self.config.chunk_size, need_final)
-        return self.out_proj(self.norm(y_BTHP.flatten(-2), z)), ssm
+    def _combine(self, y: Tensor, z: Tensor) -> Tensor:
+        """Heads back to the model's width, with or without a time axis."""
+        return self.out_proj(self.norm(y.flatten(-2), z))
 
 
 class GatedNorm(nn.Module):

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ripstop.kernels import dispatch
+from ripstop.kernels import convolution
 from ripstop.ops.convolution import next_past
 from ripstop.ops.segments import Segments
 
@@ -27,7 +27,7 @@ class ShortConv(nn.Module):
 
     def forward(self, x_BTC: Tensor, past_BWC: Tensor | None = None, segments: Segments | None = None) -> Tensor:
         weight_CW = self.weight.squeeze(1)
-        return dispatch.causal_conv(self.backend, x_BTC, weight_CW, self.bias, past_BWC, segments, self.silu)
+        return convolution.causal_conv(self.backend, x_BTC, weight_CW, self.bias, past_BWC, segments, self.silu)
 
     def init_past(self, batch_size: int) -> Tensor:
         n_channels, _, width = self.weight.shape
@@ -39,7 +39,7 @@ class ShortConv(nn.Module):
 
     def step(self, x_BC: Tensor, past_BWC: Tensor) -> tuple[Tensor, Tensor]:
         """One token: output, next past."""
-        return dispatch.causal_conv_step(self.backend, x_BC, self.weight.squeeze(1), self.bias, past_BWC, self.silu)
+        return convolution.causal_conv_step(self.backend, x_BC, self.weight.squeeze(1), self.bias, past_BWC, self.silu)
 
 
 def conv_backend(backend: str) -> str:

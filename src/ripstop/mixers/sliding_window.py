@@ -8,18 +8,27 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ripstop.kernels import dispatch
+from ripstop.kernels import attention, window_attention
 from ripstop.mixers.heads import HeadsConfig, HeadsMixer, write
 from ripstop.ops.segments import Segments, without_padding
 
 
 class WindowState(NamedTuple):
-    """k, v: (B, slots, G, K), the sinks first, then a ring of the last positions; length: tokens read; conv: past or None."""
+    """k, v: (B, slots, G, K), the sinks first, then a ring of the last positions; length: tokens read; conv: the
+    convolution's past, empty without one."""
 
     k: Tensor
     v: Tensor
     length: int
-    conv: Tensor | None
+    conv: Tensor
+
+    @property
+    def n_filled(self) -> int:
+        """Slots in use, the first so many."""
+        return min(self.length, self.k.shape[1])
+
+    def filled(self) -> WindowState:
+        return self._replace(k=self.k[:, : self.n_filled], v=self.v[:, : self.n_filled])
 
 
 class SlidingWindowConfig(HeadsConfig):
@@ -50,7 +59,7 @@ class SlidingWindow(HeadsMixer):
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         q, k, v = self.project(without_padding(x_BTD, segments), segments)
-        y_BTHK = dispatch.window_attention(self.backend, q, k, v, self.window_size, self.sink_size, segments)
+        y_BTHK = window_attention.window_attention(self.backend, q, k, v, self.window_size, self.sink_size, segments)
         return without_padding(self.combine(y_BTHK), segments)
 
     def init_state(self, batch_size: int, max_len: int) -> WindowState:
@@ -68,15 +77,15 @@ class SlidingWindow(HeadsMixer):
         near_k, near_v = (torch.cat([old[:, slots].to(new.dtype), new], 1) for old, new in ((state.k, k), (state.v, v)))
         sinks = (state.k[:, :n_sinks].to(k.dtype), state.v[:, :n_sinks].to(v.dtype))
         inputs = (q, near_k, near_v, self.window_size, self.sink_size)
-        y_BTHK = dispatch.window_attention(self.backend, *inputs, None, sinks if state.length else None, first)
+        y_BTHK = window_attention.window_attention(self.backend, *inputs, None, sinks if state.length else None, first)
         return self.combine(y_BTHK), self._written(state, k, v)._replace(conv=conv)
 
     def step(self, x_BD: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:
         (q, k, v), conv = self.project_after(x_BD.unsqueeze(1), state.conv, state.length)
         state = self._written(state, k, v)._replace(conv=conv)
         # What the ring holds now is exactly what this token sees.
-        filled = min(state.length, state.k.shape[1])
-        y_BTHK = dispatch.attention(self.backend, q, state.k[:, :filled], state.v[:, :filled], causal=False)
+        held = state.filled()
+        y_BTHK = attention.attention(self.backend, q, held.k, held.v, causal=False)
         return self.combine(y_BTHK).squeeze(1), state
 
     def _slots(self, position_T: Tensor, state: WindowState) -> Tensor:

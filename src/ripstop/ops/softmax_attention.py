@@ -60,11 +60,12 @@ def attention(
 ) -> Tensor:
     """The same by `scaled_dot_product_attention`. -> (B, T, H, P). No mask is built where the sequence is one document."""
     n_queries, n_keys = q_BTHK.shape[1], k_BSGK.shape[1]
-    seen = None
-    plain = segments is None and (n_queries in (1, n_keys) or not causal)
-    if not plain:
+    if segments is not None or (causal and n_queries not in (1, n_keys)):
         seen = visible(n_queries, n_keys, causal, segments, device=q_BTHK.device)
-    return sdpa(q_BTHK, k_BSGK, v_BSGP, seen, causal and plain and n_queries > 1, scale)
+        return sdpa(q_BTHK, k_BSGK, v_BSGP, seen, scale=scale)
+    if causal and n_queries == n_keys:
+        return sdpa(q_BTHK, k_BSGK, v_BSGP, None, causal=True, scale=scale)
+    return sdpa(q_BTHK, k_BSGK, v_BSGP, None, scale=scale)
 
 
 def sdpa(

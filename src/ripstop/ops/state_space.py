@@ -66,17 +66,17 @@ def ssd_chunked(
     segments: Segments | None = None,
     chunk_size: int = 64,
     need_final: bool = True,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """The same in chunks (section 6 of the paper): attention-like inside a chunk, a recurrence over chunk states.
 
-    Computes in float32 at least. `need_final=False` saves the last chunk's state; None is returned in its place.
+    Computes in float32 at least. `need_final=False` saves the last chunk's state; an empty tensor is returned in its place.
     """
     dtype = precision(x_BTHP)
     x, dt, A_H, B, C, D_H = (t.to(dtype) for t in (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H))
     initial = None if initial_BHPN is None else initial_BHPN.to(dtype)
     run_BT = None if segments is None else segments.run_BT
     y, final_BHPN, *_ = state_space_chunked.ssd_chunked(x, dt, A_H, B, C, D_H, initial, run_BT, chunk_size, need_final)
-    return y.to(x_BTHP.dtype), final_BHPN if need_final else None
+    return y.to(x_BTHP.dtype), final_BHPN
 
 
 def precision(x: Tensor) -> torch.dtype:

@@ -164,7 +164,7 @@ def _forward(
     else:
         read = x.new_empty(0, n_batch, n_groups, size, heads * head_dim)
     final_BHPN = states[n].clone() if need_final else x.new_empty(0)
-    return y_BTHP[:, :n_time], final_BHPN, B, C, s, u, decay, scores, states, read
+    return y_BTHP[:, :n_time].contiguous(), final_BHPN, B, C, s, u, decay, scores, states, read
 
 
 @ssd_chunked.register_fake
@@ -186,6 +186,7 @@ def _(
     n, size = chunks.n, chunks.size
     first, _ = _stateful(chunks, initial_BHPN, need_final)
     shapes = [
+        (n_batch, n_time, n_heads, head_dim),
         (n_batch, n_heads, head_dim, d_state) if need_final else (0,),
         (n, n_batch, n_groups, size, d_state),
         (n, n_batch, n_groups, size, d_state),
@@ -196,8 +197,7 @@ def _(
         (n + 1, n_batch, n_heads, head_dim, d_state),
         (n - first, n_batch, n_groups, size, n_heads // n_groups * head_dim),
     ]
-    y_BTHP = x_BTHP.new_empty(n_batch, n * size, n_heads, head_dim)[:, :n_time]
-    return y_BTHP, *(x_BTHP.new_empty(shape) for shape in shapes)
+    return tuple(x_BTHP.new_empty(shape) for shape in shapes)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

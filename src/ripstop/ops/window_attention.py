@@ -9,7 +9,7 @@ After a past, the keys begin at position `first` of the document, and `sinks` ho
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +51,27 @@ def window_attention(
     sinks: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
 ) -> Tensor:
-    """The same by SDPA over blocks of queries: time and memory grow with T * (window_size + sink_size), not with T * T."""
+    """The same by SDPA over blocks of queries: time and memory grow with T * (window_size + sink_size), not with T * T.
+
+    While a graph is compiled it is one registered operation, because how many blocks there are changes with T.
+    """
+    documents = None if segments is None else _Documents(segments.run_BT, segments.start_BT, segments.position_BT)
+    if torch.compiler.is_compiling():
+        tensors = (q_BTHK, k_BSGK, v_BSGP, *(sinks or (None, None)))
+        return _registered(*tensors, list(documents or ()), window_size, sink_size, first)
+    return _blocked(q_BTHK, k_BSGK, v_BSGP, window_size, sink_size, documents, sinks, first)
+
+
+def _blocked(
+    q_BTHK: Tensor,
+    k_BSGK: Tensor,
+    v_BSGP: Tensor,
+    window_size: int,
+    sink_size: int,
+    documents: _Documents | None,
+    sinks: tuple[Tensor, Tensor] | None,
+    first: int,
+) -> Tensor:
     n_batch, n_queries = q_BTHK.shape[:2]
     n_keys = k_BSGK.shape[1]
     # As wide as the window, half of what a block reads is seen; narrower than 32 or wider than 128, products get slow.
@@ -60,15 +80,91 @@ def window_attention(
     fill = blocks.n * blocks.size - n_queries
     q, k, v = (F.pad(t, (0, 0, 0, 0, 0, fill)) if fill else t for t in (q_BTHK, k_BSGK, v_BSGP))
     keys, values = _spans(k, blocks), _spans(v, blocks)
-    if segments is None:
+    if documents is None:
         seen, before = _one_document(blocks, window_size, sink_size, first, sinks, k, v)
     else:
-        seen, before = _documents(blocks, window_size, sink_size, segments, fill, k, v)
+        seen, before = _packed(blocks, window_size, sink_size, documents, fill, k, v)
     if before is not None:
         keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
     seen = seen.expand(n_batch, -1, -1, -1).flatten(0, 1).unsqueeze(1)
     y = sdpa(q.unflatten(1, (blocks.n, blocks.size)).flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), seen)
     return y.unflatten(0, (n_batch, blocks.n)).flatten(1, 2)[:, :n_queries]
+
+
+class _Documents(NamedTuple):
+    """What is needed of `Segments`."""
+
+    run_BS: Tensor
+    start_BS: Tensor
+    position_BS: Tensor
+
+
+def _of_tensors(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    sink_k: Tensor | None,
+    sink_v: Tensor | None,
+    documents: list[Tensor],
+    window_size: int,
+    sink_size: int,
+    first: int,
+) -> Tensor:
+    """`_blocked` as an operation can be given it: tensors, lists of them, and numbers."""
+    sinks = None if sink_k is None or sink_v is None else (sink_k, sink_v)
+    packed = _Documents(*documents) if documents else None
+    return _blocked(q, k, v, window_size, sink_size, packed, sinks, first).contiguous()
+
+
+_ARGUMENTS = (
+    "Tensor q, Tensor k, Tensor v, Tensor? sink_k, Tensor? sink_v, Tensor[] documents, "
+    "int window_size, int sink_size, int first"
+)
+_registered = torch.library.custom_op(
+    "ripstop::window_attention", _of_tensors, mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor"
+)
+
+
+@_registered.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+    return q.new_empty(*q.shape[:3], v.shape[-1])
+
+
+@torch.library.custom_op(
+    "ripstop::window_attention_backward",
+    mutates_args=(),
+    schema=f"(Tensor dy, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+)
+def _registered_backward(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor, ...]:
+    """Works the output out again, as a memory-efficient attention does, and differentiates that. Gradients of sinks that are
+    not there are empty."""
+    tensors, settings = tensors_and_settings[:5], tensors_and_settings[5:]
+    n_given = 3 if tensors[3] is None else 5
+
+    rest: Any = (*tensors[n_given:], *settings)
+    gradients = torch.func.vjp(lambda *given: _of_tensors(*given, *rest), *tensors[:n_given])[1](dy)
+    return *(d.contiguous() for d in gradients), *(dy.new_empty(0) for _ in tensors[n_given:])
+
+
+@_registered_backward.register_fake
+def _(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor, ...]:
+    return tuple(dy.new_empty(0) if t is None else dy.new_empty(t.shape) for t in tensors_and_settings[:5])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, documents, ctx.window_size, ctx.sink_size, ctx.first = inputs
+    ctx.save_for_backward(*tensors, *documents)
+
+
+def _differentiate(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+    saved = ctx.saved_tensors
+    tensors, documents = saved[:5], list(saved[5:])
+    gradients = _registered_backward(dy, *tensors, documents, ctx.window_size, ctx.sink_size, ctx.first)
+    of_tensors = (None if t is None else d for t, d in zip(tensors, gradients, strict=True))
+    return (*of_tensors, [None] * len(documents), None, None, None)
+
+
+_registered.register_autograd(_differentiate, setup_context=_save)
 
 
 class _Blocks(NamedTuple):
@@ -110,14 +206,14 @@ def _one_document(
     return torch.cat([outside.expand(-1, blocks.size, -1), seen], 2), (k, v)
 
 
-def _documents(
-    blocks: _Blocks, window_size: int, sink_size: int, segments: Segments, fill: int, k: Tensor, v: Tensor
+def _packed(
+    blocks: _Blocks, window_size: int, sink_size: int, documents: _Documents, fill: int, k: Tensor, v: Tensor
 ) -> tuple[Tensor, _Sinks]:
     """The same for packed documents, (B, n, Q, s + S)."""
     query, key = blocks.queries(k.device), blocks.keys(k.device)
     # What fills the last block is of no document; its outputs are cut off, and its keys come after every query.
-    run_BS = F.pad(segments.run_BT, (0, fill), value=-1)
-    position_BS, start_BS = F.pad(segments.position_BT, (0, fill)), F.pad(segments.start_BT, (0, fill))
+    run_BS = F.pad(documents.run_BS, (0, fill), value=-1)
+    position_BS, start_BS = F.pad(documents.position_BS, (0, fill)), F.pad(documents.start_BS, (0, fill))
     run_query, at = run_BS[:, query], key.clamp(min=0)
     seen = (key <= query) & (key >= 0) & ((query - key < window_size) | (position_BS[:, at] < sink_size))
     seen = seen & (run_BS[:, at] == run_query)

@@ -1,6 +1,6 @@
 """Adapter to mamba-ssm's Triton kernels of the SSD (arXiv 2405.21060): the chunked scan and one decoding step.
 
-Checked against the source of mamba-ssm 2.3.2. Imported only where `backend.choose` says so.
+Checked against the source of mamba-ssm 2.3.2.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def ssd(
     segments: Segments | None = None,
     chunk_size: int = 64,
     need_final: bool = True,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """As `ops.state_space.ssd_chunked`."""
     # Triton wants a power of two; the result does not depend on it.
     chunk_size = max(SMALLEST_CHUNK, 1 << (chunk_size - 1).bit_length())
@@ -43,7 +43,7 @@ def ssd(
         seq_idx=None if segments is None else segments.run_BT,
         return_final_states=need_final,
     )
-    return result if need_final else (result, None)
+    return result if need_final else (result, x_BTHP.new_empty(0))
 
 
 def ssd_step(
