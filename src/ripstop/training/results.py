@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
-from ripstop.config import TrainingError
+from ripstop import provenance
+from ripstop.config import ConfigError, TrainingError
 from ripstop.files import replacing, write_text
+from ripstop.kernels import backend
 from ripstop.models.base import Model
 from ripstop.models.weights import save_weights
+from ripstop.runs import Run
+from ripstop.training.config import TrainingConfig
 
-MOVES_NO_NUMBER = "writes what was trained"
+MOVES_NO_NUMBER = "checks, writes and removes files"
 
 MODEL, REPORT = "model.safetensors", "training.json"
 
@@ -36,6 +43,33 @@ def write_results(folder: Path, model: Model, report: Mapping[str, Any], metadat
             f"{folder}: the trained model cannot be written ({error}); free some space and start the same command "
             "again: it resumes from the last checkpoint"
         ) from error
+
+
+def check_room(run_dir: Path, model: Model, config: TrainingConfig) -> None:
+    """`ConfigError` where the folder takes no file, or the disk has no room for a checkpoint beside an old one."""
+    if not os.access(run_dir, os.W_OK | os.X_OK):
+        raise ConfigError(f"{run_dir}: cannot be written to; mend its permissions")
+    state = sum(tensor.nbytes for tensor in model.trained_state().values())
+    copies = 3 + (config.keep == "best") + (config.on_divergence == "record")  # the model and an optimizer's two moments
+    needed, free = 2 * copies * state + state, shutil.disk_usage(run_dir).free
+    if free < needed:
+        raise ConfigError(
+            f"{run_dir}: a training writes about {needed / 1e6:,.0f} MB there, and {free / 1e6:,.0f} MB are free; make room"
+        )
+
+
+def circumstances(run: Run, model: Model, device: torch.device) -> dict[str, Any]:
+    """What a result depends on besides its settings: size, device, backends, versions, commit."""
+    return {
+        "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "frozen_base": model.frozen_base,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
+        "precision": run.training.precision,
+        "threads": torch.get_num_threads(),
+        "backends": backend.chosen(),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }
 
 
 def remove_results(folder: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,21 +11,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ripstop import provenance, yaml_file
 from ripstop.batch import Batch, BatchStream
 from ripstop.config import ConfigError, TrainingError
 from ripstop.files import read_text, sentence
-from ripstop.kernels import backend
 from ripstop.models.accounting import describe
 from ripstop.models.base import Model
 from ripstop.runs import Run
-from ripstop.training.config import TrainingConfig
 from ripstop.training.lock import Lock
 from ripstop.training.precision import prepare_device
 from ripstop.training.randomness import seed_everything
-from ripstop.training.results import remove_results, write_results
+from ripstop.training.results import check_room, circumstances, remove_results, write_results
 from ripstop.training.trainer import Trainer
 
 LOCK = "training.lock"
@@ -50,7 +44,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
         remove_results(run_dir)
         summary = training.trainer.fit()
         facts = {"study": run.study, "run": run.name, "seed": run.seed}
-        report = facts | summary | _circumstances(training) | {"identity": training.identity}
+        report = facts | summary | circumstances(run, training.model, training.trainer.device) | {"identity": training.identity}
         metadata = {key: str(value) for key, value in (facts | training.identity).items()}
         write_results(run_dir, training.model, report, metadata)
         training.trainer.checkpoints.clear()
@@ -105,7 +99,7 @@ def _prepare(run: Run, run_dir: Path, data: Path) -> _Training:
         flops=functools.partial(run.model.batch_flops, info.vocab_size), validation=validation, device=device,
         reporting=run.reporting, settings=_flat(yaml_file.parse(config, "config.yaml")),
     )  # fmt: skip
-    _check_room(run_dir, model, told)
+    check_room(run_dir, model, told)
     return _Training(run, model, trainer, identity)
 
 
@@ -118,19 +112,6 @@ def _first(batches: Iterator[Batch] | BatchStream, what: str) -> None:
         raise ConfigError("data: the first training batch is empty; correct the data")
 
 
-def _check_room(run_dir: Path, model: Model, config: TrainingConfig) -> None:
-    """`ConfigError` where the folder takes no file, or the disk has no room for a checkpoint beside an old one."""
-    if not os.access(run_dir, os.W_OK | os.X_OK):
-        raise ConfigError(f"{run_dir}: cannot be written to; mend its permissions")
-    state = sum(tensor.nbytes for tensor in model.trained_state().values())
-    copies = 3 + (config.keep == "best") + (config.on_divergence == "record")  # the model and an optimizer's two moments
-    needed, free = 2 * copies * state + state, shutil.disk_usage(run_dir).free
-    if free < needed:
-        raise ConfigError(
-            f"{run_dir}: a training writes about {needed / 1e6:,.0f} MB there, and {free / 1e6:,.0f} MB are free; make room"
-        )
-
-
 def _flat(values: Any, prefix: str = "") -> dict[str, str]:
     """A configuration as one text by dotted key, as `--set` writes them."""
     items: Iterable[tuple[Any, Any]]
@@ -139,20 +120,6 @@ def _flat(values: Any, prefix: str = "") -> dict[str, str]:
     else:
         return {prefix: str(values)}
     return {key: text for name, value in items for key, text in _flat(value, f"{prefix}.{name}".lstrip(".")).items()}
-
-
-def _circumstances(training: _Training) -> dict[str, Any]:
-    run, model, device = training.run, training.model, training.trainer.device
-    return {
-        "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "frozen_base": model.frozen_base,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
-        "precision": run.training.precision,
-        "threads": torch.get_num_threads(),
-        "backends": backend.chosen(),
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-    }
 
 
 @contextmanager
