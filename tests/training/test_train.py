@@ -285,6 +285,13 @@ def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path: Path):
     assert "\n" not in str(raised.value)
 
 
+def test_too_little_memory_is_one_sentence(tmp_path: Path):
+    _, folder, data = lay_out(tmp_path)
+    with pytest.raises(TrainingError, match="the memory does not suffice; lower training.tokens_per_step") as raised:
+        train(folder, data, ["training.tokens_per_step=10000000000000"])
+    assert "\n" not in str(raised.value)
+
+
 def test_a_hundred_thousand_threads_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     _, folder, data = lay_out(tmp_path)
     train(folder, data, ["compute.threads=100000"])

@@ -107,8 +107,9 @@ def best_of(out: Path, **changes: object) -> Trainer:
     return trainer(out, TinyModel(dropout=0.0), **(settings | changes))
 
 
-def test_the_best_is_kept(tmp_path: Path):
-    training = best_of(tmp_path)
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_the_best_is_kept(tmp_path: Path, recomputing: bool):
+    training = best_of(tmp_path, activation_checkpointing=recomputing)
     summary = training.fit()
     found = {row["step"]: row["validation_loss"] for row in rows(tmp_path) if "validation_loss" in row}
     best = min(found, key=found.__getitem__)

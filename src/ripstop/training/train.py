@@ -11,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ripstop import provenance, yaml_file
 from ripstop.batch import Batch, BatchStream
 from ripstop.config import ConfigError, TrainingError
@@ -39,7 +41,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     started = time.perf_counter()
     run_dir, data = Path(run_dir), Path(data)
     run = Run.load(run_dir, overrides)
-    with _disk(run_dir), Lock(run_dir / LOCK):
+    with _one_sentence(run_dir), Lock(run_dir / LOCK):
         training = _prepare(run, run_dir, data)
         remove_results(run_dir)
         summary = training.trainer.fit()
@@ -67,6 +69,9 @@ class _Training:
 
 def _prepare(run: Run, run_dir: Path, data: Path) -> _Training:
     """Build what the training needs. Nothing that lies in `run_dir` is changed."""
+    told = run.training
+    if told is None:
+        raise ConfigError(f"{run_dir / 'config.yaml'}: training: there is none, so this run has nothing to train")
     config = run.files()["config.yaml"]
     code = run_dir / "train.code"
     if not code.is_file():
@@ -82,7 +87,6 @@ def _prepare(run: Run, run_dir: Path, data: Path) -> _Training:
     print(yaml_file.dump(described), end="")
     print(f"{run_dir}: training with\n{config}", flush=True)
 
-    told = run.training
     device = prepare_device(run.compute, told.precision)
     seed_everything(run.seed)
     model = run.model.build(info)
@@ -123,9 +127,22 @@ def _flat(values: Any, prefix: str = "") -> dict[str, str]:
 
 
 @contextmanager
-def _disk(run_dir: Path) -> Iterator[None]:
-    """What a disk refuses, as one sentence."""
+def _one_sentence(run_dir: Path) -> Iterator[None]:
+    """What a disk or the memory refuses."""
     try:
         yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise TrainingError(_no_memory(run_dir)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # a CPU's allocator has no error of its own
+            raise
+        raise TrainingError(_no_memory(run_dir)) from error
     except OSError as error:
         raise TrainingError(sentence(error) if error.filename else f"{run_dir}: {sentence(error)}") from error
+
+
+def _no_memory(run_dir: Path) -> str:
+    return (
+        f"{run_dir}: the memory does not suffice; lower training.tokens_per_step, or raise training.accumulation, "
+        "which reads as many tokens in more batches"
+    )
