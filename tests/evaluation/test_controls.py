@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
@@ -140,6 +141,14 @@ def test_packed_contexts_by_hand() -> None:
             assert sorted(shuffled[row, columns].tolist()) == batch.tokens_BT[row, columns].tolist()
         seen.add(tuple(shuffled[0, :3].tolist()))
     assert len(seen) == 6  # every order of three
+
+
+def test_padding_is_no_context_even_where_the_mask_says_so() -> None:
+    batch = packed_decoder()
+    careless = dataclasses.replace(batch, context_BT=batch.context_BT | (batch.segments_BT == 0))
+    for control in CONTROLS:
+        wanted = controls.apply(control, batch, 5).tokens_BT
+        assert torch.equal(controls.apply(control, careless, 5).tokens_BT, wanted)
 
 
 def test_packed_sources_by_hand() -> None:

@@ -102,7 +102,7 @@ class DataConfig(Strict):
     def description(self, data: Path) -> dict[str, Any]:
         """The data.json of a prepared folder; `ConfigError` where there is none or it is not one."""
         path = data / DESCRIPTION
-        again = f"`python -m ripstop prepare {data / 'config.yaml'} --out {data}`"
+        again = f"`python -m ripstop prepare {data}`"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -119,7 +119,7 @@ class DataConfig(Strict):
         `ConfigError` names the first that is not: other data, a damaged or missing file, a local file that was edited.
         """
         found = self.description(data)
-        again = f"run `python -m ripstop prepare {data / 'config.yaml'} --out {data}`"
+        again = f"run `python -m ripstop prepare {data}`"
         if found.get("id") != self.id:
             raise ConfigError(f"{data}: holds the data {found.get('id')}, and {self.id} is asked for; name the folder of that")
         for name in self.files:

@@ -44,7 +44,7 @@ class LikelihoodConfig(PartConfig):
         for control in self.controls:
             batches = subject.run.data.held_out(subject.data, self.split, self.tokens_per_batch)
             value, n = loss_per_token(model, applied(control, batches))
-            yield Measurement("loss", value, "nats", n, {"control": control})
+            yield Measurement("loss", value, "nats", n, {"control": control, "split": self.split})
 
 
 def loss_per_token(model: Model, batches: Iterable[TokenBatch]) -> tuple[float, int]:
