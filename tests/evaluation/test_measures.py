@@ -126,6 +126,16 @@ def test_the_state_of_an_encoder_decoder_holds_its_source(positions: list[int], 
     assert measured_bytes(config, RowLength(16, 13))[0] - counted == 10 * 2 * 16 * 4
 
 
+def test_what_is_filled_stands_beside_what_is_allocated() -> None:
+    """A window of 8 and a sink of 1 take their room at once; after 3 tokens 3 places hold keys and values."""
+    mixers = {"W": {"kind": "sliding_window", "window_size": 8, "sink_size": 1}}
+    config = DecoderOnlyConfig.parse({"d_model": 16, "pattern": "W", "mixers": mixers}, "t")
+    found = {m.metric: m.value for m in state_size(config.build(Vocabulary(11)), config, RowLength(3))}
+    assert found["state_bytes_filled"] == 3 * 2 * 16 * 4
+    full = {m.metric: m.value for m in state_size(config.build(Vocabulary(11)), config, RowLength(40))}
+    assert full["state_bytes_filled"] == full["state_bytes"] == full["state_bytes_formula"] == 9 * 2 * 16 * 4
+
+
 def measured_bytes(config: ModelConfig, row: RowLength) -> tuple[float, float]:
     model = config.build(Vocabulary(11))
     found = {m.metric: m.value for m in state_size(model, config, row)}

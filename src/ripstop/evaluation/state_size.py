@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ripstop.data.base import RowLength
 from ripstop.evaluation.base import PartConfig, Subject
-from ripstop.mixers.base import held_bytes
+from ripstop.mixers.base import filled_bytes, held_bytes
 from ripstop.models.base import Model, ModelConfig
 from ripstop.records import Measurement
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class StateSizeConfig(PartConfig):
-    """Bytes of state that one sequence holds, counted, and by the analytic formula beside it."""
+    """Bytes of state that one sequence holds, counted: allocated, filled, and by the analytic formula beside both."""
 
     kind: Literal["state_size"] = "state_size"
     seq_len: int | None = Field(
@@ -49,4 +49,5 @@ def state_size(model: Model, config: ModelConfig, row: RowLength) -> Iterator[Me
     formula = config.state_bytes(row.tokens, weight.dtype, size.get("source_len"))
     _, state = model.prefill(tokens_BT, state)
     yield Measurement("state_bytes", held_bytes(state), "bytes", 1, {**size})
+    yield Measurement("state_bytes_filled", filled_bytes(state), "bytes", 1, {**size})
     yield Measurement("state_bytes_formula", formula, "bytes", 1, {**size})
