@@ -54,7 +54,7 @@ def test_a_norm_without_its_methods_says_which() -> None:
     class Unfinished(NormConfig):
         kind: str = "unfinished"
 
-    with pytest.raises(TypeError, match=r"Unfinished: a norm has to define build\(self, d_model\)"):
+    with pytest.raises(NotImplementedError, match=r"Unfinished: a norm has to define build\(self, d_model\)"):
         Unfinished().build(2)
-    with pytest.raises(TypeError, match=r"Unfinished: a norm has to define num_params\(self, d_model\)"):
+    with pytest.raises(NotImplementedError, match=r"Unfinished: a norm has to define num_params\(self, d_model\)"):
         Unfinished().num_params(2)

@@ -10,9 +10,9 @@ from models.architectures import ALL, VOCAB, build, encoder_decoder, tokens
 from torch import Tensor
 from torch.testing import assert_close
 
-from ripstop.batch import TokenBatch
+from ripstop.batch import TokenBatch, Vocabulary
 from ripstop.config import ConfigError
-from ripstop.mixers.base import held_bytes, reorder_state
+from ripstop.mixers.base import filled_bytes, held_bytes, reorder_state
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 
@@ -156,6 +156,29 @@ def test_the_state_weighs_what_the_config_says(config: ModelConfig, model: Model
     assert 2 * config.state_bytes(T, torch.float64, n_source) == held_bytes(state)
     reads = config.kind == "encoder_decoder" and ALL["encoder_decoder-blind"] != config
     assert config.reads_source == reads
+
+
+def test_room_for_tokens_to_come_is_held_and_not_filled(config: ModelConfig, model: Model, batch: TokenBatch) -> None:
+    """What is filled is what the formula says of the tokens so far; with no more room, it is all that is held."""
+    batch = replace(batch, source_segments_BS=None)  # whose mask the formula leaves out
+    n_source = None if batch.source_BS is None else S
+    for n in (1, 6, T):
+        _, state = model.prefill(batch.tokens_BT[:, :n], past(model, batch, max_len=50))
+        assert filled_bytes(state) == B * config.state_bytes(n, torch.float64, n_source)
+        assert held_bytes(state) == B * config.state_bytes(50, torch.float64, n_source)
+
+
+def test_a_missing_method_is_named() -> None:
+    class Unfinished(ModelConfig):
+        kind: str = "unfinished"
+
+    config, half = Unfinished(), Model()
+    with pytest.raises(NotImplementedError, match=r"Unfinished: a configuration of a model has to define build\(self, data\)"):
+        config.build(Vocabulary(3))
+    with pytest.raises(NotImplementedError, match=r"Unfinished: .* has to define batch_flops\(self, vocab_size, batch\)"):
+        config.batch_flops(3, None)
+    with pytest.raises(NotImplementedError, match=r"Model: a model has to define step\(self, tokens_B, state\)"):
+        half.step(torch.zeros(1), None)
 
 
 def test_state_without_a_token_has_no_logits(model: Model, batch: TokenBatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from pydantic import model_validator
@@ -26,7 +26,7 @@ class Model(nn.Module):
 
     def forward(self, batch: TokenBatch, at_BT: Tensor | None = None) -> Tensor:
         """Logits (B, T, V); with a boolean mask `at_BT` at its N positions alone, (N, V), which saves the head work."""
-        raise NotImplementedError
+        _missing(self, "forward(self, batch, at_BT)")
 
     def blocks(self) -> list[nn.Module]:
         """The repeated units, members of the outermost `nn.ModuleList`s: what activation checkpointing recomputes and
@@ -37,15 +37,15 @@ class Model(nn.Module):
         self, batch_size: int, max_len: int, source_BS: Tensor | None = None, source_segments_BS: Tensor | None = None
     ) -> Any:
         """Empty past with room for `max_len` tokens; an encoder-decoder reads its source here."""
-        raise NotImplementedError
+        _missing(self, "init_state(self, batch_size, max_len, source_BS, source_segments_BS)")
 
     def prefill(self, tokens_BT: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Read a chunk of the prompt. Logits after its last token, (B, V). The given state is consumed."""
-        raise NotImplementedError
+        _missing(self, "prefill(self, tokens_BT, state)")
 
     def step(self, tokens_B: Tensor, state: Any) -> tuple[Tensor, Any]:
         """Read one token. Logits (B, V). The given state is consumed."""
-        raise NotImplementedError
+        _missing(self, "step(self, tokens_B, state)")
 
     def trained_state(self) -> dict[str, Tensor]:
         """What a training changes, by name: parameters with `requires_grad`, and persistent buffers but for those of frozen
@@ -110,15 +110,15 @@ class ModelConfig(Strict):
 
     def build(self, data: DataInfo) -> Model:
         """The model for the data at hand, freshly drawn."""
-        raise NotImplementedError
+        _missing(self, "build(self, data)")
 
     def layout(self) -> dict[str, Any]:
         """What the settings come to: patterns written out, positions derived. Printed at the start of a run."""
-        raise NotImplementedError
+        _missing(self, "layout(self)")
 
     def params_by_part(self, vocab_size: int) -> dict[str, int]:
         """Parameters of each part of the built model; the head's are 0 where it is tied."""
-        raise NotImplementedError
+        _missing(self, "params_by_part(self, vocab_size)")
 
     def num_params(self, vocab_size: int) -> int:
         """Parameters of the built model, tied ones once."""
@@ -134,7 +134,7 @@ class ModelConfig(Strict):
 
         source_len: of the source, where the model reads one; none given: `seq_len`.
         """
-        raise NotImplementedError
+        _missing(self, "flops_per_token(self, vocab_size, seq_len, source_len)")
 
     def batch_flops(self, vocab_size: int, batch: Any) -> int:
         """Forward FLOPs of one batch, its source included, and logits at its targets alone, as the objectives ask for.
@@ -142,14 +142,14 @@ class ModelConfig(Strict):
         Padding counts like any token, since it is multiplied like any; so do pairs of tokens in different documents of a
         row, though the kernel for packed documents leaves them out.
         """
-        raise NotImplementedError
+        _missing(self, "batch_flops(self, vocab_size, batch)")
 
     def state_bytes(self, seq_len: int, dtype: torch.dtype = torch.bfloat16, source_len: int | None = None) -> int:
         """Bytes of state that one sequence holds after `seq_len` tokens, with room for no more.
 
         source_len: as in `flops_per_token`.
         """
-        raise NotImplementedError
+        _missing(self, "state_bytes(self, seq_len, dtype, source_len)")
 
 
 def _listed(module: nn.Module) -> Iterator[nn.Module]:
@@ -172,3 +172,8 @@ def _keys(what: str, names: Iterable[str], shown: int = 4) -> Iterator[str]:
     every = list(names)
     if every:
         yield f"{what}: {', '.join(every[:shown])}{f' and {len(every) - shown} more' if len(every) > shown else ''}"
+
+
+def _missing(owner: Model | ModelConfig, method: str) -> NoReturn:
+    what = "model" if isinstance(owner, Model) else "configuration of a model"
+    raise NotImplementedError(f"{type(owner).__name__}: a {what} has to define {method}")

@@ -15,11 +15,11 @@ class NormConfig(Strict):
 
     def build(self, d_model: int) -> nn.Module:
         """The layer: (..., D) to (..., D)."""
-        raise TypeError(f"{type(self).__name__}: a norm has to define build(self, d_model)")
+        raise NotImplementedError(f"{type(self).__name__}: a norm has to define build(self, d_model)")
 
     def num_params(self, d_model: int) -> int:
         """Parameters of the built layer."""
-        raise TypeError(f"{type(self).__name__}: a norm has to define num_params(self, d_model)")
+        raise NotImplementedError(f"{type(self).__name__}: a norm has to define num_params(self, d_model)")
 
     def flops_per_token(self, d_model: int) -> int:
         """Of matrix products alone, as everywhere in the models' FLOPs: none, unless the norm says otherwise."""
