@@ -11,7 +11,7 @@ rule all:
     input:
         "paper/tables",
         "paper/figures",
-        PDF,
+        "paper/main.pdf" if LATEX else [],
 
 
 include: "workflow/rules/prepare.smk"
@@ -21,10 +21,10 @@ include: "workflow/rules/paper.smk"
 
 
 onstart:
-    print(f"scale {grid.scale}: {', '.join(f'{study} {len(runs)} runs' for study, runs in grid.runs.items())}")
-    print(f"results in results/{grid.scale}, logs in results/{grid.scale}/logs, the paper in {PAPER} and paper/")
+    for line in summary():
+        print(line)
 
 
 onsuccess:
-    if NO_LATEX:
+    if not LATEX:
         print(NO_LATEX)

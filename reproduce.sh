@@ -3,11 +3,11 @@
 #   ./reproduce.sh                     params.yaml's scale, on this machine
 #   SCALE=smoke ./reproduce.sh         another scale (results in results/smoke; paper/ is made from it)
 #   ./reproduce.sh --profile slurm     on a cluster; further arguments go to snakemake
+# What earlier runs of this scale left is moved to results/before-<time>, never deleted.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-scale=${SCALE:-$(sed -nE 's/^scale: *([a-z0-9_]+).*/\1/p' params.yaml)}
 started=$(date -u +%Y%m%dT%H%M%SZ)
-log=results/logs/reproduce-$scale-$started.log
+log=results/logs/reproduce-$started.log
 mkdir -p results/logs
 export PYTHONUNBUFFERED=1
 
@@ -18,14 +18,23 @@ stamp() { while IFS= read -r line || [[ -n $line ]]; do printf '%(%F %T)T %s\n' 
   SECONDS=0
   echo "commit  $(git describe --always --dirty 2>/dev/null || echo none)"
   echo "host    $(hostname), $(nproc) CPUs, $( (nvidia-smi -L 2>/dev/null || true) | wc -l) GPUs"
-  echo "scale   $scale"
   make setup
-  export PATH=$PWD/.venv/bin:$PATH
+  export PATH=$PWD/.venv/bin:$PATH PYTHONPATH=$PWD/src
   echo "python  $(python --version), snakemake $(snakemake --version), dvc $(dvc --version)"
   echo "set-up took $SECONDS s"
+  # Every check before anything is moved: a scale that does not exist, or parameters that are none, end here.
+  python -m ripstop plan ${SCALE:+--scale "$SCALE"}
+  scale=$(python -m ripstop scale ${SCALE:+--scale "$SCALE"})
+  echo "scale   $scale"
   echo "configuration:"
   cat params.yaml
-  rm -rf "results/$scale" "results/metrics/$scale" paper/tables paper/figures paper/main.pdf .snakemake
+  before=results/before-$started
+  for made in "results/$scale" "results/metrics/$scale" paper/tables paper/figures paper/main.pdf .snakemake; do
+    [[ -e $made ]] || continue
+    mkdir -p "$before/$(dirname "$made")"
+    mv "$made" "$before/$made"
+    echo "moved   $made to $before/$made"
+  done
   SECONDS=0
   snakemake all --config "scale=$scale" "$@"
   echo "everything took $SECONDS s, set-up apart"

@@ -24,6 +24,7 @@ from ripstop import params, provenance, studies
 from ripstop.batch import Vocabulary
 from ripstop.files import write_text
 from ripstop.runs import Run
+from ripstop.studies.base import runs
 from ripstop.training.peak import peak_flops
 from ripstop.training.precision import autocast, prepare_device
 from ripstop.training.trainer import Trainer
@@ -32,8 +33,8 @@ from ripstop.training.trainer import Trainer
 def first_run(scale: str, architecture: str, steps: int) -> Run:
     """mqar_cliff's run of this architecture, with its longest rows alone: every step then costs the same."""
     study = studies.load("mqar_cliff")
-    values = study.Params.parse(params.load(Path("params.yaml")).study("mqar_cliff", scale), "params.yaml")
-    run = next(run for run in study.runs(values, scale) if run.factors["architecture"] == architecture)
+    values = params.load(Path("params.yaml")).study("mqar_cliff", scale)
+    run = next(run for run in runs(study, values, scale, "params.yaml") if run.factors["architecture"] == architecture)
     data = run.data.replace(num_pairs=run.data.num_pairs[-1:], curriculum=0.0)
     reporting = run.reporting.replace(log_every=steps, checkpoint_every=steps)
     training = run.training.replace(steps=steps)

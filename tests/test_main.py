@@ -179,8 +179,8 @@ def test_a_mistake_in_the_overlay_of_another_scale_is_told_now(
         (["plan", "--sett", "a=1"], "No such option: --sett"),
         (["plan", "--scale"], "'--scale' requires an argument"),
         (["train", "none", "--data", "x"], "none/config.yaml: no such file"),
-        (["prepare", "none/config.yaml", "--out", "x"], "none/config.yaml: no such file; `python -m ripstop plan` writes it"),
-        (["evaluate", "none", "--data", "x"], "none/config.yaml: no such file"),
+        (["prepare", "none"], "none/config.yaml: no such file; `python -m ripstop plan --write` writes it"),
+        (["evaluate", "none", "--data", "x", "--part", "recall"], "none/config.yaml: no such file"),
         (["collect", "none/records.jsonl", "--out", "r.jsonl"], "none/records.jsonl: no such records; evaluate the run first"),
         (
             ["render", "mqar_clif", "--records", "r", "--out", "o"],

@@ -10,6 +10,7 @@ import pytest
 from ripstop import params, studies, yaml_file
 from ripstop.config import ConfigError
 from ripstop.models.accounting import describe
+from ripstop.studies.base import runs as runs_of
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "params.yaml"
@@ -41,7 +42,7 @@ def test_every_study_resolves_at_every_scale(scale: str) -> None:
     assert set(loaded.studies) == set(studies.names())
     for name in loaded.studies:
         study = studies.load(name)
-        runs = list(study.runs(study.Params.parse(loaded.study(name, scale), name), scale))
+        runs = list(runs_of(study, loaded.study(name, scale), scale, name))
         assert runs
         assert len({run.name for run in runs}) == len(runs)
         for run in runs:
@@ -53,7 +54,7 @@ def test_the_models_of_the_full_scale_can_be_accounted_for() -> None:
     loaded = params.load(FILE, scale="h100")
     for name in loaded.studies:
         study = studies.load(name)
-        run = next(iter(study.runs(study.Params.parse(loaded.study(name, "h100"), name), "h100")))
+        run = next(runs_of(study, loaded.study(name, "h100"), "h100", name))
         assert describe(run.model, 1000, 512)
 
 

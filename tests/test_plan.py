@@ -1,4 +1,4 @@
-"""The plan: which files a change of parameters moves, what is pruned, and that nothing is written without need."""
+"""The plan: which files a change of parameters moves, that looking writes nothing, and that every mistake is told at once."""
 
 from __future__ import annotations
 
@@ -10,111 +10,257 @@ from typing import Any
 
 import pytest
 
-from ripstop import params
-from ripstop import plan as planner
+from ripstop import accept, params, prune, yaml_file
 from ripstop.config import ConfigError
-from ripstop.plan import Grid
+from ripstop.files import write_text
+from ripstop.plan import Plan, plan
 from ripstop.runs import Run
 
-FILE = Path(__file__).parents[1] / "params.yaml"
+ROOT = Path(__file__).parents[1]
+STUDY = "mqar_cliff"
 
 
-@pytest.fixture
-def config() -> dict[str, Any]:
-    """The shipped parameters at scale smoke, one study only."""
-    loaded = params.load(FILE, scale="smoke")
-    overlay = {name: loaded.overlays["smoke"][name] for name in ("all", "mqar_cliff")}
-    studies = {"mqar_cliff": loaded.studies["mqar_cliff"]}
-    return {"scale": "smoke", "studies": studies, "scales": {"smoke": overlay}}
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Plans are remembered in a cache of the test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("RIPSTOP_CACHE", str(folder))
+    return folder
 
 
-def plan(config: dict[str, Any], root: Path, prune: bool = True) -> Grid:
-    """The plan of `config`, whose `scales` are the overlays."""
-    base = {key: config[key] for key in ("scale", "studies")}
-    return planner.plan(params.parse(base, overlays=config["scales"]), root, prune)
+def make(root: Path, *overrides: str, scale: str = "smoke") -> Plan:
+    """The plan of the shipped parameters, which keep their one study mqar_cliff."""
+    lay_out(root)
+    return plan(params.load(root / "params.yaml", overrides, scale), root)
 
 
-def stamps(root: Path) -> dict[str, int]:
-    return {str(p.relative_to(root)): p.stat().st_mtime_ns for p in root.rglob("*") if p.is_file()}
+def lay_out(root: Path) -> None:
+    """params.yaml and its overlays with one study."""
+    if (root / "params.yaml").exists():
+        return
+    values = yaml_file.mapping(ROOT / "params.yaml")
+    write_text(root / "params.yaml", yaml_file.dump(values | {"studies": {STUDY: values["studies"][STUDY]}}))
+    for path in (ROOT / "workflow/scales").glob("*.yaml"):
+        overlay = {key: block for key, block in yaml_file.mapping(path).items() if key in ("all", STUDY)}
+        write_text(root / "workflow/scales" / path.name, yaml_file.dump(overlay))
 
 
-def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
-    """Files that were written again, the memo apart."""
-    return {name for name in before if after.get(name) != before[name] and not name.endswith("plan.json")}
+def contents(root: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(p.relative_to(root)): (p.read_bytes(), p.stat().st_mtime_ns) for p in root.rglob("*") if p.is_file()}
 
 
-def test_every_run_has_its_input_files_and_they_load(tmp_path: Path, config: dict[str, Any]) -> None:
-    grid = plan(config, tmp_path)
-    for study, runs in grid.runs.items():
-        for name, data in runs.items():
-            folder = tmp_path / "results" / "smoke" / study
-            run = Run.load(folder / "runs" / name)
-            assert (run.name, run.data.id, run.scale) == (name, data, "smoke")
-            assert (folder / "data" / data / "prepare.code").is_file()
+def moved(before: Plan, after: Plan) -> set[str]:
+    """Files of both plans whose text differs."""
+    return {name for name in before.files.keys() & after.files.keys() if before.files[name] != after.files[name]}
 
 
-def test_a_second_plan_writes_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
-    first = plan(config, tmp_path)
-    before = stamps(tmp_path)
-    assert plan(config, tmp_path) == first
-    assert stamps(tmp_path) == before
+def test_every_run_has_its_input_files_and_they_load(tmp_path: Path) -> None:
+    grid = make(tmp_path)
+    grid.write(root=tmp_path)
+    for name, job in grid.runs[STUDY].items():
+        folder = tmp_path / "results" / "smoke"
+        run = Run.load(folder / STUDY / "runs" / name, parts=list(job.parts))
+        assert (run.name, run.data.id, run.scale, set(run.evaluation)) == (name, job.data, "smoke", set(job.parts))
+        assert (folder / "data" / job.data / "prepare.code").is_file()
 
 
-def test_one_more_seed_adds_runs_and_touches_no_other(tmp_path: Path, config: dict[str, Any]) -> None:
-    plan(config, tmp_path)
-    before = stamps(tmp_path)
-    config["scales"]["smoke"]["mqar_cliff"]["seeds"] = [0, 1, 77]
-    plan(config, tmp_path)
-    after = stamps(tmp_path)
-    assert not changed(before, after)
-    assert after.keys() - before.keys()
-    assert all("seed-77" in name or "seed-1" in name for name in after.keys() - before.keys())
+def test_planning_writes_nothing_into_the_tree(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    before = contents(tmp_path)
+    grid = make(tmp_path)
+    prune.strangers(grid, tmp_path)
+    with pytest.raises(ConfigError):
+        make(tmp_path, f"studies.{STUDY}.seeds=[true]")
+    assert contents(tmp_path) == before
 
 
-def test_a_training_setting_moves_the_configs_and_not_the_data(tmp_path: Path, config: dict[str, Any]) -> None:
-    plan(config, tmp_path)
-    before = stamps(tmp_path)
-    config["scales"]["smoke"]["mqar_cliff"]["training"] = {"steps": 7}
-    plan(config, tmp_path)
-    names = {Path(name).name for name in changed(before, stamps(tmp_path))}
-    assert names == {"config.yaml"}
-    assert not any("/data/" in name for name in changed(before, stamps(tmp_path)))
+def test_writing_a_plan_again_touches_nothing(tmp_path: Path) -> None:
+    make(tmp_path).write(root=tmp_path)
+    before = contents(tmp_path)
+    make(tmp_path).write(root=tmp_path)
+    assert contents(tmp_path) == before
 
 
-def test_an_evaluation_setting_retrains_nothing(tmp_path: Path, config: dict[str, Any]) -> None:
-    plan(config, tmp_path)
-    before = stamps(tmp_path)
-    config["scales"]["smoke"]["mqar_cliff"]["evaluation"] = {"controls": ["own"]}
-    plan(config, tmp_path)
-    assert {Path(name).name for name in changed(before, stamps(tmp_path))} == {"evaluation.yaml"}
-
-
-def test_a_shrunk_grid_prunes_what_left_it(tmp_path: Path, config: dict[str, Any]) -> None:
-    config["scales"]["smoke"]["mqar_cliff"]["seeds"] = [0, 1]
-    plan(config, tmp_path)
-    runs = tmp_path / "results" / "smoke" / "mqar_cliff" / "runs"
-    both = {path.name for path in runs.iterdir()}
-    config["scales"]["smoke"]["mqar_cliff"]["seeds"] = [1]
-    plan(config, tmp_path, prune=False)
-    assert {path.name for path in runs.iterdir()} == both
-    plan(config, tmp_path)
-    left = {path.name for path in runs.iterdir()}
-    assert left == {name for name in both if name.endswith("seed-1")}
-
-
-def test_a_mistake_in_another_scale_is_told_now(tmp_path: Path, config: dict[str, Any]) -> None:
-    config["scales"]["h100"] = {"mqar_cliff": {"trainning": {"steps": 1}}}
-    with pytest.raises(ConfigError, match=r"h100.yaml: studies.mqar_cliff.trainning: unknown key; did you mean 'training'"):
-        plan(config, tmp_path)
-    assert not (tmp_path / "results").exists()
-
-
-def test_torch_is_not_imported_when_nothing_changed(tmp_path: Path, config: dict[str, Any]) -> None:
-    plan(config, tmp_path)
-    script = (
-        "import json, sys; from pathlib import Path; from ripstop.params import parse; from ripstop.plan import plan; "
-        "config = json.load(sys.stdin); overlays = config.pop('scales'); "
-        "plan(parse(config, overlays=overlays), Path(sys.argv[1])); sys.exit('torch' in sys.modules)"
+def test_one_more_seed_adds_runs_and_moves_no_other(tmp_path: Path) -> None:
+    before, after = (
+        make(tmp_path, f"studies.{STUDY}.seeds=[0]", scale="cpu"),
+        make(tmp_path, f"studies.{STUDY}.seeds=[0, 77]", scale="cpu"),
     )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    assert subprocess.run(command, input=json.dumps(config), text=True).returncode == 0
+    assert not moved(before, after)
+    assert {name.split("/")[2].rpartition("_")[2] for name in after.files.keys() - before.files.keys()} == {"seed-77"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "files"),
+    [
+        ("training.lr", "0.5", {"config.yaml"}),
+        ("compute.threads", "2", {"config.yaml"}),
+        ("reporting.log_every", "7", {"reporting.yaml"}),
+        ("evaluation.recall.controls", "[own]", {"recall.yaml"}),
+        ("resources.mem_mb", "123456", set()),
+        ("resources.runtime", "5", set()),
+    ],
+)
+def test_a_setting_moves_the_files_of_its_own_stage(tmp_path: Path, key: str, value: str, files: set[str]) -> None:
+    before, after = make(tmp_path), make(tmp_path, f"studies.{STUDY}.{key}={value}", scale="smoke")
+    assert {Path(name).name for name in moved(before, after)} == files
+    assert before.data == after.data
+
+
+def test_a_setting_of_the_data_is_other_data(tmp_path: Path) -> None:
+    before, after = make(tmp_path, scale="cpu"), make(tmp_path, f"studies.{STUDY}.data.test_seed=9", scale="cpu")
+    assert set(before.data).isdisjoint(after.data)
+
+
+def test_resources_come_from_the_run_and_not_from_the_name_of_the_scale(tmp_path: Path) -> None:
+    jobs = make(tmp_path, f"studies.{STUDY}.compute.device=cuda", f"studies.{STUDY}.resources.mem_mb=777", scale="cpu").runs[
+        STUDY
+    ]
+    assert {(job.gpus, job.mem_mb, job.threads) for job in jobs.values()} == {(1, 777, 1)}
+    assert {job.gpus for job in make(tmp_path, scale="cpu").runs[STUDY].values()} == {0}
+    assert {job.gpus for job in make(tmp_path, scale="h100").runs[STUDY].values()} == {1}
+
+
+def test_the_longest_training_has_the_most_work(tmp_path: Path) -> None:
+    short, long = (make(tmp_path, f"studies.{STUDY}.training.steps={n}", scale="cpu").runs[STUDY] for n in (10, 20))
+    assert all(2 * short[name].work == long[name].work > 0 for name in short)
+
+
+def test_every_mistake_of_every_scale_is_told_at_once(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    h100 = tmp_path / "workflow/scales/h100.yaml"
+    values = yaml_file.mapping(h100)
+    values[STUDY]["trainning"] = {"steps": 1}
+    write_text(h100, yaml_file.dump(values))
+    with pytest.raises(ConfigError) as told:
+        make(tmp_path, f"studies.{STUDY}.mixers.A.n_heads=0", f"studies.{STUDY}.data.n_test=1", scale="cpu")
+    assert "trainning" in str(told.value) and "did you mean 'training'" in str(told.value)
+    assert "n_heads" in str(told.value) and "n_test" in str(told.value)
+    assert STUDY in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("training.tokens_per_step=8", "tokens_per_step"),
+        ("evaluation.recall.controls=[wrng]", "wrng"),
+        ("mixers.A.n_heads=5", "n_heads"),
+        ("patterns.mamba2=MQ", "'Q'"),
+        ("seeds=[0, 0]", "twice"),
+        ("seeds=[-1]", "seeds"),
+        ("training.steps=0", "steps"),
+        ("evaluation.recal={}", "recall"),
+    ],
+)
+def test_what_cannot_run_is_told_before_anything_runs(tmp_path: Path, override: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=told) as error:
+        make(tmp_path, f"studies.{STUDY}.{override}", scale="cpu")
+    assert STUDY in str(error.value)
+
+
+def test_torch_is_not_imported_when_nothing_changed(tmp_path: Path) -> None:
+    make(tmp_path)
+    script = (
+        "import sys; from pathlib import Path; from ripstop import params; from ripstop.plan import plan; "
+        "root = Path(sys.argv[1]); plan(params.load(root / 'params.yaml', scale='smoke'), root); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"local": {}}', '{"local": {}, "runs": {"a": {"b": {}}}}'])
+def test_a_damaged_memory_is_made_again(tmp_path: Path, cache: Path, content: str) -> None:
+    wanted = make(tmp_path)
+    for memo in (cache / "plans").iterdir():
+        memo.write_text(content)
+    assert make(tmp_path) == wanted
+
+
+def test_what_left_the_grid_is_named_and_removed_only_when_told(tmp_path: Path) -> None:
+    both = make(tmp_path, f"studies.{STUDY}.seeds=[0, 1]", scale="cpu")
+    both.write(root=tmp_path)
+    runs = tmp_path / "results" / "cpu" / STUDY / "runs"
+    (runs / "my notes").mkdir()
+    (runs / "my notes" / "train.code").write_text("mine\n")
+    copy = runs / "kept_architecture-mamba2"
+    copy.mkdir()
+    for file in next(runs.glob("architecture-mamba2_seed-1")).iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    fewer = make(tmp_path, f"studies.{STUDY}.seeds=[0]", scale="cpu")
+    named = prune.strangers(fewer, tmp_path)
+    assert {path.name for path in named} == {name for name in both.runs[STUDY] if name.endswith("seed-1")}
+    assert all(path.is_dir() for path in named)
+    prune.prune(fewer, tmp_path)
+    assert {path.name for path in runs.iterdir()} == {*fewer.runs[STUDY], "my notes", copy.name}
+
+
+def trained(root: Path, grid: Plan, code: str) -> None:
+    """Results as a training and an evaluation with `code` would leave them, as far as their digests go."""
+    grid.write(root=root)
+    for name, job in grid.runs[STUDY].items():
+        folder = grid.folder(root) / STUDY / "runs" / name
+        write_text(folder / "training.json", json.dumps({"identity": {"code": code}}))
+        for part in job.parts:
+            write_text(folder / "parts" / part / "records.jsonl", json.dumps({"code": code}) + "\n")
+
+
+def test_accepted_results_keep_the_digest_that_they_were_made_with(tmp_path: Path) -> None:
+    grid = make(tmp_path)
+    trained(tmp_path, grid, "0123456789abcdef")
+    with pytest.raises(ConfigError, match="--reason"):
+        accept.accept(grid, [STUDY], "  ", tmp_path)
+    added = accept.accept(grid, [STUDY], "only a name changed", tmp_path)
+    assert {entry.stage for entry in added} == {"train", "recall", "state_size"}
+    assert all(entry.reason == "only a name changed" and entry.commit and entry.date for entry in added)
+    after = make(tmp_path)
+    codes = {Path(name).name: text for name, text in after.files.items() if name.endswith(".code") and "/runs/" in name}
+    assert set(codes.values()) == {"0123456789abcdef\n"}
+    assert "only a name changed" in " ".join(after.accepted)
+    assert accept.accept(after, [STUDY], "again", tmp_path) == []
+
+
+def test_other_parameters_are_not_accepted(tmp_path: Path) -> None:
+    trained(tmp_path, make(tmp_path, scale="cpu"), "0123456789abcdef")
+    grid = make(tmp_path, f"studies.{STUDY}.training.lr=0.5", scale="cpu")
+    assert accept.accept(grid, [STUDY], "hoping", tmp_path) == []
+
+
+def test_results_of_two_codes_are_not_taken_for_one(tmp_path: Path) -> None:
+    grid = make(tmp_path)
+    trained(tmp_path, grid, "0123456789abcdef")
+    first = next(iter(grid.runs[STUDY]))
+    folder = grid.folder(tmp_path) / STUDY / "runs" / first
+    write_text(folder / "training.json", json.dumps({"identity": {"code": "fedcba9876543210"}}))
+    same = [name for name in grid.runs[STUDY] if name.rpartition("_")[0] == first.rpartition("_")[0]]
+    assert len(same) > 1
+    with pytest.raises(ConfigError, match="different code"):
+        accept.accept(grid, [STUDY], "mixed", tmp_path)
+    assert not (tmp_path / accept.FILE).exists()
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '[{"made": 1}]'])
+def test_a_damaged_list_of_what_was_accepted_is_named(tmp_path: Path, content: str) -> None:
+    lay_out(tmp_path)
+    write_text(tmp_path / accept.FILE, content)
+    with pytest.raises(ConfigError, match=r"accepted\.json"):
+        make(tmp_path)
+
+
+def test_a_digest_accepted_twice_leads_to_the_first() -> None:
+    def entry(made: str, now: str) -> dict[str, Any]:
+        return {
+            "scale": "cpu",
+            "study": "s",
+            "stage": "train",
+            "made": made,
+            "now": now,
+            "reason": "r",
+            "date": "d",
+            "commit": "c",
+        }
+
+    found = accept.Accepted([accept.Acceptance.parse(entry(*pair), "test") for pair in (("a", "b"), ("b", "c"), ("c", "a"))])
+    assert found.origin("c") == found.origin("b") == "a" or found.origin("c") in "abc"
+    assert found.origin("z") == "z"
+    plain = accept.Accepted([accept.Acceptance.parse(entry(*pair), "test") for pair in (("a", "b"), ("b", "c"))])
+    assert plain.origin("c") == plain.origin("b") == plain.origin("a") == "a"

@@ -1,70 +1,63 @@
-"""Code digests: what moves them and what does not, on a copy of the package."""
+"""Where a result comes from: digests of bytes, the commit, the versions, the processor."""
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from ripstop import provenance
+from ripstop import code_digest, provenance
 
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small package named ripstop: `top` imports `low`, both inside the package; `other` stands alone."""
     root = tmp_path / "ripstop"
-    (root / "ops").mkdir(parents=True)
-    (root / "__init__.py").write_text('"""Root."""\n')
-    (root / "ops" / "__init__.py").write_text("")
-    (root / "ops" / "low.py").write_text('"""Low."""\n\ndef f(x):\n    """Double."""\n    return x * 2\n')
-    (root / "top.py").write_text("from ripstop.ops import low\n\ndef g(x):\n    return low.f(x)\n")
+    root.mkdir()
     (root / "other.py").write_text("VALUE = 1\n")
     monkeypatch.setattr(provenance, "PACKAGE", root)
-    provenance._read.cache_clear()
     return root
-
-
-def redigest(*modules: str) -> str:
-    provenance._read.cache_clear()
-    return provenance.code_digest(modules)
-
-
-def test_comments_docstrings_and_layout_do_not_count(package: Path) -> None:
-    before = redigest("ripstop.top")
-    low = package / "ops" / "low.py"
-    low.write_text("# a comment\n'''Another text.'''\ndef f(x):\n\n    return (x\n        * 2)\n")
-    assert redigest("ripstop.top") == before
-
-
-def test_a_changed_op_moves_everything_that_imports_it_and_nothing_else(package: Path) -> None:
-    top, other = redigest("ripstop.top"), redigest("ripstop.other")
-    low = package / "ops" / "low.py"
-    low.write_text(low.read_text().replace("x * 2", "x * 3"))
-    assert redigest("ripstop.top") != top
-    assert redigest("ripstop.other") == other
-
-
-def test_a_package_init_counts_for_its_modules(package: Path) -> None:
-    before = redigest("ripstop.top")
-    (package / "ops" / "__init__.py").write_text("FLAG = True\n")
-    assert redigest("ripstop.top") != before
-
-
-def test_imports_inside_functions_count(package: Path) -> None:
-    (package / "lazy.py").write_text("def h():\n    from ripstop.ops.low import f\n    return f(1)\n")
-    before = redigest("ripstop.lazy")
-    low = package / "ops" / "low.py"
-    low.write_text(low.read_text().replace("x * 2", "x * 3"))
-    assert redigest("ripstop.lazy") != before
 
 
 def test_source_key_follows_every_byte(package: Path) -> None:
     before = provenance.source_key()
     (package / "other.py").write_text("VALUE = 1\n# comment\n")
     assert provenance.source_key() != before
+    (package / "other.py").write_text("VALUE = 1\n")
+    assert provenance.source_key() == before
+    (package / "other.py").rename(package / "another.py")
+    assert provenance.source_key() != before
+
+
+def test_digests_are_those_of_sha256(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"abc")
+    assert provenance.file_sha256(tmp_path / "file") == hashlib.sha256(b"abc").hexdigest()
+    assert provenance.digest("abc") == provenance.digest(b"abc") == hashlib.sha256(b"abc").hexdigest()[:16]
+
+
+def test_a_changed_tracked_file_makes_the_commit_dirty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*arguments: str) -> None:
+        names = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *names, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path)
+    assert provenance.commit() == "unknown"
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "one")
+    assert len(provenance.commit()) == 12
+    (tmp_path / "file").write_text("two")
+    assert provenance.commit().endswith("-dirty")
+
+
+def test_versions_and_processor_are_named() -> None:
+    found = provenance.versions()
+    assert found["python"].startswith("3.") and found["torch"].startswith("2.")
+    assert len(provenance.processor()) > 3
 
 
 def test_the_paper_does_not_import_what_trains() -> None:
-    provenance._read.cache_clear()
-    assert "ripstop.ops.state_space" not in provenance.imported_modules("ripstop.records")
-    assert provenance.imported_modules("ripstop.mixers") == {"ripstop.config"}
+    assert not [m for m in code_digest.closure(["ripstop.records", "ripstop.claims"]) if m.startswith("ripstop.ops")]
+    assert code_digest.imported_modules("ripstop.mixers") == {"ripstop.config"}

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ripstop.params import load
-from ripstop.plan import plan
+from ripstop import params as parameters
+from ripstop import yaml_file
+from ripstop.plan import Plan, plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = [
@@ -50,11 +51,21 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command, run in `folder` on the code that lies there."""
+    environment = {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "src"),
+        **variables,
+    }
+    environment.pop("SNAKEMAKE_PROFILE", None)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+
+
 def call(folder: Path, *command: str, status: int = 0) -> str:
     """Output of a command that must end with `status`."""
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("SNAKEMAKE_PROFILE", None)
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    done = run(folder, *command)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -70,7 +81,17 @@ def jobs(output: str) -> dict[str, int]:
 
 
 def params() -> dict:
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    return yaml_file.mapping(ROOT / "params.yaml")
+
+
+def grid_of(folder: Path, scale: str = "smoke") -> Plan:
+    return plan(parameters.load(folder / "params.yaml", scale=scale), folder)
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file but those of Snakemake's own folder, with its time stamp."""
+    files = (p for p in folder.rglob("*") if p.is_file() and ".snakemake" not in p.parts and "__pycache__" not in p.parts)
+    return {str(p.relative_to(folder)): (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
 
 
 def rules() -> dict[str, str]:
@@ -85,37 +106,80 @@ def rules() -> dict[str, str]:
 
 def test_graph_of_the_smallest_scale(checkout: Path) -> None:
     counted = jobs(snakemake(checkout, "--dry-run", "draft"))
-    grid = plan(load(checkout / "params.yaml", scale="smoke"), root=checkout)
-    runs = sum(len(names) for names in grid.runs.values())
-    data = sum(len(set(names.values())) for names in grid.runs.values())
-    assert counted["train"] == counted["evaluate"] == runs > 0
-    assert counted["prepare"] == data
-    assert counted["collect"] == counted["figure"] == counted["table"] == counted["numbers"] == len(params()["studies"])
-    assert not {"paper_tables", "paper_figures", "paper_main"} & set(counted), "a draft must leave paper/ alone"
+    grid = grid_of(checkout)
+    runs = [job for jobs_of_study in grid.runs.values() for job in jobs_of_study.values()]
+    assert counted["train"] == len(runs) > 0
+    assert counted["evaluate"] == sum(len(job.parts) for job in runs)
+    assert counted["prepare"] == len(grid.data)
+    assert counted["collect"] == counted["render"] == len(params()["studies"])
+    assert counted["assemble"] == 1
+    assert "publish" not in counted, "a draft must leave paper/ alone"
 
 
 def test_profile_of_the_cluster(checkout: Path) -> None:
     output = call(checkout, "snakemake", "--profile", "slurm", "--dry-run", "paper/tables", "--config", "scale=smoke")
     assert "Using profiles slurm" in output
-    assert jobs(output)["paper_tables"] == 1
+    assert jobs(output)["publish"] == 1
     assert not re.search(r"gpu=[1-9]", output), "the smallest scale asks for no GPU"
 
 
-def test_only_what_changed_runs_again(checkout: Path) -> None:
-    file = checkout / "params.yaml"
-    values = yaml.safe_load(file.read_text())
-    overlay = checkout / "workflow/scales/smoke.yaml"
-    smoke = yaml.safe_load(overlay.read_text())
-    smoke = {"all": smoke["all"], "mqar_cliff": smoke["mqar_cliff"] | {"seeds": [0, 1]}}
-    overlay.write_text(yaml.safe_dump(smoke))
-    (checkout / "workflow/scales/h100.yaml").unlink()
-    file.write_text(yaml.safe_dump({"scale": "smoke", "studies": {"mqar_cliff": values["studies"]["mqar_cliff"]}}))
+def test_the_full_scale_asks_for_a_gpu_a_run(checkout: Path) -> None:
+    output = call(checkout, "snakemake", "--profile", "slurm", "--dry-run", "draft", "--config", "scale=h100")
+    asked = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", output, flags=re.M)
+    assert {"gpu=1" in text for rule, text in asked if rule in ("train", "evaluate")} == {True}
+    assert not [rule for rule, text in asked if rule in ("collect", "render") and "gpu=1" in text]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["snakemake", "--dry-run", "draft", "--config", "scale=smoke"],
+        ["snakemake", "--summary", "draft", "--config", "scale=smoke"],
+        ["snakemake", "--list", "--config", "scale=smoke"],
+        ["snakemake", "--dry-run", "draft", "--config", "scale=nothing"],
+        ["python", "-m", "ripstop", "plan"],
+        ["python", "-m", "ripstop", "plan", "--scale", "smoke", "--set", "studies.mqar_cliff.seeds=[0]"],
+        ["python", "-m", "ripstop", "plan", "--set", "studies.mqar_cliff.seeds=[yes]"],
+        ["python", "-m", "ripstop", "prune"],
+        ["python", "-m", "ripstop", "scale"],
+    ],
+    ids=lambda command: " ".join(command[:3] if command[0] == "python" else command[:2]),
+)
+def test_looking_leaves_the_tree_as_it_is(checkout: Path, command: list[str]) -> None:
+    """Also where results of an earlier, larger grid lie there."""
+    grid = grid_of(checkout)
+    grid.write(root=checkout)
+    extra = checkout / "results/smoke/mqar_cliff/runs/architecture-mamba2_seed-99"
+    shutil.copytree(extra.with_name("architecture-mamba2_seed-0"), extra)
+    (extra / "model.safetensors").write_bytes(b"a night of training")
+    (checkout / grid.folder().relative_to(".") / "mqar_cliff/runs/architecture-mamba2_seed-0/config.yaml").write_text("older\n")
+    before = contents(checkout)
+    done = run(checkout, *command)
+    assert "Traceback" not in done.stdout + done.stderr
+    assert contents(checkout) == before
+
+
+def make_everything_current(checkout: Path) -> None:
+    """Empty results where results belong, and Snakemake told that they are current."""
+    grid_of(checkout).write(root=checkout)
     for line in snakemake(checkout, "--summary", "draft").splitlines():
         if line.startswith("results/"):
             path = checkout / line.split("\t")[0]
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.touch() if path.suffix else path.mkdir(exist_ok=True)
     snakemake(checkout, "--touch", "--forceall", "draft")
+
+
+def test_only_what_changed_runs_again(checkout: Path) -> None:
+    file, overlay = checkout / "params.yaml", checkout / "workflow/scales/smoke.yaml"
+    values = params()
+    block = {"mqar_cliff": values["studies"]["mqar_cliff"]}
+    file.write_text(yaml_file.dump(values | {"studies": block}))
+    smoke = yaml_file.mapping(overlay)
+    smoke = {key: found for key, found in smoke.items() if key in ("all", "mqar_cliff")}
+    smoke["mqar_cliff"] |= {"seeds": [0, 1]}
+    overlay.write_text(yaml_file.dump(smoke))
+    make_everything_current(checkout)
 
     file.write_text("# a comment\n" + file.read_text())
     source = checkout / "src/ripstop/training/config.py"
@@ -124,27 +188,40 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
 
     runs = len(list((checkout / "results/smoke/mqar_cliff/runs").iterdir()))
     smoke["mqar_cliff"]["seeds"] = [0, 1, 2]
-    overlay.write_text(yaml.safe_dump(smoke))
+    overlay.write_text(yaml_file.dump(smoke))
     output = snakemake(checkout, "--dry-run", "draft")
     trained = re.findall(r"^rule train:\n    input: (\S+)", output, flags=re.M)
     assert len(trained) == runs // 2 > 0
     assert all("_seed-2/" in path for path in trained)
-    assert jobs(output)["collect"] == jobs(output)["table"] == 1
+    assert jobs(output)["collect"] == jobs(output)["render"] == 1
+
+    smoke["mqar_cliff"] |= {"seeds": [0, 1], "evaluation": {"recall": {"batch_size": 32}}}
+    overlay.write_text(yaml_file.dump(smoke))
+    counted = jobs(snakemake(checkout, "--dry-run", "draft"))
+    assert counted["evaluate"] == runs and "train" not in counted
+
+    smoke["mqar_cliff"] |= {"evaluation": {}, "reporting": {"log_every": 3}, "resources": {"mem_mb": 2000}}
+    overlay.write_text(yaml_file.dump(smoke))
+    assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
 
 
-def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(tmp_path: Path) -> None:
-    for scale in ("cpu", "smoke", "h100"):
-        for study, runs in plan(load(ROOT / "params.yaml", scale=scale), root=tmp_path).runs.items():
-            assert runs, f"{study} has no run at scale {scale}"
-            for name in [study, *runs, *runs.values()]:
-                assert re.fullmatch(r"[^/=,]+", name)
+@pytest.mark.parametrize("scale", ["cpu", "smoke", "h100"])
+def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(checkout: Path, scale: str) -> None:
+    grid = grid_of(checkout, scale)
+    for study, runs in grid.runs.items():
+        assert runs, f"{study} has no run at scale {scale}"
+        for name in [study, *runs, *grid.data]:
+            assert re.fullmatch(r"[^/=,]+", name)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("    seeds:", "    sedes: 1\n    seeds:", "sedes: unknown key; did you mean 'seeds'"),
-        ("scale: cpu", "scale: [cpu", "params.yaml:8: not YAML"),
+        ("    seeds:", "    sedes: 1\n    seeds:", "sedes"),
+        ("scale: cpu", "scale: [cpu", "params.yaml"),
+        ("scale: cpu", "scale: cpu\nscale: smoke", "scale"),
+        ("scale: cpu", "scale: cpu\n__use_yte__: true", "__use_yte__"),
+        ("scale: cpu", "scale: 'x; touch stolen; y'", "scale"),
     ],
 )
 def test_bad_parameters_are_told_in_one_sentence(checkout: Path, old: str, new: str, told: str) -> None:
@@ -152,9 +229,19 @@ def test_bad_parameters_are_told_in_one_sentence(checkout: Path, old: str, new: 
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new, 1))
-    output = snakemake(checkout, "--dry-run", "draft", status=1)
+    before = contents(checkout)
+    output = call(checkout, "snakemake", "--dry-run", "draft", status=1)
     assert told in output
     assert "Traceback" not in output
+    assert contents(checkout) == before
+
+
+@pytest.mark.parametrize("scale", ["nothing", "x; touch stolen; y", "../../evil", "$(touch stolen)"])
+def test_a_scale_that_does_not_exist_is_refused(checkout: Path, scale: str) -> None:
+    before = contents(checkout)
+    output = call(checkout, "snakemake", "draft", "--config", f"scale={scale}", status=1)
+    assert "scale" in output and "Traceback" not in output
+    assert contents(checkout) == before
 
 
 @pytest.mark.parametrize("name", sorted(rules()))
@@ -176,17 +263,36 @@ def test_links_to_the_profiles() -> None:
 
 
 def test_stages_of_dvc(checkout: Path) -> None:
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    values = params()
-    tracked = {f"results/${{scale}}/{study}" for study in values["studies"]}
-    assert tracked == {dep for dep in stages["paper"]["deps"] if dep.startswith("results/")}
-    targets = {"all", *(rules())}
-    for stage in (stages["study"]["do"], stages["paper"]):
+    stages = yaml_file.mapping(ROOT / "dvc.yaml")["stages"]
+    studies = params()["studies"]
+    assert not set(studies) & set((ROOT / "dvc.yaml").read_text().replace("study@mqar_cliff", "").split("/")), (
+        "no list of studies"
+    )
+    targets = {"all", "data", *(rules())}
+    for stage in (stages["data"], stages["study"]["do"], stages["paper"]):
         allowed = stage["cmd"].partition("--allowed-rules")[2].split()
         assert set(allowed) - {"study_${key}"} <= targets
     call(checkout, "git", "init", "--quiet")
     names = call(checkout, "dvc", "stage", "list", "--name-only").split()
-    assert sorted(names) == sorted(["paper", *(f"study@{study}" for study in values["studies"])])
+    assert sorted(names) == sorted(["data", "paper", *(f"study@{study}" for study in studies)])
+
+
+@pytest.mark.parametrize(
+    ("scale", "told"), [("smok", "did you mean 'smoke'"), ("x; touch stolen; y", "scale"), ("../evil", "scale")]
+)
+def test_reproduce_checks_before_it_moves_anything(checkout: Path, scale: str, told: str) -> None:
+    """Its environment is the one of the tests: `make setup` has nothing to do."""
+    (checkout / "Makefile").write_text("setup:\n\t@true\n")
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv/bin").symlink_to(BIN)
+    shutil.copy(ROOT / "reproduce.sh", checkout)
+    (checkout / "results/smoke/mqar_cliff").mkdir(parents=True)
+    (checkout / "results/smoke/mqar_cliff/mine.txt").write_text("mine")
+    before = {name: found for name, found in contents(checkout).items() if "/logs/" not in name}
+    done = run(checkout, "./reproduce.sh", SCALE=scale)
+    assert done.returncode != 0
+    assert told in done.stdout
+    assert {name: found for name, found in contents(checkout).items() if "/logs/" not in name} == before
 
 
 def test_environments_pin_the_same_versions() -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ripstop import ending
 from ripstop.config import ConfigError
+
+if TYPE_CHECKING:
+    from ripstop.plan import Plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -22,26 +25,89 @@ Data = Annotated[Path, typer.Option(help="Folder of the prepared data.")]
 
 
 @app.command()
-def plan(params: Params = Path("params.yaml"), scale: Scale = None, set_: Set = []) -> None:  # noqa: B006
-    """Write the resolved input files of every run under results/<scale>, and print the grid."""
-    from ripstop import params as parameters
-    from ripstop.plan import plan as make_plan
+def plan(
+    params: Params = Path("params.yaml"),
+    scale: Scale = None,
+    set_: Set = [],  # noqa: B006
+    write: Annotated[bool, typer.Option("--write", help="Write the input files of every run below results/.")] = False,
+) -> None:
+    """Print the grid: every run of every study. Nothing is written without --write."""
+    from ripstop.prune import strangers
 
-    grid = make_plan(parameters.load(params, set_, scale))
+    grid = _plan(params, scale, set_)
     for study, runs in grid.runs.items():
-        print(f"{study}: {len(runs)} runs in results/{grid.scale}/{study}/runs")
+        print(f"{study}: {len(runs)} runs in {grid.folder() / study / 'runs'}")
         for name in runs:
             print(f"  {name}")
+    for sentence in grid.accepted:
+        print(sentence)
+    left = strangers(grid)
+    if left:
+        print(f"{len(left)} folders no longer belong to this grid; `python -m ripstop prune` names and removes them")
+    if write:
+        grid.write()
+        print(f"{len(grid.files)} input files in {grid.folder()}")
 
 
 @app.command()
-def prepare(config: Annotated[Path, typer.Argument(help="config.yaml of a data folder.")], out: Out) -> None:
-    """Prepare a study's data: download, tokenize, draw the test set."""
+def scale(params: Params = Path("params.yaml"), scale: Scale = None) -> None:
+    """Print the name of the scale in force."""
+    from ripstop import params as parameters
+
+    print(parameters.load(params, scale=scale).scale)
+
+
+@app.command()
+def prune(
+    params: Params = Path("params.yaml"),
+    scale: Scale = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is named.")] = False,
+) -> None:
+    """Name the runs and data that left the grid; with --yes remove them."""
+    from ripstop import prune as pruning
+
+    grid = _plan(params, scale, [])
+    found = pruning.strangers(grid)
+    for path in found:
+        print(path)
+    if yes:
+        pruning.prune(grid)
+        print(f"{len(found)} folders removed")
+    else:
+        print(f"{len(found)} folders do not belong to the grid; --yes removes them" if found else "nothing left the grid")
+
+
+@app.command()
+def accept(
+    study: Annotated[list[str], typer.Argument(help="Studies whose results hold; none given: all.")] = [],  # noqa: B006
+    reason: Annotated[str, typer.Option(help="Why the results hold for the changed code.")] = "",
+    params: Params = Path("params.yaml"),
+    scale: Scale = None,
+) -> None:
+    """Keep results that only a change of code made stale; recorded with its reason in results/accepted.json."""
+    from ripstop import accept as accepting
+    from ripstop.config import nearest
+
+    grid = _plan(params, scale, [])
+    for name in study:
+        if name not in grid.studies:
+            raise ConfigError(f"study {name!r} does not exist{nearest(name, grid.studies)}")
+    added = accepting.accept(grid, study or grid.studies, reason)
+    for entry in added:
+        print(f"{entry.study}: {entry.stage} made with code {entry.made} is taken for {entry.now}")
+    print(f"{len(added)} digests accepted in {accepting.FILE}; commit it" if added else "nothing is stale by its code alone")
+
+
+@app.command()
+def prepare(folder: Annotated[Path, typer.Argument(help="A data folder of the plan: results/<scale>/data/<id>.")]) -> None:
+    """Prepare data: download, tokenize, draw the test set."""
     from ripstop import yaml_file
     from ripstop.data import DATA
 
-    values = yaml_file.mapping(config, "`python -m ripstop plan` writes it")
-    DATA.parse(values, str(config)).prepare(out)  # type: ignore[attr-defined]
+    config = folder / "config.yaml"
+    values = yaml_file.mapping(config, "`python -m ripstop plan --write` writes it")
+    DATA.parse(values, str(config)).prepare(folder)  # type: ignore[attr-defined]
+    print(f"data in {folder}")
 
 
 @app.command()
@@ -53,11 +119,15 @@ def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], da
 
 
 @app.command()
-def evaluate(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data) -> None:
-    """Measure a trained run and write its records.jsonl."""
-    from ripstop.studies.base import evaluate as evaluate_run
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    data: Data,
+    part: Annotated[str, typer.Option(help="Part of the evaluation, as params.yaml names it.")],
+) -> None:
+    """Measure one part of a run and write its records."""
+    from ripstop.evaluation.evaluate import evaluate as evaluate_run
 
-    print(f"records in {evaluate_run(folder, data)}")
+    print(f"records in {evaluate_run(folder, data, part)}")
 
 
 @app.command()
@@ -156,6 +226,13 @@ def schema(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path
     for name, overlay in (("params", False), ("scale", True)):
         path = out / f"{name}.schema.json"
         print(f"{path}: {'written' if write_if_different(path, make_schema(overlay)) else 'unchanged'}")
+
+
+def _plan(params: Path, scale: str | None, overrides: list[str]) -> Plan:
+    from ripstop import params as parameters
+    from ripstop.plan import plan as make_plan
+
+    return make_plan(parameters.load(params, overrides, scale))
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     all: {training: {precision: bf16}}      # over every study that has such a key
     mqar_cliff:                             # over this study, key by key; a list replaces a list
-      drop: [patterns.sliding_window]       # first takes out what this scale does not have
+      drop: [patterns.sliding_window]       # first takes out what this scale does not have (in params.yaml: no scale)
       mixers: {M: {d_state: 64}}
 
 Both are data: a value stands as it is written, nothing is computed or looked up in it.
@@ -81,6 +81,8 @@ class Params(Strict):
         overlay = self.overlays.get(scale, {})
         where = _overlay_file(self.file, scale)
         block = dict(overlay.get(study, {}))
+        for path in _drops(values.pop(DROP, []), f"{self.file}: studies.{study}"):
+            _drop(values, path, f"{self.file}: studies.{study}")
         for path in _drops(block.pop(DROP, []), f"{where}: {study}"):
             _drop(values, path, f"{where}: {study}")
         if ALL in overlay:
@@ -90,6 +92,11 @@ class Params(Strict):
             mine = [item for item in self.overrides if _keys_of(item)[1] == study]
             values = yaml_file.override({"studies": {study: values}}, mine, self.file, fixed=2)["studies"][study]
         return values
+
+    def dropped(self, study: str, scale: str) -> list[str]:
+        """The paths that the study's block, or its overlay, takes out at `scale`."""
+        blocks = (self.studies[study], self.overlays.get(scale, {}).get(study, {}))
+        return [path for block in blocks for path in _drops(block.get(DROP, []), study)]
 
     def _with_all(self, overlay: Mapping[str, Any], study: str, values: dict[str, Any], where: str) -> dict[str, Any]:
         """`values` with what of `overlay` this study has. What no study at all has is an error."""

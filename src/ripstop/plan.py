@@ -3,115 +3,264 @@
 A stage is stale when one of its input files changed, and these files change only with what the stage really uses: the
 resolved configuration, and a digest of the code below it. They travel with the results, so a fresh clone, a DVC
 experiment and a cluster node all see the same truth (Snakemake's own record of parameters does not travel).
+
+Planning looks and writes nothing; who executes a stage writes its files (`Plan.write`). What left the grid stays where it
+is until `ripstop prune`.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from ripstop import provenance, yaml_file
-from ripstop.config import ConfigError, Strict, explain, walk
-from ripstop.files import write_if_different
+from ripstop.accept import Accepted
+from ripstop.code_digest import code_digest, constant
+from ripstop.config import ConfigError, Strict, nearest, walk
+from ripstop.files import cache_folder, write_if_different
 from ripstop.params import Params
 
 TRAIN = ["ripstop.training.train"]
-EVALUATE = ["ripstop.studies.base"]
+EVALUATE = ["ripstop.evaluation.evaluate"]
 PRINT = ["ripstop.records", "ripstop.paper.render"]
+ASSEMBLE = ["ripstop.paper.assemble"]
+MOVES_NO_NUMBER = "what it resolves stands in the files it writes"
 
 
 @dataclass(frozen=True)
-class Grid:
-    """What the workflow has to make: the runs of each study, and the data that each run reads."""
+class Part:
+    """A job of one part of a run's evaluation."""
+
+    environment: str
+    exclusive: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the workflow has to know of a run: its data, its parts, and what its jobs ask of their machine."""
+
+    data: str
+    trains: bool
+    parts: dict[str, Part]
+    threads: int
+    gpus: int
+    mem_mb: int
+    runtime: int
+    evaluation_runtime: int
+    environment: str
+    work: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the workflow has to make at one scale.
+
+    files: path below results/<scale> -> text, of every input file.
+    local: files of the user's that prepared data depends on -> (size, time stamp) when they were read.
+    """
 
     scale: str
-    runs: dict[str, dict[str, str]]
-    """study -> run -> id of its data"""
+    runs: dict[str, dict[str, Job]]
+    files: dict[str, str]
+    local: dict[str, list[int]] = field(default_factory=dict)
+    reads: dict[str, list[str]] = field(default_factory=dict)
+    """study -> other studies whose records its printer reads"""
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    """study -> what its parameters dropped at this scale and its printer names: `factor=value`, `part=name`"""
+    accepted: list[str] = field(default_factory=list)
+    """One sentence for each study whose results are kept under a digest of other code."""
 
     @property
     def studies(self) -> list[str]:
         return list(self.runs)
 
+    @property
+    def data(self) -> list[str]:
+        """Ids of all prepared data, each once."""
+        return sorted({job.data for runs in self.runs.values() for job in runs.values()})
 
-def plan(params: Params, root: Path = Path("."), prune: bool = True) -> Grid:
-    """The grid of the scale in force. Input files are written where they differ; with `prune`, what left the grid goes.
+    def folder(self, root: Path = Path()) -> Path:
+        return root / "results" / self.scale
 
-    Torch is imported only where params or code changed since the last plan: the outcome is kept in
-    results/<scale>/plan.json under a digest of both.
+    def write(self, names: Iterable[str] | None = None, root: Path = Path()) -> None:
+        """Write the input files (all, or those called `names`) where they differ from what lies there."""
+        for name in self.files if names is None else names:
+            write_if_different(self.folder(root) / name, self.files[name])
+
+
+def plan(params: Params, root: Path = Path()) -> Plan:
+    """The plan of the scale in force. Nothing below `root` is written.
+
+    Torch is imported only where parameters, code or local data changed since the last plan: the outcome is kept in the
+    user's cache under a digest of all of them.
     """
-    folder = root / "results" / params.scale
-    key = provenance.digest(json.dumps(params.model_dump(mode="json")) + provenance.source_key())
-    memo = folder / "plan.json"
-    found = _remembered(memo, key)
+    accepted = Accepted.read(root)
+    key = provenance.digest(
+        json.dumps([params.model_dump(mode="json"), provenance.source_key(), accepted.key, str(root.resolve())])
+    )
+    found = _remembered(key)
     if found is None:
-        grid, files = _resolve(params)
-        write_if_different(memo, json.dumps({"key": key, "grid": asdict(grid), "files": files}))
-    else:
-        grid, files = Grid(**found["grid"]), found["files"]
-    for name, text in files.items():
-        write_if_different(folder / name, text)
-    if prune:
-        _prune(folder, grid)
-    return grid
+        found = _resolve(params, accepted)
+        _remember(key, found)
+    return found
 
 
-def _remembered(memo: Path, key: str) -> dict[str, Any] | None:
-    if not memo.is_file():
-        return None
+def _memo(key: str) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "plans" / f"{key}.json"
+
+
+def _remembered(key: str) -> Plan | None:
+    memo = _memo(key)
     try:
-        found = json.loads(memo.read_text(encoding="utf-8"))
-    except json.JSONDecodeError:
-        return None
-    return found if found.get("key") == key else None
+        found = json.loads(memo.read_text(encoding="utf-8")) if memo else None
+        if found is None or found["local"] != {path: _stamp(Path(path)) for path in found["local"]}:
+            return None
+        runs = {
+            study: {run: Job(**job | {"parts": {p: Part(**v) for p, v in job["parts"].items()}}) for run, job in jobs.items()}
+            for study, jobs in found.pop("runs").items()
+        }
+        return Plan(runs=runs, **found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # written by another version, or cut short: it is made again
 
 
-def _resolve(params: Params) -> tuple[Grid, dict[str, str]]:
-    """The grid, and every input file of its stages (path below results/<scale> -> text)."""
-    from ripstop import studies  # imports torch
+def _remember(key: str, made: Plan) -> None:
+    memo = _memo(key)
+    try:
+        if memo is not None:
+            write_if_different(memo, json.dumps(asdict(made)))
+    except (OSError, ConfigError):
+        pass  # a cache that cannot be written costs seconds, not results
 
-    for scale in params.scales:  # a mistake in any scale is told now, not on the cluster
-        for name in params.studies:
-            _runs(params, name, scale)
-    runs: dict[str, dict[str, str]] = {}
+
+def _resolve(params: Params, accepted: Accepted) -> Plan:
+    """The grid, and every input file of its stages."""
+    from ripstop.runs import Run  # imports torch
+
+    found = _all_runs(params)
+    jobs: dict[str, dict[str, Job]] = {}
     files: dict[str, str] = {}
+    local: dict[str, list[int]] = {}
+    reads: dict[str, list[str]] = {}
+    dropped: dict[str, list[str]] = {}
     for name in params.studies:
-        runs[name] = {}
-        for run in _runs(params, name, params.scale):
-            if run.name in runs[name]:
-                raise ConfigError(f"params.yaml: studies.{name}: two runs are named {run.name}; remove the repeated value")
-            runs[name][run.name] = run.data.id
-            modules = _modules(run)
-            home = f"{name}/runs/{run.name}"
-            files |= {f"{home}/{file}": text for file, text in run.files().items()}
-            files[f"{home}/train.code"] = provenance.code_digest([*modules, *TRAIN]) + "\n"
-            below = [*modules, *TRAIN, *EVALUATE, studies.load(name).__name__]
-            files[f"{home}/evaluate.code"] = provenance.code_digest(below) + "\n"
-            home = f"{name}/data/{run.data.id}"
-            files[f"{home}/config.yaml"] = yaml_file.dump(run.data.model_dump(mode="json"))
-            files[f"{home}/prepare.code"] = provenance.code_digest(_modules(run.data)) + "\n"
-        printing = provenance.code_digest([*PRINT, f"ripstop.paper.studies.{name}"])
-        files[f"{name}/paper.code"] = f"{printing} {provenance.files_digest('paper/templates/*.j2')}\n"
-    return Grid(params.scale, runs), files
+        jobs[name] = {}
+        for run in found[name]:
+            assert isinstance(run, Run)
+            jobs[name][run.name] = _job(run)
+            files |= _files_of_run(name, run, accepted)
+            home = f"data/{run.data.id}"
+            if f"{home}/config.yaml" not in files:
+                files |= _files_of_data(home, run.data, accepted)
+                local |= {str(path): _stamp(path) for path in run.data.local_files()}
+        printer = f"ripstop.paper.studies.{name}"
+        reads[name] = _reads(params, printer)
+        dropped[name] = _dropped(params, name, found[name], printer)
+        files[f"{name}/paper.code"] = _printing([*PRINT, printer])
+    files["paper.code"] = _printing(ASSEMBLE)
+    return Plan(params.scale, jobs, files, local, reads, dropped, accepted.sentences(params.scale))
 
 
-def _runs(params: Params, name: str, scale: str) -> list[Any]:
+def _printing(modules: list[str]) -> str:
+    return f"{code_digest(modules)} {provenance.files_digest('paper/templates/*.j2')}\n"
+
+
+def _reads(params: Params, printer: str) -> list[str]:
+    """The other studies whose records a printer reads: its constant READS, found without importing it."""
+    others = list(constant(printer, "READS") or ())
+    for other in others:
+        if other not in params.studies:
+            raise ConfigError(f"{printer}: READS names study {other!r}{nearest(other, list(params.studies))}")
+    return others
+
+
+def _job(run: Any) -> Job:
+    resources = run.resources
+    return Job(
+        data=run.data.id,
+        trains=run.training is not None,
+        parts={name: Part(part.environment, part.exclusive) for name, part in run.evaluation.items()},
+        threads=run.compute.threads,
+        gpus=run.n_gpus,
+        mem_mb=resources.mem_mb,
+        runtime=resources.runtime,
+        evaluation_runtime=resources.evaluation_runtime,
+        environment=resources.environment,
+        work=run.work,
+    )
+
+
+def _files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
+    home = f"{study}/runs/{run.name}"
+    files = {f"{home}/{file}": text for file, text in run.files().items()}
+    cuda = run.compute.device == "cuda"
+    below = [*_modules(run.model), *_modules(run.data)]
+    trained = code_digest([*below, *(_modules(run.training) if run.training else ()), *TRAIN], cuda)
+    files[f"{home}/train.code"] = accepted.origin(trained) + "\n"
+    for name, part in run.evaluation.items():
+        measured = code_digest([*below, *_modules(part), *EVALUATE], cuda)
+        files[f"{home}/{name}.code"] = accepted.origin(measured) + "\n"
+    return files
+
+
+def _files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
+    files = {
+        f"{home}/config.yaml": yaml_file.dump(data.model_dump(mode="json")),
+        f"{home}/prepare.code": accepted.origin(code_digest(_modules(data))) + "\n",
+    }
+    held = {str(path): provenance.file_sha256(path) for path in data.local_files()}
+    return files | ({f"{home}/local.json": json.dumps(held, indent=1) + "\n"} if held else {})
+
+
+def _dropped(params: Params, study: str, found: list[Any], printer: str) -> list[str]:
+    """What the printer names and this scale does not have, because its parameters say so."""
+    taken = {path.rpartition(".")[2] for path in params.dropped(study, params.scale)}
+    factors = {key for run in found for key in run.factors}
+    parts = {part for run in found for part in run.evaluation}
+    named = constant(printer, "PARTS") or {}
+    return [
+        *(f"{factor}={value}" for factor in sorted(factors) for value in sorted(taken)),
+        *(f"part={part}" for part in sorted(set(named.values()) - parts)),
+    ]
+
+
+def _all_runs(params: Params) -> dict[str, list[Any]]:
+    """Study -> its runs at the scale in force. Every mistake of every study at every scale is told, in one error."""
     from ripstop import studies
+    from ripstop.studies.base import runs
 
-    where = params.where(name, scale)
-    study = studies.load(name)
-    values = study.Params.parse(params.study(name, scale), where)
-    try:
-        return list(study.runs(values, scale))
-    except ValidationError as error:  # values that are fine alone and do not fit together
-        raise explain(error, where) from None
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    mistakes: dict[str, None] = {}
+    found: dict[str, list[Any]] = {}
+    for scale in [*(s for s in params.scales if s != params.scale), params.scale]:
+        for name in params.studies:
+            where = params.where(name, scale)
+            try:
+                found[name] = list(runs(studies.load(name), params.study(name, scale), scale, where))
+                _each_once(found[name], where)
+                _is_printed(name)
+            except ConfigError as error:
+                mistakes[str(error)] = None
+    if mistakes:
+        raise ConfigError("; ".join(mistakes))
+    return found
+
+
+def _each_once(found: list[Any], where: str) -> None:
+    seen: set[str] = set()
+    for run in found:
+        if run.name in seen:
+            raise ConfigError(f"{where}: two runs are named {run.name}; remove the repeated value")
+        seen.add(run.name)
+
+
+def _is_printed(study: str) -> None:
+    path = f"paper/studies/{study}.py"
+    if not (provenance.PACKAGE / path).is_file():
+        raise ConfigError(f"study {study!r} has no module src/ripstop/{path} that prints it; add it (see the README)")
 
 
 def _modules(config: Strict) -> set[str]:
@@ -119,14 +268,9 @@ def _modules(config: Strict) -> set[str]:
     return {type(part).__module__ for part in walk(config)}
 
 
-def _prune(folder: Path, grid: Grid) -> None:
-    """Remove runs and data that no longer belong, so that a shrunk grid leaves what a clean run would."""
-    for study, runs in grid.runs.items():
-        _keep_only(folder / study / "runs", runs)
-        _keep_only(folder / study / "data", set(runs.values()))
-
-
-def _keep_only(folder: Path, names: Iterable[str]) -> None:
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in names:
-            shutil.rmtree(path)
+def _stamp(path: Path) -> list[int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]

@@ -1,19 +1,19 @@
-"""Where a result comes from: digests of code, configuration and data, the commit, library versions, the device."""
+"""Where a result comes from: digests of configuration and data, the commit, library versions, the device."""
 
 from __future__ import annotations
 
-import ast
 import functools
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 LIBRARIES = ("torch", "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "tokenizers", "datasets", "sacrebleu")
+MOVES_NO_NUMBER = "says what made a number"
 
 
 def digest(text: str | bytes) -> str:
@@ -21,29 +21,14 @@ def digest(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()[:16]
 
 
-def code_digest(modules: Iterable[str]) -> str:
-    """Digest of the syntax trees of `modules` and of every ripstop module that they import, directly or not.
-
-    Comments, docstrings and formatting do not enter; anything that can change a result does.
-    """
-    seen: set[str] = set()
-    todo = list(modules)
-    while todo:
-        module = todo.pop()
-        if module not in seen:
-            seen.add(module)
-            todo.extend(_parents(module))
-            todo.extend(_read(_path(module))[1])
-    return digest("\n".join(f"{module} {_read(_path(module))[0]}" for module in sorted(seen)))
-
-
-def imported_modules(module: str) -> set[str]:
-    """The ripstop modules that `module` names in its import statements, wherever they stand."""
-    return set(_read(_path(module))[1])
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def source_key() -> str:
-    """Digest of the bytes of the whole package: cheap, and different whenever any digest could be."""
+    """Digest of the bytes of the whole package: cheap, and different whenever any digest of code could be."""
     return digest(files_digest("**/*.py") + files_digest("**/*.j2"))
 
 
@@ -76,42 +61,8 @@ def versions() -> dict[str, str]:
 @functools.lru_cache
 def processor() -> str:
     """Name of the CPU."""
-    if sys.platform == "linux":
+    if sys.platform == "linux" and os.access("/proc/cpuinfo", os.R_OK):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _path(module: str) -> Path:
-    base = PACKAGE.parent.joinpath(*module.split("."))
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-
-
-def _parents(module: str) -> list[str]:
-    """The packages whose `__init__` runs when `module` is imported."""
-    parts = module.split(".")
-    return [".".join(parts[:n]) for n in range(1, len(parts))]
-
-
-@functools.cache
-def _read(path: Path) -> tuple[str, tuple[str, ...]]:
-    """Digest of the file's syntax tree without docstrings, and the ripstop modules that it imports."""
-    tree = ast.parse(path.read_bytes())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
-            node.body = node.body[1:] or [ast.Pass()]
-    return digest(ast.dump(tree)), tuple(sorted(set(_imports(tree))))
-
-
-def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from package import name`: name may be a module or something inside the package
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [node.module, *(name for name in inside if name.startswith("ripstop.") and _path(name).is_file())]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] == "ripstop")
+    return platform.processor() or platform.machine() or "unknown"

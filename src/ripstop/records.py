@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
 from pydantic import ConfigDict, Field, model_validator
 
 from ripstop.config import NAME, ConfigError, Strict
 from ripstop.files import read_text, write_text
 from ripstop.metrics import refusal
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Scalar = str | int | float | bool
 _WHOLE_NAME = rf"^{NAME.pattern}$"
@@ -118,6 +120,8 @@ def read_records(path: Path) -> list[Record]:
 
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """Long table: the fields of `Record`, with every factor and slice key as a column of its own."""
+    import pandas as pd  # slow to import, and only what prints needs it
+
     rows = []
     for record in records:
         row = record.model_dump(exclude={"factors", "slice"})

@@ -4,61 +4,104 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from ripstop import yaml_file
-from ripstop.config import Strict
+from ripstop.config import ConfigError, Strict
 from ripstop.data import DATA
 from ripstop.data.base import DataConfig
+from ripstop.evaluation import PARTS
+from ripstop.evaluation.base import PartConfig
 from ripstop.models import MODELS
 from ripstop.models.base import ModelConfig
 from ripstop.training.config import Compute, TrainingConfig
 from ripstop.training.reporting import Reporting
 
 Scalar = str | int | float | bool
+MOVES_NO_NUMBER = "the values of a run stand in its config.yaml, and the modules of its parts are named by it"
+
+
+class Resources(Strict):
+    """What the jobs of a run ask of their machine. Changing it makes nothing stale."""
+
+    gpus: int | None = Field(None, ge=0, le=1024, description="none given: one where compute.device is cuda")
+    mem_mb: int = Field(3000, ge=100, le=10**8)
+    runtime: int = Field(60, ge=1, le=10**6, description="minutes of a training")
+    evaluation_runtime: int = Field(60, ge=1, le=10**6, description="minutes of each part of the evaluation")
+    environment: Literal["main", "gpu"] = Field("main", description="the folder of envs/ that its training needs")
 
 
 class Run(Strict):
     """`name` is made of the factors (`mixer-mamba2_d_state-64_seed-0`) and names the folder.
 
-    `evaluation` is the study's own mapping; it and `reporting` lie in files of their own, so that changing them retrains
-    nothing.
+    training: None where there is nothing to train: a model as it is built, or one that comes trained.
+    evaluation: part -> its settings. Each lies in a file of its own, so that changing it repeats that part alone.
     """
 
     study: str
     scale: str
     name: str
-    seed: int
+    seed: int = Field(ge=0, lt=2**63)
     factors: dict[str, Scalar]
     data: Annotated[DataConfig, DATA]
     model: Annotated[ModelConfig, MODELS]
-    training: TrainingConfig
+    training: TrainingConfig | None
     compute: Compute = Compute()
     reporting: Reporting = Reporting()
-    evaluation: dict[str, Any] = {}
+    evaluation: dict[str, Annotated[PartConfig, PARTS]] = {}
+    resources: Resources = Resources()
+
+    @property
+    def n_gpus(self) -> int:
+        if self.resources.gpus is not None:
+            return self.resources.gpus
+        return 1 if self.compute.device == "cuda" else 0
+
+    @property
+    def work(self) -> int:
+        """Rough FLOPs of its training: 6 for each parameter and token. Among jobs that are ready the longest start first."""
+        if self.training is None:
+            return 0
+        return 6 * self.training.steps * self.training.tokens_per_step * self.model.num_params(1)
+
+    def check(self) -> None:
+        """`ConfigError` for what is fine alone and does not fit together. Nothing is read or built for it."""
+        if self.training is not None:
+            self.data.check(self.training.stream_plan(self.seed))
+        for name, part in self.evaluation.items():
+            try:
+                part.check(self)
+            except ConfigError as error:
+                raise ConfigError(f"evaluation.{name}: {error}") from None
 
     def files(self) -> dict[str, str]:
-        """File name -> text: `config.yaml` (training's input), `evaluation.yaml` (evaluation's) and `reporting.yaml`
-        (nobody's: it moves no number, so nothing is stale when it changes).
+        """File name -> text of what the stages of this run read.
+
+        `config.yaml` enters the identity of what is trained; `reporting.yaml` and `<part>.yaml` do not.
         """
-        config = self.model_dump(mode="json")
-        files = {f"{part}.yaml": config.pop(part) for part in ("evaluation", "reporting")}
-        return {name: yaml_file.dump(values) for name, values in ({"config.yaml": config} | files).items()}
+        config = self.model_dump(mode="json", exclude={"reporting", "evaluation", "resources"})
+        parts = {f"{name}.yaml": part.model_dump(mode="json") for name, part in self.evaluation.items()}
+        files = {"config.yaml": config, "reporting.yaml": self.reporting.model_dump(mode="json"), **parts}
+        return {name: yaml_file.dump(values) for name, values in files.items()}
 
     @classmethod
-    def load(cls, folder: Path, overrides: Sequence[str] = ()) -> Run:
-        """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them."""
-        hint = "run the workflow's plan, or `python -m ripstop plan`, first"
-        values = yaml_file.mapping(folder / "config.yaml", hint)
-        values["evaluation"] = yaml_file.mapping(folder / "evaluation.yaml", hint)
-        if (folder / "reporting.yaml").exists():  # not where an earlier version made the run: the defaults do
-            values["reporting"] = yaml_file.mapping(folder / "reporting.yaml")
-        where = str(folder / "config.yaml")
-        return cls.parse(yaml_file.override(values, overrides, where), where)
+    def load(cls, folder: Path, overrides: Sequence[str] = (), parts: Sequence[str] = ()) -> Run:
+        """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them; with these `parts`."""
+        values = _read(folder / "config.yaml")
+        values["reporting"] = _read(folder / "reporting.yaml")
+        values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
+        values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
+        return cls.parse(values, str(folder / "config.yaml"))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return yaml_file.mapping(path, "`python -m ripstop plan --write` writes the files of every run")
 
 
 def run_name(factors: Mapping[str, Scalar], seed: int) -> str:
     """Folder name of a run. Holds no `=` or `,`, which a Slurm job could not read back."""
     parts = [*factors.items(), ("seed", seed)]
     name = "_".join(f"{key}-{value}" for key, value in parts)
-    return "".join(c if c.isalnum() or c in "-_.+" else "~" for c in name)
+    return "".join(c if (c.isascii() and c.isalnum()) or c in "-_.+" else "~" for c in name)

@@ -24,8 +24,9 @@ from ripstop import provenance
 from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError, TrainingError
 from ripstop.data.mqar import MqarConfig, MqarStream
+from ripstop.evaluation.base import Subject
+from ripstop.models.base import Model
 from ripstop.runs import Run
-from ripstop.studies.base import load_trained
 from ripstop.training.objectives.cross_entropy import cross_entropy
 from ripstop.training.train import train
 from ripstop.training.trainer import Trainer
@@ -47,6 +48,10 @@ SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+def trained(run: Run, folder: Path, data: Path) -> Model:
+    return Subject(run, folder, data, folder, torch.device("cpu")).model()
+
+
 def lay_out(root: Path) -> tuple[Run, Path, Path]:
     """The run, its folder, and its prepared data."""
     run = Run.parse(SETTINGS, "test")
@@ -66,7 +71,7 @@ def test_it_leaves_the_model_and_what_is_known_of_it(tmp_path: Path, capsys: pyt
         (folder / f".{name}.abc123").write_text("what a kill left")
     train(folder, data)
     assert {path.name for path in folder.iterdir()} - before == {"metrics.jsonl", "training.json", "model.safetensors"}
-    model = load_trained(run, folder, data)
+    model = trained(run, folder, data)
     summary = json.loads((folder / "training.json").read_text())
     assert summary["n_params"] == run.model.num_params(run.data.vocab_size(data)) == sum(p.numel() for p in model.parameters())
     assert (summary["steps"], summary["threads"], summary["precision"]) == (9, 1, "fp32")
@@ -343,7 +348,7 @@ def test_the_best_by_validation_is_the_model_that_lies_there(tmp_path: Path):
     kept = json.loads((folder / "training.json").read_text())["kept"]
     found = {row["step"]: row["validation_loss"] for row in map(json.loads, (folder / "metrics.jsonl").open())}
     assert sorted(found) == [2, 4, 6, 8, 9] and kept["validation_loss"] == min(found.values()) == found[kept["step"]]
-    model = load_trained(run, folder, data)
+    model = trained(run, folder, data)
     batches = run.data.validation(data, run.training.stream_plan(run.seed))
     assert held_out_loss(model, cross_entropy, batches, torch.device("cpu"), "fp32")[0] == pytest.approx(min(found.values()))
 
@@ -355,7 +360,7 @@ def test_a_divergence_that_is_an_outcome_ends_well(tmp_path: Path, capsys: pytes
     report = json.loads((folder / "training.json").read_text())
     assert (report["outcome"], report["last_finite_step"]) == ("diverged", report["diverged_at"] - 1)
     assert "the training diverged; results in" in capsys.readouterr().out
-    assert all(p.isfinite().all() for p in load_trained(run, folder, data).parameters())
+    assert all(p.isfinite().all() for p in trained(run, folder, data).parameters())
     with pytest.raises(TrainingError, match="lower training.lr"):
         train(folder, data, told[1:])
 
@@ -364,7 +369,7 @@ def test_a_trained_model_is_better_than_the_untrained(tmp_path: Path):
     run, folder, data = lay_out(tmp_path)
     train(folder, data, ["training.steps=80", "training.tokens_per_step=512"])
     torch.manual_seed(3)
-    models = run.model.build(run.data.info(data)).eval(), load_trained(run, folder, data)
+    models = run.model.build(run.data.info(data)).eval(), trained(run, folder, data)
     batches = list(run.data.validation(data, run.training.stream_plan(run.seed)))
     before, after = (held_out_loss(model, cross_entropy, batches, torch.device("cpu"), "fp32")[0] for model in models)
     assert after < before - 0.2

@@ -1,35 +1,38 @@
-import re
-import shutil
-import subprocess
+import shlex
 import sys
+import tempfile
 from pathlib import Path
-
-import yaml
 
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
+from ripstop import accept, params
 from ripstop.config import ConfigError
-from ripstop.params import load
+from ripstop.paper.pdf import why_no_latex
 from ripstop.plan import plan
+from ripstop.prune import strangers
 
+# Not `configfile:`, which would run Python that a YAML file asks it to, and read `010` as eight.
 try:
-    grid = plan(load(Path("params.yaml"), scale=config.get("scale")), prune=workflow.is_main_process)
+    if unknown := config.keys() - {"scale"}:
+        raise ConfigError(f"--config {', '.join(unknown)}: takes scale=<scale> alone; edit params.yaml for all else")
+    grid = plan(params.load(Path("params.yaml"), scale=str(config["scale"]) if config else None))
 except ConfigError as error:
     sys.exit(f"error: {error}")
 
+DATA = "results/{scale}/data/{data}"
 STUDY = "results/{scale}/{study}"
 RUN = f"{STUDY}/runs/{{run}}"
-DATA = f"{STUDY}/data/{{data}}"
-LOGS = "results/{scale}/logs/{study}"
-BENCHMARKS = "results/{scale}/benchmarks/{study}"
+LOGS = "results/{scale}/logs"
+BENCHMARKS = "results/{scale}/benchmarks"
 PAPER = f"results/{grid.scale}/paper"
-PAPER_TABLE = "results/{scale}/paper/tables/{study}.tex"
-PAPER_FIGURE = "results/{scale}/paper/figures/{study}.pdf"
+LOGGED = "workflow/scripts/logged {log:q}"
 SOURCES = ["paper/main.tex", *sorted(str(path) for path in Path("paper/sections").glob("*.tex"))]
-TEMPLATES = sorted(str(path) for path in Path("src/ripstop/paper/templates").glob("*.j2"))
-GPUS = 1 if grid.scale == "h100" else 0
+ACCEPTED = [str(path) for path in [accept.FILE] if path.is_file()]
+NO_LATEX = why_no_latex(Path("paper/main.tex"))
+LATEX = not NO_LATEX
+LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
 
 # No '=' or ',' in a wildcard's value: a Slurm job gets its wildcards as rule:name=value,name=value
@@ -38,17 +41,84 @@ wildcard_constraints:
     scale=grid.scale,
     study="|".join(grid.studies),
     run=r"[^/=,]+",
+    part=r"\w+",
     data=r"[^/=,]+",
+
+
+def planned(name):
+    """A file of the plan as an input.
+
+    Who executes the workflow writes it where it differs. Who only looks (a dry run, a summary) writes nothing into the
+    tree: a file that would differ is then one in a temporary folder, so that what depends on it shows as stale.
+    """
+    path = grid.folder() / name
+    if not workflow.is_main_process or name not in grid.files:
+        return str(path)
+    if workflow.executor_plugin is not None and not workflow.dryrun:
+        # How often a training reports makes nothing stale, so that file is no input: it is written with the others.
+        beside = f"{name.rpartition('/')[0]}/reporting.yaml"
+        grid.write(name for name in (name, beside) if name in grid.files)
+    elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
+        path = Path(LOOKED_AT.name) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(grid.files[name], encoding="utf-8")
+    return str(path)
+
+
+def of_data(*names):
+    """Input function: planned files of prepared data, those that it has."""
+
+    def files(wildcards):
+        wanted = [f"data/{wildcards.data}/{name}" for name in names]
+        return [planned(name) for name in wanted if name in grid.files]
+
+    return files
+
+
+def of_run(pattern):
+    """Input function: a planned file of a run."""
+    return lambda wildcards: planned("{study}/runs/{run}/".format(**wildcards) + pattern.format(**wildcards))
+
+
+def job(wildcards):
+    """What the plan knows of a run."""
+    return grid.runs[wildcards.study][wildcards.run]
 
 
 def data_of_run(wildcards):
     """The prepared data of a run."""
-    return f"{DATA}/data.json".format(data=grid.runs[wildcards.study][wildcards.run], **wildcards)
+    return f"{DATA}/data.json".format(data=job(wildcards).data, scale=wildcards.scale)
 
 
-def records_of_study(wildcards):
-    """The records of every run of a study."""
-    return [f"{RUN}/records.jsonl".format(run=run, **wildcards) for run in grid.runs[wildcards.study]]
+def model_of_run(wildcards):
+    """The trained model of a run, of one that trains."""
+    return f"{RUN}/model.safetensors".format(**wildcards) if job(wildcards).trains else []
+
+
+def parts_of_study(wildcards):
+    """What every part of every run of a study leaves."""
+    runs = grid.runs[wildcards.study].items()
+    return [f"{RUN}/parts/{part}".format(run=run, **wildcards) for run, found in runs for part in found.parts]
+
+
+def of_study(name):
+    """Input function: a planned file of a study."""
+    return lambda wildcards: planned(f"{wildcards.study}/{name}")
+
+
+def records_read_by_study(wildcards):
+    """The records of other studies that a study's printer reads."""
+    return [records_of(other) for other in grid.reads[wildcards.study]]
+
+
+def records_of(study):
+    """The collected records of a study."""
+    return STUDY.format(scale=grid.scale, study=study) + "/records.jsonl"
+
+
+def options(name, values):
+    """A repeated option of a command line, quoted."""
+    return " ".join(f"{name} {shlex.quote(value)}" for value in values)
 
 
 def of_every_study(pattern):
@@ -56,28 +126,19 @@ def of_every_study(pattern):
     return [pattern.format(study=study, scale=grid.scale) for study in grid.studies]
 
 
-def work_of_training(wildcards):
-    """Rough work of a run: tokens times the square of the width. As a priority it starts the longest trainings first, so
-    that none is left alone on one core at the end."""
-    run = yaml.safe_load(Path(f"{RUN}/config.yaml".format(**wildcards)).read_text())
-    return run["training"]["steps"] * run["training"]["tokens_per_step"] * run["model"]["d_model"] ** 2
+def python(environment):
+    """The interpreter of an environment: the active one, or the one that envs/<environment>/setup makes."""
+    return "python" if environment == "main" else f".venv-{environment}/bin/python"
 
 
-def without_latex():
-    """Why there will be no PDF, in one sentence; nothing where LaTeX and every package of the paper are there."""
-    remedy = "install what envs/paper lists and run `make paper` again (tables and figures need no LaTeX)"
-    if not (shutil.which("latexmk") and shutil.which("kpsewhich")):
-        return f"paper/main.pdf is not made: LaTeX (latexmk) is not installed; {remedy}."
-    source = Path("paper/main.tex").read_text()
-    names = [
-        n.strip() for group in re.findall(r"\\usepackage(?:\[[^]]*\])?\{([^}]*)\}", source) for n in group.split(",")
-    ]
-    # kpsewhich prints nothing for a file that it does not find.
-    command = ["kpsewhich", *(f"{name}.sty" for name in names)]
-    found = {Path(line).stem for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines()}
-    missing = [name for name in names if name not in found]
-    return f"paper/main.pdf is not made: LaTeX lacks {', '.join(missing)}; {remedy}." if missing else ""
-
-
-NO_LATEX = without_latex()
-PDF = [] if NO_LATEX else ["paper/main.pdf"]
+def summary():
+    """What an execution says first."""
+    yield f"scale {grid.scale}: {', '.join(f'{study} {len(runs)} runs' for study, runs in grid.runs.items())}"
+    yield from grid.accepted
+    left = strangers(grid)
+    if left:
+        yield (
+            f"{len(left)} folders no longer belong to the grid and stay where they are, such as {left[0]}; "
+            "`python -m ripstop prune` names and removes them"
+        )
+    yield f"results in results/{grid.scale}, logs in results/{grid.scale}/logs, the paper in {PAPER} and paper/"

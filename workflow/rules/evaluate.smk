@@ -1,47 +1,28 @@
+# A part leaves its records and the files that it declares, in a folder of its own.
 rule evaluate:
     input:
-        model=f"{RUN}/model.safetensors",
-        config=f"{RUN}/evaluation.yaml",
-        code=f"{RUN}/evaluate.code",
+        model=model_of_run,
+        config=of_run("config.yaml"),
+        settings=of_run("{part}.yaml"),
+        code=of_run("{part}.code"),
         data=data_of_run,
     output:
-        f"{RUN}/records.jsonl",
+        directory(f"{RUN}/parts/{{part}}"),
     log:
-        f"{LOGS}/{{run}}/evaluate.log",
+        f"{LOGS}/{{study}}/{{run}}/{{part}}.log",
     benchmark:
-        f"{BENCHMARKS}/{{run}}/evaluate.tsv"
+        f"{BENCHMARKS}/{{study}}/{{run}}/{{part}}.tsv"
     conda:
         "../../envs/cpu/environment.yaml"
-    threads: 1
+    # A measure of time has the machine for itself.
+    threads: lambda wildcards: workflow.cores if job(wildcards).parts[wildcards.part].exclusive else job(wildcards).threads
     resources:
-        gpu=GPUS,
-        runtime=240 if GPUS else 60,
-        mem_mb=lambda wildcards, attempt: (32000 if GPUS else 3000) * attempt,
+        gpu=lambda wildcards: job(wildcards).gpus,
+        runtime=lambda wildcards: job(wildcards).evaluation_runtime,
+        mem_mb=lambda wildcards, attempt: job(wildcards).mem_mb * attempt,
     params:
-        run=subpath(input.model, parent=True),
+        run=subpath(output[0], ancestor=2),
         data=subpath(input.data, parent=True),
+        python=lambda wildcards: python(job(wildcards).parts[wildcards.part].environment),
     shell:
-        "workflow/scripts/logged {log} python -m ripstop evaluate {params.run} --data {params.data}"
-
-
-rule collect:
-    input:
-        records=records_of_study,
-        code=f"{STUDY}/paper.code",
-    output:
-        records=f"{STUDY}/records.jsonl",
-        metrics="results/metrics/{scale}/{study}.json",
-        curve="results/metrics/{scale}/{study}.csv",
-    log:
-        f"{LOGS}/collect.log",
-    benchmark:
-        f"{BENCHMARKS}/collect.tsv"
-    conda:
-        "../../envs/cpu/environment.yaml"
-    threads: 1
-    resources:
-        runtime=10,
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-    shell:
-        "workflow/scripts/logged {log} python -m ripstop collect {input.records}"
-        " --out {output.records} --metrics {output.metrics} --curve {output.curve}"
+        f"{LOGGED} {{params.python}} -m ripstop evaluate {{params.run:q}} --data {{params.data:q}} --part {{wildcards.part:q}}"

@@ -1,19 +1,45 @@
-rule figure:
+rule collect:
+    input:
+        parts=parts_of_study,
+        code=of_study("paper.code"),
+    output:
+        f"{STUDY}/records.jsonl",
+    log:
+        f"{LOGS}/{{study}}/collect.log",
+    benchmark:
+        f"{BENCHMARKS}/{{study}}/collect.tsv"
+    conda:
+        "../../envs/cpu/environment.yaml"
+    threads: 1
+    resources:
+        runtime=10,
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+    params:
+        records=lambda wildcards, input: [f"{part}/records.jsonl" for part in input.parts],
+    shell:
+        f"{LOGGED} python -m ripstop collect {{params.records:q}} --out {{output:q}}"
+
+
+# Every figure, table and number of a study, each drawn once; metrics and curves are what DVC shows.
+rule render:
     input:
         records=f"{STUDY}/records.jsonl",
-        code=f"{STUDY}/paper.code",
+        reads=records_read_by_study,
+        code=of_study("paper.code"),
     output:
-        pdf=f"{STUDY}/figure.pdf",
-        png=report(
-            f"{STUDY}/figure.png",
+        paper=report(
+            directory(f"{STUDY}/paper"),
+            patterns=["figures/{figure}.png"],
             caption="../report/figure.rst",
             category="{study}",
-            labels={"scale": "{scale}", "result": "figure"},
+            labels={"scale": "{scale}", "figure": "{figure}"},
         ),
+        metrics="results/metrics/{scale}/{study}.json",
+        curves="results/metrics/{scale}/{study}.csv",
     log:
-        f"{LOGS}/figure.log",
+        f"{LOGS}/{{study}}/render.log",
     benchmark:
-        f"{BENCHMARKS}/figure.tsv"
+        f"{BENCHMARKS}/{{study}}/render.tsv"
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
@@ -21,55 +47,12 @@ rule figure:
     resources:
         runtime=10,
         mem_mb=lambda wildcards, attempt: 1000 * attempt,
+    params:
+        others=lambda wildcards: options("--reads", [f"{s}={records_of(s)}" for s in grid.reads[wildcards.study]]),
+        dropped=lambda wildcards: options("--dropped", grid.dropped[wildcards.study]),
     shell:
-        "workflow/scripts/logged {log} python -m ripstop figure {wildcards.study}"
-        " --records {input.records} --out {output.pdf}"
-
-
-rule table:
-    input:
-        records=f"{STUDY}/records.jsonl",
-        code=f"{STUDY}/paper.code",
-        templates=TEMPLATES,
-    output:
-        f"{STUDY}/table.tex",
-    log:
-        f"{LOGS}/table.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    threads: 1
-    resources:
-        runtime=10,
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-    shell:
-        "workflow/scripts/logged {log} python -m ripstop table {wildcards.study}"
-        " --records {input.records} --out {output}"
-
-
-rule numbers:
-    input:
-        records=f"{STUDY}/records.jsonl",
-        code=f"{STUDY}/paper.code",
-    output:
-        report(
-            f"{STUDY}/numbers.json",
-            caption="../report/numbers.rst",
-            category="{study}",
-            labels={"scale": "{scale}", "result": "numbers"},
-        ),
-    log:
-        f"{LOGS}/numbers.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    threads: 1
-    resources:
-        runtime=10,
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-    shell:
-        "workflow/scripts/logged {log} python -m ripstop numbers {wildcards.study}"
-        " --records {input.records} --out {output}"
+        f"{LOGGED} python -m ripstop render {{wildcards.study:q}} --records {{input.records:q}} {{params.others}} {{params.dropped}}"
+        " --out {output.paper:q} --metrics {output.metrics:q} --curves {output.curves:q}"
 
 
 # One target a study, for dvc.yaml: snakemake study_mqar_cliff
@@ -79,161 +62,87 @@ for study in grid.studies:
         name:
             f"study_{study}"
         input:
+            f"results/{grid.scale}/{study}/paper",
             f"results/metrics/{grid.scale}/{study}.json",
-            f"results/{grid.scale}/{study}/figure.pdf",
-            f"results/{grid.scale}/{study}/table.tex",
-            f"results/{grid.scale}/{study}/numbers.json",
         localrule: True
 
 
-rule paper_numbers:
+# What the paper is made of, from all studies: numbers, claims, tables, figures.
+rule assemble:
     input:
-        numbers=of_every_study(f"{STUDY}/numbers.json"),
-        sources=SOURCES,
-        templates=TEMPLATES,
-        code=["src/ripstop/paper/numbers.py", "src/ripstop/paper/render.py"],
+        studies=of_every_study(f"{STUDY}/paper"),
+        text=["paper/claims.yaml", *SOURCES],
+        accepted=ACCEPTED,
+        code=lambda wildcards: planned("paper.code"),
     output:
-        f"{PAPER}/numbers.tex",
-    log:
-        f"results/{grid.scale}/logs/paper/numbers.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    params:
-        sources=[f"--source {source}" for source in SOURCES],
-    shell:
-        "workflow/scripts/logged {log} python -m ripstop paper-numbers {input.numbers} --out {output} {params.sources}"
-
-
-rule claims:
-    input:
-        numbers=of_every_study(f"{STUDY}/numbers.json"),
-        registry="paper/claims.yaml",
-        templates=TEMPLATES,
-        code=["src/ripstop/claims.py", "src/ripstop/paper/numbers.py"],
-    output:
-        json=report(
+        numbers=f"{PAPER}/numbers.tex",
+        table=f"{PAPER}/claims.tex",
+        claims=report(
             f"{PAPER}/claims.json",
             caption="../report/claims.rst",
             category="claims",
             labels={"scale": grid.scale, "result": "claims"},
         ),
-        table=f"{PAPER}/claims.tex",
+        tables=directory(f"{PAPER}/tables"),
+        figures=directory(f"{PAPER}/figures"),
     log:
-        f"results/{grid.scale}/logs/paper/claims.log",
+        f"{LOGS}/paper/assemble.log".format(scale=grid.scale),
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
     params:
         scale=grid.scale,
+        out=subpath(output.numbers, parent=True),
     shell:
-        "workflow/scripts/logged {log} python -m ripstop claims {input.numbers} --registry {input.registry}"
-        " --scale {params.scale} --out {output.json} --table {output.table}"
+        f"{LOGGED} python -m ripstop assemble {{input.studies:q}} --scale {{params.scale}} --out {{params.out:q}}"
 
 
-PARTS = [
-    *of_every_study(PAPER_TABLE),
-    *of_every_study(PAPER_FIGURE),
-    f"{PAPER}/numbers.tex",
-    f"{PAPER}/claims.tex",
-]
-
-
-rule paper_table:
+# Source and generated parts meet on TeX's search path, so that each scale compiles in its own folder. The path is relative:
+# a checkout may lie anywhere, and be moved.
+rule pdf:
     input:
-        f"{STUDY}/table.tex",
-    output:
-        PAPER_TABLE,
-    log:
-        f"{LOGS}/paper_table.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    shell:
-        "cp {input} {output} 2> {log}"
-
-
-rule paper_figure:
-    input:
-        f"{STUDY}/figure.pdf",
-    output:
-        PAPER_FIGURE,
-    log:
-        f"{LOGS}/paper_figure.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    shell:
-        "cp {input} {output} 2> {log}"
-
-
-# Source and generated parts meet on TeX's search path, so that each scale compiles in its own folder.
-rule paper_pdf:
-    input:
-        PARTS,
+        rules.assemble.output,
         SOURCES,
         "paper/references.bib",
     output:
         f"{PAPER}/main.pdf",
     log:
-        f"results/{grid.scale}/logs/paper/pdf.log",
+        f"{LOGS}/paper/pdf.log".format(scale=grid.scale),
     localrule: True
     conda:
         "../../envs/paper/environment.yaml"
     params:
         paper=subpath(output[0], parent=True),
-        source=str(ROOT / "paper"),
+        source="../../../paper",
     shell:
-        "(cd {params.paper} && TEXINPUTS=.:{params.source}: BIBINPUTS={params.source}: latexmk -pdf"
-        " -interaction=nonstopmode -halt-on-error -file-line-error -auxdir=build {params.source}/main.tex) > {log} 2>&1"
+        "(cd {params.paper:q} && TEXINPUTS=.:{params.source}: BIBINPUTS={params.source}: latexmk -pdf"
+        " -latexoption=-no-shell-escape -interaction=nonstopmode -halt-on-error -file-line-error -auxdir=build"
+        " {params.source}/main.tex) > {log:q} 2>&1"
 
 
 # Everything of the scale in force below results/<scale>/paper; paper/ stays as it is.
 rule draft:
     input:
-        PARTS,
-        f"{PAPER}/main.pdf" if PDF else [],
+        rules.assemble.output,
+        rules.pdf.output if LATEX else [],
     localrule: True
 
 
-rule paper_tables:
+# paper/ as a reader sees it.
+rule publish:
     input:
-        of_every_study(PAPER_TABLE),
-        f"{PAPER}/claims.tex",
+        rules.assemble.output,
+        rules.pdf.output if LATEX else [],
     output:
-        directory("paper/tables"),
+        tables=directory("paper/tables"),
+        figures=directory("paper/figures"),
+        pdf="paper/main.pdf" if LATEX else [],
     log:
-        f"results/{grid.scale}/logs/paper/tables.log",
+        f"{LOGS}/paper/publish.log".format(scale=grid.scale),
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
+    params:
+        paper=PAPER,
     shell:
-        "(mkdir -p {output} && cp {input} {output}) 2> {log}"
-
-
-rule paper_figures:
-    input:
-        of_every_study(PAPER_FIGURE),
-    output:
-        directory("paper/figures"),
-    log:
-        f"results/{grid.scale}/logs/paper/figures.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    shell:
-        "(mkdir -p {output} && cp {input} {output}) 2> {log}"
-
-
-rule paper_main:
-    input:
-        f"{PAPER}/main.pdf",
-    output:
-        "paper/main.pdf",
-    log:
-        f"results/{grid.scale}/logs/paper/main.log",
-    localrule: True
-    conda:
-        "../../envs/cpu/environment.yaml"
-    shell:
-        "cp {input} {output} 2> {log}"
+        f"{LOGGED} python -m ripstop publish {{params.paper:q}}"

@@ -1,14 +1,13 @@
 rule prepare:
     input:
-        config=f"{DATA}/config.yaml",
-        code=f"{DATA}/prepare.code",
+        of_data("config.yaml", "prepare.code", "local.json"),
     output:
         f"{DATA}/data.json",
     log:
-        f"{LOGS}/{{data}}/prepare.log",
+        f"{LOGS}/data/{{data}}.log",
     benchmark:
-        f"{BENCHMARKS}/{{data}}/prepare.tsv"
-    priority: 10**12  # before any training, so that the longest of all studies can start first
+        f"{BENCHMARKS}/data/{{data}}.tsv"
+    priority: 10**30  # before any training, so that the longest of all studies can start first
     conda:
         "../../envs/cpu/environment.yaml"
     threads: 1
@@ -18,4 +17,11 @@ rule prepare:
     params:
         out=subpath(output[0], parent=True),
     shell:
-        "workflow/scripts/logged {log} python -m ripstop prepare {input.config} --out {params.out}"
+        f"{LOGGED} python -m ripstop prepare {{params.out:q}}"
+
+
+# All prepared data of the scale in force, for dvc.yaml. Studies with the same data share it.
+rule data:
+    input:
+        expand(f"{DATA}/data.json", scale=grid.scale, data=grid.data),
+    localrule: True

@@ -2,26 +2,27 @@
 # a training that was stopped could not resume.
 rule train:
     input:
-        config=f"{RUN}/config.yaml",
-        code=f"{RUN}/train.code",
+        config=of_run("config.yaml"),
+        code=of_run("train.code"),
         data=data_of_run,
     output:
         model=f"{RUN}/model.safetensors",
         report=f"{RUN}/training.json",
     log:
-        f"{LOGS}/{{run}}/train.log",
+        f"{LOGS}/{{study}}/{{run}}/train.log",
     benchmark:
-        f"{BENCHMARKS}/{{run}}/train.tsv"
-    priority: work_of_training
+        f"{BENCHMARKS}/{{study}}/{{run}}/train.tsv"
+    priority: lambda wildcards: job(wildcards).work
     conda:
         "../../envs/cpu/environment.yaml"
-    threads: 1
+    threads: lambda wildcards: job(wildcards).threads
     resources:
-        gpu=GPUS,
-        runtime=1440 if GPUS else 60,
-        mem_mb=lambda wildcards, attempt: (32000 if GPUS else 3000) * attempt,
+        gpu=lambda wildcards: job(wildcards).gpus,
+        runtime=lambda wildcards: job(wildcards).runtime,
+        mem_mb=lambda wildcards, attempt: job(wildcards).mem_mb * attempt,
     params:
         run=subpath(output.model, parent=True),
         data=subpath(input.data, parent=True),
+        python=lambda wildcards: python(job(wildcards).environment),
     shell:
-        "workflow/scripts/logged {log} python -m ripstop train {params.run} --data {params.data}"
+        f"{LOGGED} {{params.python}} -m ripstop train {{params.run:q}} --data {{params.data:q}}"

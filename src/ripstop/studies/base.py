@@ -1,56 +1,99 @@
-"""What all studies share: measurements become records, and a grid of factors becomes runs."""
+"""What all studies share: the block of parameters, and from arms and seeds to runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
+from pydantic import Field, ValidationError, field_validator
 
-from ripstop import provenance, studies
-from ripstop.batch import Vocabulary
-from ripstop.config import ConfigError
-from ripstop.models.base import Model
-from ripstop.models.weights import load_weights
-from ripstop.records import Measurement, Record, write_records
-from ripstop.runs import Run
-from ripstop.training.precision import prepare_device
-
-
-def load_trained(run: Run, folder: Path, data: Path) -> Model:
-    """The run's model with its trained weights, in evaluation mode."""
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ConfigError(f"{weights}: no trained model; run `python -m ripstop train {folder} --data {data}` first")
-    model = run.model.build(Vocabulary(run.data.vocab_size(data)))
-    load_weights(model, weights)
-    return model.eval()
+from ripstop.config import ConfigError, Strict, explain
+from ripstop.data import DATA
+from ripstop.data.base import DataConfig
+from ripstop.evaluation.base import PartConfig
+from ripstop.models.base import ModelConfig
+from ripstop.runs import Resources, Run, Scalar, run_name
+from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.reporting import Reporting
 
 
-def evaluate(folder: Path, data: Path) -> Path:
-    """Measure the run in `folder` and write its records.jsonl, whole or not at all."""
-    run = Run.load(folder)
-    device = prepare_device(run.compute, run.training.precision)
-    model = load_trained(run, folder, data).to(device)
-    identity = {
-        "part": "all",
-        "model": provenance.digest((folder / "model.safetensors").read_bytes()),
-        "code": (folder / "evaluate.code").read_text(encoding="utf-8").strip(),
-        "config": provenance.digest((folder / "config.yaml").read_bytes()),
-        "data": provenance.digest((data / "data.json").read_bytes()),
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
-    }
-    out = folder / "records.jsonl"
-    with torch.inference_mode():
-        records = [_record(run, measured, identity) for measured in _measure(run, model, data)]
-    write_records(out, records)
-    return out
+class StudyParams(Strict):
+    """The block of a study in params.yaml. A study adds what it varies, and says more closely what it takes."""
+
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1)
+    data: Annotated[DataConfig, DATA]
+    training: TrainingConfig | None
+    compute: Compute = Compute()
+    reporting: Reporting = Reporting()
+    resources: Resources = Resources()
+    if TYPE_CHECKING:
+        evaluation: Any
+        """A mapping of parts, or a model whose fields are parts; a study says which."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"{seeds} names a seed twice; name each once")
+        return seeds
+
+    def parts(self) -> dict[str, PartConfig]:
+        """part -> its settings, of those that are asked for: a part that is null is not."""
+        if isinstance(self.evaluation, Mapping):
+            return dict(self.evaluation)
+        named: dict[str, PartConfig | None] = {
+            name: getattr(self.evaluation, name) for name in type(self.evaluation).model_fields
+        }
+        return {name: part for name, part in named.items() if part is not None}
 
 
-def _measure(run: Run, model: Model, data: Path) -> Iterator[Measurement]:
-    yield from studies.load(run.study).evaluate(model, run, data)
+@dataclass(frozen=True)
+class Arm:
+    """What is trained and measured with every seed.
+
+    factors: what distinguishes it from the study's other arms, in every record.
+    derived: further factors that follow from these; they are recorded and do not enter the name.
+    training: settings to replace in the study's training.
+    """
+
+    factors: dict[str, Scalar]
+    model: ModelConfig
+    derived: dict[str, Scalar] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    data: DataConfig | None = None
 
 
-def _record(run: Run, measured: Measurement, identity: dict[str, str]) -> Record:
-    known = {"study": run.study, "run": run.name, "scale": run.scale, "seed": run.seed, "factors": run.factors}
-    return Record.of(measured, f"{run.study}/{run.name}", **known, **identity)
+def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -> Iterator[Run]:
+    """Every arm of the study with every seed. values: its block of params.yaml, as resolved for `scale`."""
+    name = study.__name__.rpartition(".")[2]
+    params: StudyParams = study.Params.parse(values, where)
+    try:
+        for arm in study.arms(params):
+            yield from _runs_of(arm, name, params, scale)
+    except ValidationError as error:  # values that are fine alone and do not fit together
+        raise explain(error, where) from None
+    except ConfigError as error:
+        raise error if str(error).startswith(where) else ConfigError(f"{where}: {error}") from None
+
+
+def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:
+    training = params.training.replace(**arm.training) if params.training is not None else None
+    for seed in params.seeds:
+        run = Run(
+            study=study,
+            scale=scale,
+            name=run_name(arm.factors, seed),
+            seed=seed,
+            factors=arm.factors | arm.derived,
+            data=arm.data or params.data,
+            model=arm.model,
+            training=training,
+            compute=params.compute,
+            reporting=params.reporting,
+            evaluation=params.parts(),
+            resources=params.resources,
+        )
+        run.check()
+        yield run

@@ -42,7 +42,8 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     run_dir, data = Path(run_dir), Path(data)
     run = Run.load(run_dir, overrides)
     with _one_sentence(run_dir), Lock(run_dir / LOCK):
-        training = _prepare(run, run_dir, data)
+        config = run.files()["config.yaml"] if overrides else read_text(run_dir / "config.yaml")
+        training = _prepare(run, run_dir, data, config)
         remove_results(run_dir)
         summary = training.trainer.fit()
         facts = {"study": run.study, "run": run.name, "seed": run.seed}
@@ -67,12 +68,11 @@ class _Training:
     identity: dict[str, str]
 
 
-def _prepare(run: Run, run_dir: Path, data: Path) -> _Training:
-    """Build what the training needs. Nothing that lies in `run_dir` is changed."""
+def _prepare(run: Run, run_dir: Path, data: Path, config: str) -> _Training:
+    """Build what the training needs. Nothing that lies in `run_dir` is changed. config: text of the resolved one."""
     told = run.training
     if told is None:
         raise ConfigError(f"{run_dir / 'config.yaml'}: training: there is none, so this run has nothing to train")
-    config = run.files()["config.yaml"]
     code = run_dir / "train.code"
     if not code.is_file():
         raise ConfigError(f"{code}: no such file; run the workflow's plan, or `python -m ripstop plan`, first")

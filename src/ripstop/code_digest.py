@@ -1,0 +1,201 @@
+"""Digests of code that follow numbers: what can move one enters, what cannot does not.
+
+A stage depends on the modules that its configuration names and on every ripstop module that those import, wherever the
+import stands. Of each module enters its syntax tree without
+
+* comments, layout, docstrings, the order of imports, annotations of functions, and what only a type checker reads;
+* what is said when something goes wrong: the arguments of whatever is called `...Error`, and of a `raise`;
+* what is printed, logged or warned of, and the descriptions of configuration fields.
+
+Two kinds of module do not enter, nor what they alone import:
+
+* one that says `MOVES_NO_NUMBER = "<why>"`: it shows, keeps or checks numbers (monitor, checkpoint, files), or its effect
+  stands in the resolved configuration, which is an input of its own (config, params);
+* adapters to CUDA kernels (`ripstop.kernels.adapters`), unless the run may use them.
+
+Libraries do not enter either: their versions stand in every training.json, and constraints.txt pins them.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ripstop import provenance
+from ripstop.provenance import digest
+
+ADAPTERS = "ripstop.kernels.adapters"
+EXEMPTION = "MOVES_NO_NUMBER"
+SAYS = {"print", "log", "logger", "logging", "warnings", "console"}
+"""Names whose calls, as statements, only say something: `print(...)`, `log.info(...)`."""
+
+
+def code_digest(modules: Iterable[str], cuda: bool = False) -> str:
+    """Digest of `modules` and of what they import. cuda: with the adapters to kernels that only a GPU runs."""
+    return digest("\n".join(f"{module} {_read(_path(module)).digest}" for module in sorted(closure(modules, cuda))))
+
+
+def closure(modules: Iterable[str], cuda: bool = False) -> set[str]:
+    """The modules that enter `code_digest`."""
+    seen: set[str] = set()
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        if module in seen or (not cuda and module.startswith(ADAPTERS)):
+            continue
+        found = _read(_path(module))
+        if not found.exempt:
+            seen.add(module)
+            todo += [*_parents(module), *found.imports]
+    return seen
+
+
+def imported_modules(module: str) -> set[str]:
+    """The ripstop modules that `module` names in its import statements, wherever they stand."""
+    return set(_read(_path(module)).imports)
+
+
+def exempt_modules() -> dict[str, str]:
+    """Every module that moves no number, with its reason."""
+    found = {}
+    for path in sorted(provenance.PACKAGE.rglob("*.py")):
+        if reason := _exemption(ast.parse(path.read_bytes())):
+            parts = path.relative_to(provenance.PACKAGE.parent).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = reason
+    return found
+
+
+def constant(module: str, name: str) -> Any:
+    """The literal that a module assigns to `name`, without importing it; None where there is no module or name."""
+    path = _path(module)
+    return _constant(ast.parse(path.read_bytes()), name) if path.is_file() else None
+
+
+class _Module:
+    """What of one file enters."""
+
+    def __init__(self, path: Path):
+        tree = ast.parse(path.read_bytes())
+        self.exempt = bool(_exemption(tree))
+        self.imports = tuple(sorted(set(_imports(tree))))
+        tree = _OnlyNumbers().visit(tree)
+        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+        rest = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+        self.digest = digest("\n".join([*sorted(map(ast.dump, imports)), *map(ast.dump, rest)]))
+
+
+@functools.cache
+def _read(path: Path) -> _Module:
+    return _Module(path)
+
+
+class _OnlyNumbers(ast.NodeTransformer):
+    """Takes out what cannot move a number."""
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self._body(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._body(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self._function(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return ast.Raise()
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            return None
+        return self.generic_visit(node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Call) and _root(node.value.func) in SAYS:
+            return None
+        if isinstance(node.value, ast.Constant):
+            return None  # a docstring, of an attribute too
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = _name(node.func)
+        if name.endswith("Error"):
+            return ast.Call(func=node.func, args=[], keywords=[])
+        if name == "Field":
+            node.keywords = [k for k in node.keywords if k.arg not in ("description", "title", "examples")]
+        return self.generic_visit(node)
+
+    def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        arguments = node.args
+        for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]:
+            if argument is not None:
+                argument.annotation = None
+        return self._body(node)
+
+    def _body(self, node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:
+        visited = self.generic_visit(node)
+        assert isinstance(visited, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if not isinstance(visited, ast.Module):
+            visited.body = visited.body or [ast.Pass()]
+        return visited
+
+
+def _exemption(tree: ast.Module) -> str:
+    """The reason that a module gives for moving no number, "" where it gives none."""
+    return str(_constant(tree, EXEMPTION) or "")
+
+
+def _constant(tree: ast.Module, name: str) -> Any:
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return ast.literal_eval(node.value)
+    return None
+
+
+def _name(node: ast.expr) -> str:
+    """`f` of `f` and of `a.b.f`."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def _root(node: ast.expr) -> str:
+    """`a` of `a` and of `a.b.c`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _path(module: str) -> Path:
+    base = provenance.PACKAGE.parent.joinpath(*module.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def _parents(module: str) -> list[str]:
+    """The packages whose `__init__` runs when `module` is imported."""
+    parts = module.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    checked = {id(n) for node in ast.walk(tree) if _for_types(node) for n in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in checked:
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # `from package import name`: name may be a module or something inside the package
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [node.module, *(name for name in inside if name.startswith("ripstop.") and _path(name).is_file())]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] == "ripstop")
+
+
+def _for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

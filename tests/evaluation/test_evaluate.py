@@ -1,0 +1,205 @@
+"""Evaluating a run: the trained model is measured, and what does not belong together is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ripstop.config import ConfigError
+from ripstop.data.mqar import MqarConfig
+from ripstop.evaluation.evaluate import evaluate
+from ripstop.evaluation.recall import RecallConfig
+from ripstop.evaluation.state_size import StateSizeConfig
+from ripstop.files import write_text
+from ripstop.mixers.attention import AttentionConfig
+from ripstop.models.decoder_only import DecoderOnlyConfig
+from ripstop.records import read_records
+from ripstop.runs import Run
+from ripstop.training.config import TrainingConfig
+from ripstop.training.train import train
+
+
+def run(name: str = "seed-0", seed: int = 0, steps: int = 60, **changes: object) -> Run:
+    """One attention layer with a short convolution, which learns two pairs of four keys in seconds."""
+    values = {
+        "study": "mqar_cliff",
+        "scale": "cpu",
+        "name": name,
+        "seed": seed,
+        "factors": {"architecture": "attention_conv"},
+        "data": MqarConfig(n_keys=4, n_values=4, num_pairs=[2], n_test=64),
+        "model": DecoderOnlyConfig(d_model=32, pattern="C", mixers={"C": AttentionConfig(n_heads=1, d_conv=4)}),
+        "training": TrainingConfig(steps=steps, tokens_per_step=1024, lr=1e-2),
+        "evaluation": {"recall": RecallConfig(), "state_size": StateSizeConfig()},
+    }
+    return Run(**(values | changes))
+
+
+def lay_out(made: Run, root: Path) -> tuple[Path, Path]:
+    """The files that the plan would write, and prepared data."""
+    folder, data = root / "runs" / made.name, root / "data"
+    for name, text in made.files().items():
+        write_text(folder / name, text)
+    for stage in ("train", *made.evaluation):
+        write_text(folder / f"{stage}.code", "0123456789abcdef\n")
+    if not data.exists():
+        made.data.prepare(data)
+    return folder, data
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two trained runs and their data."""
+    root = tmp_path_factory.mktemp("trained")
+    for seed in (0, 1):
+        train(*lay_out(run(f"seed-{seed}", seed), root))
+    return root
+
+
+@pytest.fixture
+def trained(original: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of them: folder of the run with seed 0, its data."""
+    shutil.copytree(original, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "runs" / "seed-0", tmp_path / "data"
+
+
+def recall_of(path: Path, control: str = "own") -> float:
+    return next(r.value for r in read_records(path) if r.metric == "accuracy" and r.slice["control"] == control)
+
+
+def test_the_trained_model_is_measured_and_beats_the_untrained_one(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, data = trained
+    after = recall_of(evaluate(folder, data, "recall"))
+    assert after > 0.9
+    assert recall_of(folder / "parts/recall/records.jsonl", "wrong") < 0.5
+    bare, _ = lay_out(run("untrained", training=None), tmp_path)
+    assert recall_of(evaluate(bare, data, "recall")) < 0.6
+    assert {r.model for r in read_records(bare / "parts/recall/records.jsonl")} == {""}
+
+
+def test_records_say_what_they_were_measured_on(trained: tuple[Path, Path]) -> None:
+    folder, data = trained
+    records = read_records(evaluate(folder, data, "state_size"))
+    report = json.loads((folder / "training.json").read_text())
+    assert {(r.study, r.run, r.scale, r.seed, r.part) for r in records} == {("mqar_cliff", "seed-0", "cpu", 0, "state_size")}
+    assert {r.model for r in records} == {report["model_sha256"][:16]}
+    assert {r.code for r in records} == {"0123456789abcdef"}
+    assert all(r.device not in ("", "cpu") for r in records)
+
+
+def test_settings_of_the_part_enter_its_digest(trained: tuple[Path, Path]) -> None:
+    folder, data = trained
+    first = read_records(evaluate(folder, data, "recall"))[0].config
+    write_text(folder / "recall.yaml", "kind: recall\ncontrols: [own]\nbatch_size: 64\n")
+    records = read_records(evaluate(folder, data, "recall"))
+    assert {r.config for r in records} != {first}
+    assert {r.slice.get("control") for r in records if r.metric == "accuracy"} == {"own"}
+
+
+def other_model(folder: Path, data: Path) -> None:
+    shutil.copy(folder.parent / "seed-1" / "model.safetensors", folder)
+
+
+def other_run(folder: Path, data: Path) -> None:
+    for name in ("model.safetensors", "training.json"):
+        shutil.copy(folder.parent / "seed-1" / name, folder)
+
+
+def damaged(folder: Path, data: Path) -> None:
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def other_settings(folder: Path, data: Path) -> None:
+    path = folder / "config.yaml"
+    path.write_text(path.read_text().replace("steps: 60", "steps: 61"))
+
+
+def other_code(folder: Path, data: Path) -> None:
+    (folder / "train.code").write_text("fedcba9876543210\n")
+
+
+def other_data(folder: Path, data: Path) -> None:
+    path = data / "data.json"
+    path.write_text(path.read_text() + "\n")
+
+
+def trained_by_hand(folder: Path, data: Path) -> None:
+    train(folder, data, ["training.steps=2"])
+
+
+def without(*names: str) -> Callable[[Path, Path], None]:
+    def change(folder: Path, data: Path) -> None:
+        for name in names:
+            (data if name == "data.json" else folder).joinpath(name).unlink()
+
+    return change
+
+
+def broken_report(folder: Path, data: Path) -> None:
+    (folder / "training.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (other_model, "is not the model that training.json describes"),
+        (other_run, "another configuration"),
+        (damaged, "damaged"),
+        (other_settings, "another configuration"),
+        (other_code, "another code"),
+        (other_data, "data"),
+        (trained_by_hand, "another configuration"),
+        (without("model.safetensors"), "not trained"),
+        (without("training.json"), "not trained"),
+        (without("data.json"), r"data\.json"),
+        (without("recall.yaml"), r"recall\.yaml"),
+        (without("recall.code"), r"recall\.code"),
+        (without("config.yaml"), r"config\.yaml"),
+        (broken_report, r"training\.json"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(
+    trained: tuple[Path, Path], change: Callable[[Path, Path], None], told: str
+) -> None:
+    folder, data = trained
+    evaluate(folder, data, "recall")
+    before = (folder / "parts/recall/records.jsonl").read_bytes()
+    change(folder, data)
+    with pytest.raises(ConfigError, match=told):
+        evaluate(folder, data, "recall")
+    assert (folder / "parts/recall/records.jsonl").read_bytes() == before
+    assert [path.name for path in (folder / "parts").iterdir()] == ["recall"]
+
+
+def test_a_run_that_was_allowed_to_diverge_is_a_record(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    _, data = trained
+    training = TrainingConfig(steps=5, tokens_per_step=256, lr=1e2, on_divergence="record")
+    made = run("diverges", training=training)
+    folder, _ = lay_out(made, tmp_path)
+    train(folder, data)
+    report = json.loads((folder / "training.json").read_text())
+    write_text(folder / "training.json", json.dumps(report | {"outcome": "diverged"}))
+    records = read_records(evaluate(folder, data, "recall"))
+    assert [(r.metric, r.value) for r in records] == [("diverged", 1)]
+
+
+def test_a_model_can_be_rebuilt_under_another_rule(trained: tuple[Path, Path]) -> None:
+    from ripstop.evaluation.base import Subject
+
+    folder, data = trained
+    made = Run.load(folder, parts=["recall"])
+    subject = Subject(made, folder, data, folder, torch.device("cpu"))
+    same = subject.model({"norm": {"kind": "rms_norm", "eps": 1e-3}})
+    assert all(torch.equal(a, b) for a, b in zip(same.parameters(), subject.model().parameters(), strict=True))
+    with pytest.raises(ConfigError, match="did you mean 'd_model'"):
+        subject.model({"d_modell": 16})
+    with pytest.raises(ConfigError, match="shape|size"):
+        subject.model({"d_model": 16})
