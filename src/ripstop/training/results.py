@@ -64,7 +64,7 @@ def circumstances(run: Run, model: Model, device: torch.device) -> dict[str, Any
         "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "frozen_base": model.frozen_base,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
-        "precision": run.training.precision,
+        "precision": run.training.precision if run.training else "none",
         "threads": torch.get_num_threads(),
         "backends": backend.chosen(),
         "versions": provenance.versions(),
