@@ -168,8 +168,8 @@ def fit_logistic(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None, c
     x_N, y_N = _finite(x), _finite(y)
     weights_N = np.ones_like(x_N) if weights is None else _finite(weights)
     if not len(x_N) == len(y_N) == len(weights_N) or len(x_N) == 0:
-        lengths = f"{len(x_N)}, {len(y_N)} and {len(weights_N)}"
-        raise ConfigError(f"a recall curve needs at least one x, and one y and weight for each, not {lengths}")
+        counts = f"{len(x_N)}, {len(y_N)} and {len(weights_N)}"
+        raise ConfigError(f"a recall curve needs at least one x, and one y and weight for each, not {counts}")
     if np.any(x_N <= 0) or not 0 <= chance < 1:
         raise ConfigError("a recall curve needs pairs above 0 and a chance in [0, 1)")
     half = (1 + chance) / 2

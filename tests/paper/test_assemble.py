@@ -7,28 +7,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from paper.made_up import DROPPED, MADE
+from paper.made_up import MADE
 
 from ripstop.config import ConfigError
 from ripstop.paper.assemble import assemble, publish
 from ripstop.paper.numbers import StudyNumbers, read_numbers, write_numbers_json
-from ripstop.paper.render import render_study
 
 PAPER = Path(__file__).parents[2] / "paper"
 STUDIES = list(MADE)
 SCALES = ["smoke", "cpu", "h100"]
-
-
-@pytest.fixture(scope="module")
-def rendered(records: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rendered")
-    for study in STUDIES:
-        render_study(study, records[study], folder / study, dropped=DROPPED.get(study, ()))
-    return folder
 
 
 @pytest.fixture(scope="module")

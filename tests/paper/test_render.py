@@ -8,11 +8,10 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from paper.made_up import DROPPED, MADE, made_up
+from paper.made_up import MADE, made_up
 
 from ripstop.config import ConfigError
 from ripstop.paper import plots, render, studies
@@ -21,15 +20,6 @@ from ripstop.records import write_records
 from ripstop.statistics import Estimate
 
 STUDIES = list(MADE)
-
-
-@pytest.fixture(scope="module")
-def rendered(records: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of every study."""
-    folder = tmp_path_factory.mktemp("rendered")
-    for study in STUDIES:
-        render.render_study(study, records[study], folder / study, dropped=DROPPED.get(study, ()))
-    return folder
 
 
 @pytest.mark.parametrize("study", STUDIES)

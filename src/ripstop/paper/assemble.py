@@ -40,8 +40,8 @@ def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales:
         (out / name).unlink(missing_ok=True)
     for name, content in texts.items():
         write_text(out / name, content)
-    for name, source in copies.items():
-        _copy(source, out / name)
+    for name, file in copies.items():
+        _copy(file, out / name)
     write_text(out / CONTENTS, json.dumps({"scale": scale, "files": contents}, indent=1) + "\n")
     return contents
 
@@ -58,8 +58,8 @@ def publish(assembled: Path, out: Path) -> list[str]:
     copies[CLAIMS_TABLE] = assembled / "claims.tex"
     if (assembled / PDF).is_file():
         copies[PDF] = assembled / PDF
-    for name, source in copies.items():
-        _copy(source, out / name)
+    for name, file in copies.items():
+        _copy(file, out / name)
     lying = [path for folder in ("tables", "figures") for path in sorted((out / folder).glob("[!.]*"))]
     strangers = [path for path in lying if str(path.relative_to(out)) not in copies]
     return [f"{path} is not of this paper; delete it if it is an old one" for path in strangers]
@@ -108,10 +108,10 @@ def _contents(folder: Path) -> list[str]:
     return inside if len(inside) == len(names) else []
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(file: Path, target: Path) -> None:
     try:
-        content = source.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}; assemble the paper again") from None
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}; assemble the paper again") from None
     with replacing(target) as temporary:
         temporary.write_bytes(content)

@@ -121,3 +121,10 @@ def test_what_nothing_can_be_said_of_is_unknown_and_not_missing():
         assert math.isnan(found[name].value) and found[name].n == 2, name
     assert found["longer_training_ratio"].n == 1 or math.isnan(found["longer_training_ratio"].value)
     assert (found["capacity_at_min_d_state"].value, found["capacity_at_min_d_state"].high) == (128, math.inf)
+
+
+def test_a_bound_does_not_flatten_the_exponent():
+    # log2 (d_state, capacity): (2, 2), (2, 4), (4, 4); the fourth run recalls everything
+    found = numbers(asked("d_state_scaling", made({(4, 2, 10): (4, 16), (16, 2, 10): (16, 10**6)})))
+    assert found["capacity_exponent_d_state"].value == pytest.approx(0.5, rel=1e-3)
+    assert found["capacity_exponent_d_state"].n == found["capacity_exponent_total_state"].n == 3
