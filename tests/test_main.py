@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from paper import made_up
 
 from ripstop import __main__ as cli
 from ripstop import ending, params
 from ripstop.config import ConfigError, Strict, TrainingError
+from ripstop.records import Record, read_records, write_records
 
 ROOT = Path(__file__).parents[1]
 PARAMS = str(ROOT / "params.yaml")
@@ -370,3 +372,46 @@ def test_no_home_is_needed(tmp_path: Path) -> None:
     assert status == 0, said
     assert "mqar_cliff: 12 runs" in out
     assert not (tmp_path / "~").exists()
+
+
+def test_from_records_to_paper_and_verdicts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, runs = "mqar_cliff", tmp_path / "runs"
+    by_run: dict[str, list[Record]] = {}
+    for record in read_records(made_up.write(tmp_path / "made")[study]):
+        by_run.setdefault(record.run, []).append(record)
+    for name, records in by_run.items():
+        write_records(runs / name / "records.jsonl", records)
+
+    def call(*arguments: object) -> tuple[int, str]:
+        status = run(monkeypatch, tmp_path, *map(str, arguments))
+        return status, capsys.readouterr().out
+
+    collected = f"results/cpu/{study}/records.jsonl"
+    status, said = call("collect", *sorted(runs.glob("*/records.jsonl")), "--out", collected)
+    assert (status, said) == (0, f"324 records of 18 runs in {collected}\n")
+    out = f"results/cpu/{study}/paper"
+    metrics = ("--metrics", "m.json", "--curves", "c.csv")
+    status, said = call("render", study, "--records", collected, "--out", out, *metrics)
+    assert (status, said) == (0, f"14 numbers, 1 figures and 1 tables of {study} in {out}\n")
+    assert Path("m.json").is_file() and Path("c.csv").is_file()
+    text = ("--text", ROOT / "paper", "--params", PARAMS)
+    status, said = call("assemble", out, "--scale", "cpu", "--out", "results/cpu/paper", *text)
+    assert (status, said) == (0, "5 files in results/cpu/paper\n")
+    Path("paper/figures").mkdir(parents=True)
+    Path("paper/figures/old.pdf").write_text("old")
+    assert call("publish", "results/cpu/paper") == (
+        0,
+        "paper/figures/old.pdf is not of this paper; delete it if it is an old one\n",
+    )
+    assert Path("paper/tables/claims.tex").is_file()
+    verify = ("verify", "--registry", ROOT / "paper" / "claims.yaml", "--params", PARAMS)
+    status, said = call(*verify, "--record")
+    assert status == 0 and "5 verdicts of scale cpu recorded in paper/verdicts.json" in said
+    assert call(*verify)[0] == 0
+    recorded = Path("paper/verdicts.json")
+    recorded.write_text(recorded.read_text().replace('"verdict": "supported"', '"verdict": "refuted"'))
+    status, said = call(*verify)
+    assert status == 1 and "drift: claim mqar_attention_recalls was recorded as refuted and is now supported" in said

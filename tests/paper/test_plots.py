@@ -109,6 +109,13 @@ def test_forest_puts_the_first_row_on_top_and_says_not_measured(ax):
         plots.forest(ax, ["a"], [])
 
 
+def test_bars_end_where_the_interval_does(ax):
+    plots.forest(ax, ["a"], [Estimate(0.9, 0.5, 0.95, 3)])
+    plots.scatter_with_interval(ax, [7], [Estimate(4, 3, 8, 3)], "b", style.PLAIN)
+    ends = [segment.tolist() for bars in ax.collections for segment in bars.get_segments()]
+    assert ends == [[[pytest.approx(0.5), 0], [pytest.approx(0.95), 0]], [[7, 3], [7, 8]]]
+
+
 def test_log2_ticks_are_the_values_themselves(ax):
     ax.plot([4, 64], [1, 2])
     plots.log2_axis(ax, [64, 4, 16, 4], "pairs")
