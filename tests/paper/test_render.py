@@ -102,6 +102,8 @@ def test_a_dropped_arm_prints_as_not_measured(records, tmp_path):
     render.render_study("mqar_cliff", tmp_path / "records.jsonl", tmp_path / "out", dropped=["architecture=attention"])
     found = read_numbers(tmp_path / "out" / "numbers.json").numbers
     assert [name for name, e in found.items() if format_estimate(e) == "not measured"] == ["recall_attention_max_pairs"]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert set(metrics) == set(found) - {"recall_attention_max_pairs"}
 
 
 @pytest.mark.parametrize("item", ["architecture", "=x", "architecture=", "/architecture=x", ""])
