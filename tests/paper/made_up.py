@@ -95,7 +95,7 @@ def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterat
         for seed in range(2):
             add = run(seed, {"ratio": ratio, "attention_share": share})
             for control, cost in (("own", 0.0), ("wrong", 0.7), ("shuffled", 0.3)):
-                yield add("loss", 4 + (share - 0.4) ** 2 + cost + 0.01 * noise(), control=control)
+                yield add("loss", 4 + (share - 0.4) ** 2 + cost + 0.01 * noise(), control=control, split="test")
             yield add("bleu", 12.3 + noise(), signature="nrefs:1|case:mixed")
             yield add("chrf++", 33.1 + noise(), signature="nrefs:1|case:mixed")
             yield add("parameters", 400_123)

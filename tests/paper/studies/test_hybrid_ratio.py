@@ -30,7 +30,8 @@ def made() -> list[Record]:
             factors = {"ratio": ratio, "attention_share": share}
             losses = {"own": own[seed], "wrong": own[seed] + wrong[seed], "shuffled": own[seed] + shuffled[seed]}
             for control, value in losses.items():
-                records.append(made_up("hybrid_ratio", factors, seed, "loss", value, control=control))
+                records.append(made_up("hybrid_ratio", factors, seed, "loss", value, control=control, split="test"))
+                records.append(made_up("hybrid_ratio", factors, seed, "loss", 9.9, control=control, split="valid"))
             for metric, value in (("bleu", bleu[seed]), ("chrf++", chrf[seed]), ("parameters", parameters)):
                 records.append(made_up("hybrid_ratio", factors, seed, metric, value))
                 if metric != "parameters":
@@ -130,8 +131,16 @@ def test_hybrids_are_there_unless_they_were_dropped():
 
 def test_a_missing_run_is_not_averaged_away():
     kept = [r for r in made() if (r.factors["ratio"], r.seed) != ("3_1", 1)]
-    with pytest.raises(ConfigError, match="loss where control is own: 5 of seed 0, 4 of seed 1; evaluate the missing runs"):
+    with pytest.raises(
+        ConfigError, match="loss where control is own, split is test: 5 of seed 0, 4 of seed 1; evaluate the missing runs"
+    ):
         numbers(asked("hybrid_ratio", kept, DROPPED))
     kept = [r for r in made() if (r.factors["ratio"], r.seed, r.slice.get("control")) != ("3_1", 1, "wrong")]
     with pytest.raises(ConfigError, match=r"paired values need the same seeds, not \[0\] and \[0, 1\]"):
         tables(asked("hybrid_ratio", kept, DROPPED))
+
+
+def test_the_validation_split_is_not_printed_as_the_test():
+    kept = [r for r in made() if r.slice.get("split") != "test"]
+    with pytest.raises(ConfigError, match="names split 'test', which no record has; there is: valid"):
+        numbers(asked("hybrid_ratio", kept, DROPPED))
