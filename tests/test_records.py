@@ -88,13 +88,17 @@ def test_a_measurement_that_cannot_be_names_its_run() -> None:
 
 def test_a_record_stands_once(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
-    same = record(value=0.5, part="context")  # another part, another value: still the same thing measured
-    with pytest.raises(ConfigError, match=r"record 2: accuracy of a where num_pairs is 4 stands already in .*record 1; tell"):
+    same = record(value=0.5)  # another value: still the same thing measured
+    with pytest.raises(
+        ConfigError, match=r"record 2: accuracy of a, part recall, where num_pairs is 4 stands already in .*record 1; tell"
+    ):
         write_records(path, [record(), same])
-    with pytest.raises(ConfigError, match=r"r.jsonl:3: accuracy of a where num_pairs is 4 stands already in .*r.jsonl:1"):
+    with pytest.raises(
+        ConfigError, match=r"r.jsonl:3: accuracy of a, part recall, where num_pairs is 4 stands already in .*r.jsonl:1"
+    ):
         read_records(lines(path, {}, {"slice": {}}, {"value": 0.5}))
-    others = [{}, {"slice": {"num_pairs": 8}}, {"run": "b"}, {"metric": "chance"}]
-    assert len(read_records(lines(path, *others))) == 4
+    others = [{}, {"slice": {"num_pairs": 8}}, {"run": "b"}, {"metric": "chance"}, {"part": "sink_off"}]
+    assert len(read_records(lines(path, *others))) == 5
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

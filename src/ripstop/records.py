@@ -84,8 +84,18 @@ class Record(Strict):
         return cls.parse({**identity, **{key: getattr(measured, key) for key in keys}}, where)
 
     def place(self) -> tuple[object, ...]:
-        """What no two records of a file share: study, scale, run, metric and slice."""
-        return (self.study, self.scale, self.run, self.metric, tuple(sorted((k, repr(v)) for k, v in self.slice.items())))
+        """What no two records of a file share: study, scale, run, part, metric and slice.
+
+        Two parts may measure the same of one run, as where one of them changes the model; a printer then fixes the part.
+        """
+        return (
+            self.study,
+            self.scale,
+            self.run,
+            self.part,
+            self.metric,
+            tuple(sorted((k, repr(v)) for k, v in self.slice.items())),
+        )
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
@@ -177,7 +187,7 @@ def _each_once(records: Iterable[tuple[str, Record]], remedy: str) -> None:
     for where, record in records:
         before = places.setdefault(record.place(), where)
         if before != where:
-            value = f"{record.metric} of {record.run} where {_words(record.slice)}"
+            value = f"{record.metric} of {record.run}, part {record.part}, where {_words(record.slice)}"
             raise ConfigError(f"{where}: {value} stands already in {before}; {remedy}")
 
 

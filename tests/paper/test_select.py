@@ -142,3 +142,10 @@ def test_several_arms_seed_by_seed():
     with pytest.raises(ConfigError, match="the same seeds"):
         mean_of([a, pd.Series({0: 1.0})])
     assert not math.isnan(mean_of([a]).sum())
+
+
+def test_two_parts_that_measure_the_same_are_told_apart():
+    records = asked(*BOTH, *(r.replace(part="sink_off", value=1.0) for r in BOTH))
+    with pytest.raises(ConfigError, match="has several values for one seed .*; fix one more column"):
+        records.by_seed("accuracy", mixer="a", num_pairs=4)
+    assert records.by_seed("accuracy", mixer="a", num_pairs=4, part="sink_off").to_dict() == {0: 1.0, 1: 1.0}
