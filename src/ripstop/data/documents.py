@@ -188,10 +188,6 @@ class DocumentsConfig(DataConfig):
                 "prepare the data again"
             ) from None
 
-    def test_batches(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
-        """`held_out` by its former name."""
-        return self.held_out(data, split, tokens_per_batch)
-
     def held_out(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
         """Every window of a held-out split once, long ones first, so that a batch too large fails at once.
 
