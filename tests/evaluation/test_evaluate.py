@@ -131,6 +131,13 @@ def other_data(folder: Path, data: Path) -> None:
     path.write_text(path.read_text() + "\n")
 
 
+def damaged_data(folder: Path, data: Path) -> None:
+    path = data / "test.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(bytes(content))
+
+
 def trained_by_hand(folder: Path, data: Path) -> None:
     train(folder, data, ["training.steps=2"])
 
@@ -156,6 +163,7 @@ def broken_report(folder: Path, data: Path) -> None:
         (other_settings, "another configuration"),
         (other_code, "another code"),
         (other_data, "data"),
+        (damaged_data, r"test\.safetensors: is not the file that data\.json describes"),
         (trained_by_hand, "another configuration"),
         (without("model.safetensors"), "not trained"),
         (without("training.json"), "not trained"),

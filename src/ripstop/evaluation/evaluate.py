@@ -28,6 +28,7 @@ def evaluate(folder: Path, data: Path, part: str) -> Path:
     """
     run = Run.load(folder, parts=[part])
     settings = run.evaluation[part]
+    run.data.verify(data)
     made = identity(run, folder, data, part)
     report = _training_report(run, folder, made)
     device = prepare_device(run.compute)
@@ -58,9 +59,6 @@ def evaluate(folder: Path, data: Path, part: str) -> Path:
 
 def identity(run: Run, folder: Path, data: Path, part: str) -> dict[str, str]:
     """Digests of the code and configuration of a part, and of its data."""
-    described = data / "data.json"
-    if not described.is_file():
-        raise ConfigError(f"{described}: no such file; run `python -m ripstop prepare` for this folder first")
     code = folder / f"{part}.code"
     if not code.is_file():
         raise ConfigError(f"{code}: no such file; `python -m ripstop plan --write` writes the files of every run")
@@ -68,7 +66,7 @@ def identity(run: Run, folder: Path, data: Path, part: str) -> dict[str, str]:
     return {
         "code": read_text(code).strip(),
         "config": provenance.digest(config),
-        "data": provenance.digest(described.read_bytes()),
+        "data": provenance.digest((data / "data.json").read_bytes()),
     }
 
 
