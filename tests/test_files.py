@@ -110,6 +110,9 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "replace", replaced)
     write_text(tmp_path / "f", "four")
     assert told == [("sync", "file of 4"), ("replace", "f"), ("sync", "folder")]
+    told.clear()
+    write_if_different(tmp_path / "g", "can be made again")
+    assert told == [("replace", "g")]
 
 
 def test_no_handle_stays_open(tmp_path: Path) -> None:

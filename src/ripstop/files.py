@@ -56,11 +56,11 @@ def read_text(path: Path, hint: str = "") -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
 
-    The file has the permissions that the user's umask gives, and is on the disk before it is seen under its name. What
-    the disk refuses is an `OSError` with the name of `path`.
+    The file has the permissions that the user's umask gives. What the disk refuses is an `OSError` with the name of `path`.
+    durable: the file is on the disk before it is seen under its name, so that a power cut leaves the old or the new one.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
@@ -68,9 +68,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         yield temporary
-        _sync(temporary)
+        if durable:
+            _sync(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        if durable:
+            _sync(path.parent)
     except BaseException as error:
         with suppress(OSError):  # where the folder is gone, or is none, so is the file
             temporary.unlink(missing_ok=True)
@@ -80,17 +82,21 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, durable: bool = True) -> None:
     """Write `text` as UTF-8 with its newlines as they are, whole or not at all."""
-    with replacing(path) as temporary:
+    with replacing(path, durable) as temporary:
         temporary.write_bytes(text.encode())
 
 
 def write_if_different(path: Path, text: str) -> bool:
-    """Write `text` only where the file does not hold it yet, so that an unchanged input keeps its time stamp."""
+    """Write `text` only where the file does not hold it yet, so that an unchanged input keeps its time stamp.
+
+    Not durable: what a power cut took is not what the file should hold, and is written again. Waiting for the disk costs
+    milliseconds a file, and a plan writes hundreds.
+    """
     if path.is_file() and path.read_bytes() == text.encode():
         return False
-    write_text(path, text)
+    write_text(path, text, durable=False)
     return True
 
 
