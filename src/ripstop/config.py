@@ -202,7 +202,8 @@ def shown(value: Any) -> str:
     """`repr` in one short line, whatever the value is."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = short.maxlong = 60
-    return short.repr(value)
+    text = short.repr(value)
+    return text if len(text) <= 120 else f"{text[:80]}...{text[-30:]}"
 
 
 def explain(error: ValidationError, where: str) -> ConfigError:
