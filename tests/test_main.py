@@ -81,6 +81,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str | bytes | None, str]] = {
     "a seed as a time": (of_study(seeds="[1:30]"), None, "studies.mqar_cliff.seeds.0: needs a whole number (got '1:30')"),
     "a seed with a fraction": (of_study(seeds="[1.0]"), None, "studies.mqar_cliff.seeds.0: needs a whole number (got 1.0)"),
     "no seeds": (of_study(seeds="[]"), None, "studies.mqar_cliff.seeds: list should have at least 1 item"),
+    "a negative seed": (of_study(seeds="[-1]"), None, "studies.mqar_cliff.seeds.0: input should be greater than or equal to 0"),
     "a seed twice": (of_study(seeds="[3, 3]"), None, "studies.mqar_cliff"),
     "an infinite rate": (of_study(training__lr=".inf"), None, "mqar_cliff.training.lr: needs a finite number (got inf)"),
     "a rate that overflows": (of_study(training__lr="1e999"), None, "studies.mqar_cliff.training.lr: needs a finite number"),
@@ -364,6 +365,16 @@ def test_text_of_any_script_is_told_in_any_locale(tmp_path: Path) -> None:
         assert said in (
             f"error: params.yaml: scale {shown} does not exist; did you mean 'cpu'?\n" for shown in (r"'cp\xfc'", "'cpü'")
         )
+
+
+def test_output_of_any_script_is_printed_in_any_locale(tmp_path: Path) -> None:
+    script = (
+        "import sys, typer\nfrom ripstop import ending\napp = typer.Typer()\n@app.command()\ndef command():\n"
+        "    print('pürs \u4e2d')\nsys.exit(ending.run(app))\n"
+    )
+    there = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=there, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "p\\xfcrs \\u4e2d\n", "")
 
 
 def test_no_home_is_needed(tmp_path: Path) -> None:

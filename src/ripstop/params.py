@@ -22,6 +22,7 @@ from pydantic import TypeAdapter
 
 from ripstop import yaml_file
 from ripstop.config import ARM, ConfigError, Kinds, Strict, check_name, nearest, shown
+from ripstop.files import sentence
 
 MOVES_NO_NUMBER = "what it resolves stands in the files that the stages read"
 
@@ -160,7 +161,11 @@ def parse(
 def read_overlays(folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
     """Scale -> its overlay, of every YAML file in `folder`; other files are left alone."""
     found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise ConfigError(sentence(error)) from None
+    for path in paths:
         if path.name.startswith(".") or path.suffix not in (".yaml", ".yml"):
             continue
         _check_scale_name(path)
