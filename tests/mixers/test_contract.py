@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from contract import CASES, CAUSAL_CHECKS, CHECKS, Case, check_bfloat16, check_no_state
+from contract import check_backend as backend
+from contract import check_checkpointing as checkpointing
+from contract import check_compiled as compiled
+from contract import check_counts as counts
 from contract import check_documents as documents
+from contract import check_float32 as float32
 from contract import check_prefill_and_step as prefill_and_step
 from contract import check_prefill_anywhere as prefill_anywhere
 from contract import check_reach as reach
 from contract import check_reference as reference
+from contract import check_residual_outputs as residual_outputs
+from contract import check_state_bytes as state_bytes
+from torch import Tensor
 
-from ripstop.mixers import MIXERS, attention, heads, mamba2, short_conv, sliding_window
+from ripstop import kernels
+from ripstop.mixers import MIXERS, attention, bidirectional, heads, mamba2, short_conv, sliding_window
 from ripstop.ops import convolution, softmax_attention, state_space, state_space_chunked, window_attention
 from ripstop.ops.segments import Segments
 
@@ -50,6 +60,7 @@ def _case(kind: str, name: str) -> Case:
 
 
 MAMBA2, GROUPED = _case("mamba2", "one_group"), _case("attention", "grouped_conv")
+PLAIN = _case("attention", "plain")
 SINKS, BOTH = _case("sliding_window", "sinks_grouped_conv"), _case("bidirectional", "mamba2")
 
 
@@ -131,6 +142,79 @@ def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Segments, "reversal_BT", whole)
 
 
+def _the_fast_form_as_the_slow(module: Any, slow: str, fast: str) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda monkeypatch: monkeypatch.setattr(module, slow, lambda *a: getattr(module, fast)(*a))
+
+
+def _one_form_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever `backend` says, a form that no case names."""
+    monkeypatch.setattr(kernels.state_space, "choose", lambda *a: "reference")
+    monkeypatch.setattr(kernels.convolution, "choose", lambda *a: "reference")
+
+
+def _mask_after_the_exponential(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decay(s: Tensor, apart: Tensor) -> Tensor:
+        s_head = s.transpose(2, 3)
+        return (s_head.unsqueeze(-1) - s_head.unsqueeze(-2)).exp() * (apart == 0)
+
+    monkeypatch.setattr(state_space_chunked, "_decay", decay)
+
+
+def _quotient_of_decays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """exp(s_i) / exp(s_j), which is 0 / 0 after one large step."""
+
+    def decay(s: Tensor, apart: Tensor) -> Tensor:
+        s_head = s.transpose(2, 3)
+        return s_head.exp().unsqueeze(-1) * (-s_head).exp().unsqueeze(-2) * (apart == 0)
+
+    monkeypatch.setattr(state_space_chunked, "_decay", decay)
+
+
+def _scaled(config: Any, method: str, factor: float) -> Callable[[pytest.MonkeyPatch], None]:
+    true = getattr(config, method)
+    return lambda monkeypatch: monkeypatch.setattr(config, method, lambda *a: int(factor * true(*a)))
+
+
+def _room_counted_as_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention.KVState, "filled", lambda state: state)
+
+
+def _ring_always_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sliding_window.WindowState, "filled", lambda state: state)
+
+
+def _outputs(change: Callable[[Any], list[Tensor]]) -> Callable[[pytest.MonkeyPatch], None]:
+    return lambda monkeypatch: monkeypatch.setattr(bidirectional.Bidirectional, "residual_outputs", change)
+
+
+def _another_value_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    true, calls = mamba2.Mamba2.forward, itertools.count()
+    monkeypatch.setattr(mamba2.Mamba2, "forward", lambda self, x, segments=None: true(self, x, segments) * (1 + next(calls)))
+
+
+def _break_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = mamba2.Mamba2.forward
+
+    def forward(self: Any, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        torch._dynamo.graph_break()
+        return true(self, x_BTD, segments)
+
+    monkeypatch.setattr(mamba2.Mamba2, "forward", forward)
+
+
+def _depend_on_the_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = mamba2.Mamba2.forward
+
+    def forward(self: Any, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
+        return true(self, x_BTD, segments) if x_BTD.shape[1] % 16 else true(self, x_BTD * 1, segments)
+
+    monkeypatch.setattr(mamba2.Mamba2, "forward", forward)
+
+
+def _decay_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_space, "precision", lambda x: torch.bfloat16 if x.dtype == torch.bfloat16 else x.dtype)
+
+
 @pytest.mark.parametrize(
     ("case", "check", "break_it"),
     [
@@ -157,6 +241,25 @@ def _reverse_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
         (SINKS, documents, _starts_at_zero(window_attention, "window_attention")),
         (BOTH, documents, _reverse_the_row),
         (BOTH, documents, _one_document(state_space, "ssd_chunked")),
+        (MAMBA2, backend, _the_fast_form_as_the_slow(state_space, "ssd_recurrent", "ssd_chunked")),
+        (MAMBA2, backend, _the_fast_form_as_the_slow(convolution, "causal_conv_reference", "causal_conv")),
+        (MAMBA2, backend, _one_form_only),
+        (PLAIN, backend, _the_fast_form_as_the_slow(softmax_attention, "attention_reference", "sdpa")),
+        (SINKS, backend, _the_fast_form_as_the_slow(window_attention, "window_attention_reference", "window_attention")),
+        (MAMBA2, float32, _mask_after_the_exponential),
+        (MAMBA2, float32, _quotient_of_decays),
+        (MAMBA2, counts, _scaled(mamba2.Mamba2Config, "flops_per_token", 0.5)),
+        (MAMBA2, counts, _scaled(mamba2.Mamba2Config, "flops_per_token", 1.01)),
+        (PLAIN, counts, _scaled(attention.AttentionConfig, "attention_flops", 2)),
+        (PLAIN, counts, _scaled(attention.AttentionConfig, "num_params", 2)),
+        (PLAIN, state_bytes, _room_counted_as_filled),
+        (SINKS, state_bytes, _ring_always_full),
+        (MAMBA2, state_bytes, _scaled(mamba2.Mamba2Config, "state_bytes", 1.01)),
+        (BOTH, residual_outputs, _outputs(lambda self: self.ahead.residual_outputs())),
+        (BOTH, residual_outputs, _outputs(lambda self: [*self.ahead.residual_outputs(), self.back.in_proj.weight])),
+        (BOTH, residual_outputs, _outputs(lambda self: [*self.ahead.residual_outputs(), *self.ahead.residual_outputs()])),
+        (MAMBA2, checkpointing, _another_value_each_time),
+        (MAMBA2, compiled, _depend_on_the_length),
     ],
     ids=_id,
 )
@@ -167,3 +270,17 @@ def test_contract_finds(
     break_it(monkeypatch)
     with pytest.raises(AssertionError):
         check(case)
+
+
+def test_contract_finds_a_broken_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    _break_the_graph(monkeypatch)
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        compiled(MAMBA2)
+
+
+def test_a_leak_names_row_document_and_positions() -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch, pytest.raises(AssertionError) as error:
+        _one_document(softmax_attention, "attention")(monkeypatch)
+        documents(PLAIN)
+    assert "row 0, document 2 (positions 23 to 23) differs from the same alone at [23]" in str(error.value)
+    assert "the output at 23 is moved by row 0, position 0 (document 1); row 0, position 1 (document 1)" in str(error.value)
