@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import importlib.util
 import logging
@@ -33,7 +34,7 @@ KERNELS = {kernel.op: kernel for kernel in _kernels()}
 
 @pytest.fixture(autouse=True)
 def nothing_chosen_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    backend._resolve.cache_clear()
+    monkeypatch.setattr(backend, "_resolve", functools.cache(backend._resolve.__wrapped__))
     monkeypatch.setattr(backend, "_chosen", {})
 
 
