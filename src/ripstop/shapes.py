@@ -2,9 +2,11 @@
 
 B  batch                      K  width of a query or key head
 T  time (query positions)     P  width of a value or state-space head
-S  time (memory positions)    N  state size of a state-space model
+S  time (memory positions)    N  state size of a state-space model; elsewhere, a count
 D  model width                G  groups of heads that share keys and values, or B and C
 H  heads                      C  channels of a convolution
 V  vocabulary                 W  width of a convolution or of a window
-                              Q  positions inside one chunk
+c  chunks, or blocks          Q  positions inside one chunk
+R  rows: prompts, resamples   M  beams of a prompt
+1  an axis of one             2  x and y
 """

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
+from ripstop.kernels.backend import chosen
 from ripstop.layers.block import Block
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, remember
 from ripstop.layers.mlp import MlpConfig
@@ -74,3 +76,32 @@ def test_a_memory_that_is_missing_is_named() -> None:
     for call in (lambda: built(x_BTD), lambda: built.init_state(B, T)):
         with pytest.raises(ValueError, match="its cross-attention reads a memory, and none is given"):
             call()
+
+
+def test_one_graph_for_packed_documents_of_any_length_that_read_their_source() -> None:
+    built, counter = block(True, True), CompileCounter()
+    torch._dynamo.reset()
+    compiled = torch.compile(built, backend=counter, fullgraph=True)
+    for n_time, n_source in ((7, 5), (9, 6), (64, 31), (33, 40)):
+        x_BTD, source_BSD = torch.randn(B, n_time, D, dtype=torch.float64), torch.randn(B, n_source, D, dtype=torch.float64)
+        segments, source = (Segments.of((torch.arange(n) // 4 + 1).expand(B, -1)) for n in (n_time, n_source))
+        memory = remember(source_BSD, source, segments)
+        assert_close(compiled(x_BTD, segments, memory), built(x_BTD, segments, memory), **EXACT)
+    assert counter.frame_count <= 2
+    torch._dynamo.reset()
+
+
+def test_cross_attention_is_among_the_chosen_backends() -> None:
+    built, (x_BTD, memory) = block(True, False), inputs()
+    built(x_BTD, None, memory)
+    assert "torch (flash_attn: needs a CUDA device)" in chosen()["cross_attention on cpu in float64"]
+
+
+def test_both_forms_of_cross_attention_agree_in_a_layer() -> None:
+    x_BTD, memory = inputs()
+    outputs = []
+    for backend in ("torch", "reference"):
+        torch.manual_seed(3)
+        layer = CrossAttentionConfig(n_heads=3, backend=backend).build(D).double()
+        outputs.append(layer(x_BTD, layer.init_state(memory), memory.seen, memory.laid))
+    assert_close(*outputs, **EXACT)

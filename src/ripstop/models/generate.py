@@ -192,12 +192,12 @@ def beam_search(model: Model, group: Group, config: GenerationConfig) -> list[li
     finished = [Hypotheses(config) for _ in range(n_rows)]
     texts: list[list[list[int]]] = [[[] for _ in range(n_beams)] for _ in range(n_rows)]
     # Copies of one prompt are the same beam: only the first is alive until they part.
-    log_p_RK = torch.full((n_rows, n_beams), float("-inf"), dtype=torch.float64, device=device)
-    log_p_RK[:, 0] = 0
+    log_p_RM = torch.full((n_rows, n_beams), float("-inf"), dtype=torch.float64, device=device)
+    log_p_RM[:, 0] = 0
     live = list(range(n_rows))
     while True:
         step_p = logits.double().log_softmax(-1).view(len(live), n_beams, n_vocab)
-        total = (log_p_RK.unsqueeze(2) + step_p).flatten(1)
+        total = (log_p_RM.unsqueeze(2) + step_p).flatten(1)
         top_p, top_index = total.topk(min(2 * n_beams, total.shape[1]), 1)
         parents: list[int] = []
         tokens: list[int] = []
@@ -218,7 +218,7 @@ def beam_search(model: Model, group: Group, config: GenerationConfig) -> list[li
         if not still:
             return [hypotheses.best[0][1] for hypotheses in finished]
         live = still
-        log_p_RK = torch.tensor(beams, dtype=torch.float64, device=device)
+        log_p_RM = torch.tensor(beams, dtype=torch.float64, device=device)
         state = reorder_state(state, torch.tensor(parents, device=device))
         logits, state = model.step(torch.tensor(tokens, device=device), state)
 

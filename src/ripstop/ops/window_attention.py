@@ -186,7 +186,7 @@ class _Blocks(NamedTuple):
 
 
 _Sinks = tuple[Tensor, Tensor] | None
-"""Keys and values to put before each span, (B, n, s, G, K)."""
+"""Keys and values to put before each span, (B, c, s, G, K)."""
 
 
 def _one_document(
@@ -220,12 +220,12 @@ def _packed(
     if sink_size == 0:
         return seen, None
     # One document at most has queries in a block and begins before its span: that of the block's first query.
-    sink_Bns = start_BS[:, :: blocks.size].unsqueeze(2) + torch.arange(sink_size, device=k.device)
-    outside = (sink_Bns < key[:, 0, :1]).unsqueeze(2)
-    sink_Bns = sink_Bns.clamp(max=run_BS.shape[1] - 1)
+    sink_BcS = start_BS[:, :: blocks.size].unsqueeze(2) + torch.arange(sink_size, device=k.device)
+    outside = (sink_BcS < key[:, 0, :1]).unsqueeze(2)
+    sink_BcS = sink_BcS.clamp(max=run_BS.shape[1] - 1)
     row = torch.arange(run_BS.shape[0], device=k.device)[:, None, None]
-    outside = outside & (run_BS[row, sink_Bns].unsqueeze(2) == run_query)
-    return torch.cat([outside, seen], 3), (k[row, sink_Bns], v[row, sink_Bns])
+    outside = outside & (run_BS[row, sink_BcS].unsqueeze(2) == run_query)
+    return torch.cat([outside, seen], 3), (k[row, sink_BcS], v[row, sink_BcS])
 
 
 def _spans(x_BSGK: Tensor, blocks: _Blocks) -> Tensor:
