@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ripstop import accept, params, prune, yaml_file
+from ripstop import accept, accepted, params, prune, yaml_file
 from ripstop.config import ConfigError
 from ripstop.files import write_text
 from ripstop.plan import Plan, plan
@@ -235,13 +235,13 @@ def test_results_of_two_codes_are_not_taken_for_one(tmp_path: Path) -> None:
     assert len(same) > 1
     with pytest.raises(ConfigError, match="different code"):
         accept.accept(grid, [STUDY], "mixed", tmp_path)
-    assert not (tmp_path / accept.FILE).exists()
+    assert not (tmp_path / accepted.FILE).exists()
 
 
 @pytest.mark.parametrize("content", ["{", "{}", '[{"made": 1}]'])
 def test_a_damaged_list_of_what_was_accepted_is_named(tmp_path: Path, content: str) -> None:
     lay_out(tmp_path)
-    write_text(tmp_path / accept.FILE, content)
+    write_text(tmp_path / accepted.FILE, content)
     with pytest.raises(ConfigError, match=r"accepted\.json"):
         make(tmp_path)
 
@@ -259,8 +259,10 @@ def test_a_digest_accepted_twice_leads_to_the_first() -> None:
             "commit": "c",
         }
 
-    found = accept.Accepted([accept.Acceptance.parse(entry(*pair), "test") for pair in (("a", "b"), ("b", "c"), ("c", "a"))])
+    found = accepted.Accepted(
+        [accepted.Acceptance.parse(entry(*pair), "test") for pair in (("a", "b"), ("b", "c"), ("c", "a"))]
+    )
     assert found.origin("c") == found.origin("b") == "a" or found.origin("c") in "abc"
     assert found.origin("z") == "z"
-    plain = accept.Accepted([accept.Acceptance.parse(entry(*pair), "test") for pair in (("a", "b"), ("b", "c"))])
+    plain = accepted.Accepted([accepted.Acceptance.parse(entry(*pair), "test") for pair in (("a", "b"), ("b", "c"))])
     assert plain.origin("c") == plain.origin("b") == plain.origin("a") == "a"

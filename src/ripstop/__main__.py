@@ -86,6 +86,7 @@ def accept(
 ) -> None:
     """Keep results that only a change of code made stale; recorded with its reason in results/accepted.json."""
     from ripstop import accept as accepting
+    from ripstop.accepted import FILE
     from ripstop.config import nearest
 
     grid = _plan(params, scale, [])
@@ -95,7 +96,7 @@ def accept(
     added = accepting.accept(grid, study or grid.studies, reason)
     for entry in added:
         print(f"{entry.study}: {entry.stage} made with code {entry.made} is taken for {entry.now}")
-    print(f"{len(added)} digests accepted in {accepting.FILE}; commit it" if added else "nothing is stale by its code alone")
+    print(f"{len(added)} digests accepted in {FILE}; commit it" if added else "nothing is stale by its code alone")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ripstop import provenance, yaml_file
-from ripstop.accept import Accepted
+from ripstop.accepted import Accepted
 from ripstop.code_digest import code_digest, constant
 from ripstop.config import ConfigError, Strict, nearest, walk
 from ripstop.files import cache_folder, write_if_different

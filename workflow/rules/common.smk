@@ -7,7 +7,7 @@ ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
-from ripstop import accept, params
+from ripstop import accepted, params
 from ripstop.config import ConfigError
 from ripstop.paper.pdf import why_no_latex
 from ripstop.plan import plan
@@ -29,7 +29,7 @@ BENCHMARKS = "results/{scale}/benchmarks"
 PAPER = f"results/{grid.scale}/paper"
 LOGGED = "workflow/scripts/logged {log:q}"
 SOURCES = ["paper/main.tex", *sorted(str(path) for path in Path("paper/sections").glob("*.tex"))]
-ACCEPTED = [str(path) for path in [accept.FILE] if path.is_file()]
+ACCEPTED = [str(path) for path in [accepted.FILE] if path.is_file()]
 NO_LATEX = why_no_latex(Path("paper/main.tex"))
 LATEX = not NO_LATEX
 LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")

@@ -1,0 +1,75 @@
+"""Results that are kept under a digest of other code: which digests were accepted for which, and why.
+
+results/accepted.json, which git tracks, maps the digest of code to that of the code the results were made with, and the plan
+writes the latter, so that nothing is stale. The results keep the digest that they were made with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Self
+
+from ripstop import provenance
+from ripstop.config import ConfigError, Strict
+from ripstop.files import read_text
+
+FILE = Path("results/accepted.json")
+MOVES_NO_NUMBER = "says which digests mean the same"
+
+
+class Acceptance(Strict):
+    """One digest taken for another. `made`: of the code that the results were made with; `now`: of the code accepted."""
+
+    scale: str
+    study: str
+    stage: str
+    made: str
+    now: str
+    reason: str
+    date: str
+    commit: str
+
+
+class Accepted:
+    """The content of results/accepted.json."""
+
+    def __init__(self, entries: list[Acceptance]):
+        self.entries = entries
+        self._made = {entry.now: entry.made for entry in entries}
+
+    @classmethod
+    def read(cls, root: Path = Path()) -> Self:
+        path = root / FILE
+        if not path.exists():
+            return cls([])
+        try:
+            rows = json.loads(read_text(path))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{path}: not JSON ({error}); restore it with git") from None
+        if not isinstance(rows, list):
+            raise ConfigError(f"{path}: not a list of acceptances; restore it with git")
+        return cls([Acceptance.parse(row, f"{path}: entry {i}") for i, row in enumerate(rows, 1)])
+
+    @property
+    def key(self) -> str:
+        """Changes with every entry."""
+        return provenance.digest(json.dumps(self._made))
+
+    def origin(self, digest: str) -> str:
+        """The digest that results accepted under `digest` were made with; itself where nothing was accepted."""
+        seen = {digest}
+        while (made := self._made.get(digest)) is not None and made not in seen:
+            seen.add(made)
+            digest = made
+        return digest
+
+    def sentences(self, scale: str) -> list[str]:
+        """What is kept at `scale`, one sentence for each study and reason."""
+        groups = Counter((e.study, e.reason, e.date, e.commit) for e in self.entries if e.scale == scale)
+        return [
+            f"{study}: {n} digests of its code are taken for those its results were made with "
+            f"(accepted on {date[:10]} at {commit}: {reason})"
+            for (study, reason, date, commit), n in groups.items()
+        ]
