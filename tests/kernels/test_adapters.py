@@ -11,6 +11,7 @@ from kernels import standins
 from torch import Tensor
 
 from ripstop.kernels import attention, convolution, cross_attention, state_space, window_attention
+from ripstop.layers.block import Block
 from ripstop.layers.cross_attention import CrossAttentionConfig, remember
 from ripstop.mixers import MIXERS
 from ripstop.ops.segments import Segments
@@ -114,6 +115,14 @@ def test_cross_attention(calls: standins.Calls, source: Segments | None, segment
     assert given.grad is not None and wanted.grad is not None
     _near(given.grad, wanted.grad)
     assert [name for name, _ in calls] == ["flash_attn_func" if source is None else "flash_attn_varlen_func"]
+
+
+@pytest.mark.parametrize("segments", [None, SEGMENTS])
+def test_a_block_reads_a_padded_source_by_flash(calls: standins.Calls, segments: Segments | None) -> None:
+    mixer = MIXERS.parse({"kind": "mamba2", "head_dim": 8, "d_state": 4}).build(16)
+    block = Block(16, mixer, CrossAttentionConfig(n_heads=2).build(16)).bfloat16()
+    block(_random(2, 9, 16), segments, remember(_random(2, 7, 16, seed=1), SOURCE, segments))
+    assert [name for name, _ in calls if "flash" in name] == ["flash_attn_varlen_func"]
 
 
 def test_cross_attention_with_a_mask_alone_is_no_work_for_flash(calls: standins.Calls) -> None:
