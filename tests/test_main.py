@@ -90,12 +90,14 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str | bytes | None, str]] = {
     "endless steps": (of_study(training__steps="1000000000000"), None, "mqar_cliff.training.steps: input should be less than"),
     "no token": (of_study(training__tokens_per_step="0"), None, "studies.mqar_cliff.training.tokens_per_step: input should be"),
     "an absurd width": (of_study(d_model="1000000000"), None, "params.yaml: studies.mqar_cliff: the model would have"),
+    "no training": (of_study(training="null"), None, "studies.mqar_cliff.training: needs a mapping (got None)"),
+    "test pairs that are none": (of_study(data__test_pairs="''"), None, "studies.mqar_cliff.data.test_pairs: needs a list"),
     "an unknown kind": (of_study(mixers__M__kind="mamba3"), None, "mixers.M: unknown kind 'mamba3'; did you mean 'mamba2'?"),
     "a key of a kind": (of_study(mixers__M__d_sate="3"), None, "studies.mqar_cliff.mixers.M.d_sate: unknown key; did you mean"),
     "an arm's name": (("--set", "studies.mqar_cliff.patterns.a/b=M"), None, "studies.mqar_cliff.patterns: 'a/b' is no name"),
     "an interpolation": (of_study(d_model="${nope}"), None, "studies.mqar_cliff.d_model: '${nope}' would be interpolated"),
     "a state of no element": (
-        ("--set", "studies.d_state_scaling.shapes=[[0, 2]]"), None, "params.yaml: studies.d_state_scaling"
+        ("--set", "studies.d_state_scaling.shapes=[[0, 2]]"), None, "studies.d_state_scaling.shapes.0.0: input"
     ),
     "an empty file": ((), "", "params.yaml: is empty"),
     "a comment alone": ((), "# nothing\n", "params.yaml: is empty"),

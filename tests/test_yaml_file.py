@@ -267,3 +267,9 @@ def test_an_override_that_cannot_be_is_named(item: str, told: str) -> None:
     with pytest.raises(ConfigError) as caught:
         yaml_file.override(VALUES_OF_A_RUN, [item], "f.yaml")
     assert told in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_nothing_else_reads_or_writes_yaml() -> None:
+    source = Path(yaml_file.__file__).parent
+    others = [p for p in source.rglob("*.py") if "import yaml\n" in p.read_text(encoding="utf-8") and p.name != "yaml_file.py"]
+    assert others == []

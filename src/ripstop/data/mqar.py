@@ -69,7 +69,7 @@ class MqarConfig(DataConfig):
     @model_validator(mode="before")
     @classmethod
     def _test_what_was_trained(cls, values: Any) -> Any:
-        if isinstance(values, dict) and not values.get("test_pairs") and "num_pairs" in values:
+        if isinstance(values, dict) and values.get("test_pairs", []) == [] and "num_pairs" in values:
             return {**values, "test_pairs": values["num_pairs"]}
         return values
 

@@ -23,6 +23,7 @@ from ripstop.mixers.base import MixerConfig
 from ripstop.models.encoder_decoder import AdaptivePositions, EncoderDecoderConfig
 from ripstop.models.pattern import used
 from ripstop.studies.base import Arm, StudyParams
+from ripstop.training.config import TrainingConfig
 
 
 class Positions(Strict):
@@ -42,6 +43,7 @@ class Params(StudyParams):
     """`positions` names every arm of the comparison."""
 
     data: MqarConfig
+    training: TrainingConfig
     d_model: int = Field(ge=1)
     n_cross_heads: int = Field(ge=1, description="heads of the cross-attention")
     encoder_pattern: str

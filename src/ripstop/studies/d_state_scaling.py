@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Annotated
 
 from pydantic import Field
 
@@ -20,6 +21,9 @@ from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import letter_counts
 from ripstop.studies.base import Arm, StudyParams
+from ripstop.training.config import TrainingConfig
+
+Size = Annotated[int, Field(ge=1)]
 
 
 class Evaluation(Strict):
@@ -32,10 +36,11 @@ class Params(StudyParams):
     """Each of `shapes` is a (d_state, expand) pair; `mixer` holds the other settings of the Mamba-2 layers."""
 
     data: MqarConfig
+    training: TrainingConfig
     d_model: int = Field(ge=1)
     pattern: str = "M"
     mixer: Mamba2Config
-    shapes: list[tuple[int, int]] = Field(min_length=1)
+    shapes: list[tuple[Size, Size]] = Field(min_length=1)
     steps: list[int] = Field(min_length=1, description="training lengths; each replaces training.steps")
     evaluation: Evaluation = Evaluation()
 

@@ -24,6 +24,7 @@ from ripstop.mixers.base import MixerConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.pattern import letter_counts, used
 from ripstop.studies.base import Arm, StudyParams
+from ripstop.training.config import TrainingConfig
 
 
 class Evaluation(Strict):
@@ -37,6 +38,7 @@ class Params(StudyParams):
     """`patterns` names each decoder by its ratio of attention to Mamba-2 layers."""
 
     data: DocumentsConfig
+    training: TrainingConfig
     d_model: int = Field(ge=1)
     n_cross_heads: int = Field(ge=1, description="heads of the cross-attention")
     mlp: MlpConfig | None

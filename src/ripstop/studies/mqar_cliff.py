@@ -23,6 +23,7 @@ from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import used
 from ripstop.studies.base import Arm, StudyParams
+from ripstop.training.config import TrainingConfig
 
 
 class Evaluation(Strict):
@@ -36,6 +37,7 @@ class Params(StudyParams):
     """`patterns` names each architecture; its letters are the keys of `mixers`."""
 
     data: MqarConfig
+    training: TrainingConfig
     d_model: int = Field(ge=1)
     patterns: dict[ArmName, str] = Field(min_length=1)
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
