@@ -60,10 +60,8 @@ def _ending(error: BaseException) -> int:
         case KeyboardInterrupt() | typer.Abort():
             return _say("stopped by Ctrl-C", INTERRUPTED)
         case BrokenPipeError():
-            _give_up_stdout()
             return _say("nobody reads the output any more", NOBODY_READS)
         case OSError():
-            _give_up_stdout()
             return _say(sentence(error), FAILED)
         case ModuleNotFoundError() if error.name and not error.name.startswith("ripstop"):
             hint = "activate the environment (. .venv/bin/activate), or make it with `make setup`"
@@ -93,14 +91,6 @@ def _usage(error: Any) -> int:
         return BAD_INPUT
     command = error.ctx.command_path if error.ctx is not None else "python -m ripstop"
     return _say(f"{error.format_message().rstrip('.')}; `{command} --help` shows how it is used", BAD_INPUT)
-
-
-def _give_up_stdout() -> None:
-    """Where it cannot be written, Python would try again when it ends, and complain in its own words."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
