@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from ripstop.config import ConfigError
 from ripstop.files import write_text
 from ripstop.plan import Plan, plan
 from ripstop.runs import Run
+from ripstop.training.lock import Lock
 
 ROOT = Path(__file__).parents[1]
 STUDY = "mqar_cliff"
@@ -138,6 +140,26 @@ def test_every_mistake_of_every_scale_is_told_at_once(tmp_path: Path) -> None:
     assert STUDY in str(told.value)
 
 
+def test_a_mistake_in_a_study_s_own_block_is_told_once(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    text = (tmp_path / "params.yaml").read_text()
+    write_text(tmp_path / "params.yaml", text.replace("curriculum: 0.6", "curriculum: 60%"))
+    with pytest.raises(ConfigError) as told:
+        make(tmp_path)
+    assert str(told.value).count("curriculum") == 1
+
+
+def test_an_arm_that_the_paper_names_and_that_is_not_there_is_told_before_anything_trains(tmp_path: Path) -> None:
+    lay_out(tmp_path)
+    text = (tmp_path / "params.yaml").read_text()
+    write_text(tmp_path / "params.yaml", text.replace("attention_conv: CC", "attention_cnv: CC"))
+    with pytest.raises(ConfigError, match=r"architecture 'attention_conv'.*did you mean 'attention_cnv'"):
+        make(tmp_path, scale="cpu")
+    dropped = text.replace("    d_model: 32\n", "    d_model: 32\n    drop: [patterns.attention_conv]\n", 1)
+    write_text(tmp_path / "params.yaml", dropped)
+    assert "architecture=attention_conv" in make(tmp_path, scale="cpu").dropped[STUDY]
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [
@@ -191,6 +213,31 @@ def test_what_left_the_grid_is_named_and_removed_only_when_told(tmp_path: Path) 
     assert all(path.is_dir() for path in named)
     prune.prune(fewer, tmp_path)
     assert {path.name for path in runs.iterdir()} == {*fewer.runs[STUDY], "my notes", copy.name}
+
+
+def test_prune_knows_old_data_and_leaves_copies_links_and_what_is_broken(tmp_path: Path) -> None:
+    make(tmp_path).write(root=tmp_path)
+    folder = tmp_path / "results" / "smoke"
+    old = next((folder / "data").iterdir())
+    shutil.copytree(old, folder / "data" / "mqar-mine")
+    shutil.copytree(old, folder / "data" / "mqar-00000000")
+    write_text(folder / "data" / "mqar-00000000" / "config.yaml", "kind: [")
+    run = next((folder / STUDY / "runs").glob("*_seed-1"))
+    run.rename(tmp_path / "scratch")
+    run.symlink_to(tmp_path / "scratch")
+    other = make(tmp_path, f"studies.{STUDY}.data.n_test=32", f"studies.{STUDY}.seeds=[0]")
+    named = prune.strangers(other, tmp_path)
+    assert old in named and run not in named
+    assert {path.name for path in named if path.parent.name == "data"} == {old.name}
+
+
+def test_prune_removes_nothing_while_one_of_them_is_trained(tmp_path: Path) -> None:
+    make(tmp_path).write(root=tmp_path)
+    fewer = make(tmp_path, f"studies.{STUDY}.seeds=[0]")
+    named = prune.strangers(fewer, tmp_path)
+    with Lock(named[-1] / "training.lock"), pytest.raises(ConfigError, match="in use by process"):
+        prune.prune(fewer, tmp_path)
+    assert all((path / "config.yaml").is_file() for path in named)
 
 
 def trained(root: Path, grid: Plan, code: str) -> None:

@@ -169,6 +169,23 @@ def test_collect_of_nothing_is_refused(tmp_path: Path) -> None:
         collect([], tmp_path / "out.jsonl")
 
 
+def test_collect_refuses_a_file_that_was_emptied_or_cut_at_the_end_of_a_line(tmp_path: Path) -> None:
+    whole = [{"slice": {"num_pairs": 4}}, {"slice": {"num_pairs": 8}}]
+    one, two = (tmp_path / run / "parts" / "recall" / "r.jsonl" for run in "ab")
+    lines(one, *({"run": "a"} | row for row in whole))
+    lines(two, {"run": "b", "seed": 1} | whole[0])
+    with pytest.raises(ConfigError, match="b/parts/recall/r.jsonl: holds 1 records where another seed has 2"):
+        collect([one, two], tmp_path / "out.jsonl")
+    two.write_text("")
+    with pytest.raises(ConfigError, match="b/parts/recall/r.jsonl: holds no record"):
+        collect([one, two], tmp_path / "out.jsonl")
+    lines(two, *({"run": "b", "seed": 1, "part": "other"} | row for row in whole))
+    with pytest.raises(ConfigError, match="holds a record of the part other"):
+        collect([one, two], tmp_path / "out.jsonl")
+    lines(two, {"run": "b", "seed": 1, "metric": "diverged", "unit": "count", "value": 1, "slice": {}})
+    assert len(collect([one, two], tmp_path / "out.jsonl")) == 3
+
+
 def test_frame_gives_factors_and_slices_columns_of_their_own() -> None:
     table = frame([record(), record(slice={"num_pairs": 8, "control": "own"})])
     assert table["num_pairs"].tolist() == [4, 8]

@@ -68,12 +68,6 @@ def exempt_modules() -> dict[str, str]:
     return found
 
 
-def constant(module: str, name: str) -> Any:
-    """The literal that a module assigns to `name`, without importing it; None where there is no module or name."""
-    path = _path(module)
-    return _constant(ast.parse(path.read_bytes()), name) if path.is_file() else None
-
-
 class _Module:
     """What of one file enters."""
 

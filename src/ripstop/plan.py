@@ -18,7 +18,7 @@ from typing import Any
 
 from ripstop import provenance, yaml_file
 from ripstop.accepted import Accepted
-from ripstop.code_digest import code_digest, constant
+from ripstop.code_digest import code_digest
 from ripstop.config import ConfigError, Strict, nearest, walk
 from ripstop.files import cache_folder, write_if_different
 from ripstop.params import Params
@@ -158,8 +158,8 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
                 files |= _files_of_data(home, run.data, accepted)
                 local |= {str(path): _stamp(path) for path in run.data.local_files()}
         printer = f"ripstop.paper.studies.{name}"
-        reads[name] = _reads(params, printer)
-        dropped[name] = _dropped(params, name, found[name], printer)
+        reads[name] = _reads(params, name)
+        dropped[name] = _dropped(params, name, found[name])
         files[f"{name}/paper.code"] = _printing([*PRINT, printer])
     files["paper.code"] = _printing(ASSEMBLE)
     return Plan(params.scale, jobs, files, local, reads, dropped, accepted.sentences(params.scale))
@@ -169,12 +169,14 @@ def _printing(modules: list[str]) -> str:
     return f"{code_digest(modules)} {provenance.files_digest('paper/templates/*.j2')}\n"
 
 
-def _reads(params: Params, printer: str) -> list[str]:
-    """The other studies whose records a printer reads: its constant READS, found without importing it."""
-    others = list(constant(printer, "READS") or ())
+def _reads(params: Params, study: str) -> list[str]:
+    """The other studies whose records the printer of `study` reads."""
+    from ripstop.paper import studies as printers
+
+    others = list(printers.reads(study))
     for other in others:
         if other not in params.studies:
-            raise ConfigError(f"{printer}: READS names study {other!r}{nearest(other, list(params.studies))}")
+            raise ConfigError(f"{_printer(study)}: READS names study {other!r}{nearest(other, list(params.studies))}")
     return others
 
 
@@ -216,12 +218,14 @@ def _files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
     return files | ({f"{home}/local.json": json.dumps(held, indent=1) + "\n"} if held else {})
 
 
-def _dropped(params: Params, study: str, found: list[Any], printer: str) -> list[str]:
+def _dropped(params: Params, study: str, found: list[Any]) -> list[str]:
     """What the printer names and this scale does not have, because its parameters say so."""
+    from ripstop.paper import studies as printers
+
     taken = {path.rpartition(".")[2] for path in params.dropped(study, params.scale)}
     factors = {key for run in found for key in run.factors}
     parts = {part for run in found for part in run.evaluation}
-    named = constant(printer, "PARTS") or {}
+    named: dict[str, str] = getattr(printers.load(study), "PARTS", {})
     return [
         *(f"{factor}={value}" for factor in sorted(factors) for value in sorted(taken)),
         *(f"part={part}" for part in sorted(set(named.values()) - parts)),
@@ -234,16 +238,26 @@ def _all_runs(params: Params) -> dict[str, list[Any]]:
     from ripstop.studies.base import runs
 
     mistakes: dict[str, None] = {}
+    in_the_block: set[tuple[str, str]] = set()
     found: dict[str, list[Any]] = {}
-    for scale in [*(s for s in params.scales if s != params.scale), params.scale]:
+    for scale in params.scales:  # the default one first: what is wrong in a study's own block is told once
         for name in params.studies:
             where = params.where(name, scale)
             try:
-                found[name] = list(runs(studies.load(name), params.study(name, scale), scale, where))
-                _each_once(found[name], where)
-                _is_printed(name)
+                made = list(runs(studies.load(name), params.study(name, scale), scale, where))
+                _each_once(made, where)
+                _is_printed(params, name, scale, made)
+                if scale == params.scale:
+                    found[name] = made
             except ConfigError as error:
-                mistakes[str(error)] = None
+                if not str(error).startswith(where):
+                    mistakes[str(error)] = None
+                    continue
+                for mistake in str(error).removeprefix(where).split(f"; {where}"):
+                    if (name, mistake) not in in_the_block:
+                        mistakes[where + mistake] = None
+                    if scale == params.scales[0]:
+                        in_the_block.add((name, mistake))
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     return found
@@ -257,10 +271,25 @@ def _each_once(found: list[Any], where: str) -> None:
         seen.add(run.name)
 
 
-def _is_printed(study: str) -> None:
-    path = f"paper/studies/{study}.py"
-    if not (provenance.PACKAGE / path).is_file():
-        raise ConfigError(f"study {study!r} has no module src/ripstop/{path} that prints it; add it (see the README)")
+def _is_printed(params: Params, study: str, scale: str, found: list[Any]) -> None:
+    """The study has its printer, and each arm that this names is there or was dropped: told before anything trains."""
+    from ripstop.paper import studies as printers
+
+    if study not in printers.names():
+        raise ConfigError(f"study {study!r} has no module {_printer(study)} that prints it; add it (see the README)")
+    taken = {path.rpartition(".")[2] for path in params.dropped(study, scale)}
+    for factor, named in getattr(printers.load(study), "ARMS", {}).items():
+        arms = {str(run.factors[factor]) for run in found if factor in run.factors}
+        for name in map(str, named):
+            if name not in arms | taken:
+                raise ConfigError(
+                    f"{params.where(study, scale)}: {_printer(study)} prints {factor} {name!r}, and no arm has it"
+                    f"{nearest(name, sorted(arms))}; rename both, or keep the arm and take it out by `drop`"
+                )
+
+
+def _printer(study: str) -> str:
+    return f"src/ripstop/paper/studies/{study}.py"
 
 
 def _modules(config: Strict) -> set[str]:

@@ -149,7 +149,12 @@ def collect(paths: Sequence[Path], out: Path) -> list[Record]:
     Each file has to lie in the folder of its run (`runs/<run>/...`), and all that a run was measured with has to agree:
     one configuration, data and model a run, one code and settings a part.
     """
-    found = [(path, record) for path in sorted(set(paths)) for record in read_records(path)]
+    found = []
+    for path in sorted(set(paths)):
+        read = read_records(path)
+        if not read:
+            raise ConfigError(f"{path}: holds no record; delete the file and evaluate the run again")
+        found += [(path, record) for record in read]
     if not found:
         raise ConfigError(f"{out}: nothing to collect; the study has no evaluated run")
     first = found[0][1]
@@ -162,10 +167,36 @@ def collect(paths: Sequence[Path], out: Path) -> list[Record]:
             raise ConfigError(
                 f"{path}: holds records of the run {record.run}, which does not lie there; evaluate the run again"
             )
+        if path.parent.parent.name == "parts" and record.part != path.parent.name:
+            raise ConfigError(f"{path}: holds a record of the part {record.part}; delete the file and evaluate the run again")
         _agrees(known, path, record)
+    _nothing_is_missing(found)
     records = [record for _, record in found]
     write_records(out, records)
     return records
+
+
+def _nothing_is_missing(found: Iterable[tuple[Path, Record]]) -> None:
+    """The seeds of one arm were measured alike, but for one that diverged: a file cut at the end of a line is found."""
+    measured: dict[tuple[str, str], dict[str, set[tuple[object, ...]]]] = {}
+    files: dict[tuple[str, str], Path] = {}
+    diverged = set()
+    for path, record in found:
+        arm = json.dumps(record.factors, sort_keys=True)
+        measured.setdefault((arm, record.part), {}).setdefault(record.run, set()).add(record.place()[4:])
+        files[record.run, record.part] = path
+        if record.metric == "diverged" and record.value:
+            diverged.add(record.run)
+    for (_, part), runs in measured.items():
+        compared = {run: places for run, places in runs.items() if run not in diverged}
+        whole = max(compared.values(), key=len, default=set())
+        for run, places in compared.items():
+            if places != whole:
+                metric = min((whole - places) or (places - whole), key=repr)[0]
+                raise ConfigError(
+                    f"{files[run, part]}: holds {len(places)} records where another seed has {len(whole)}, and {metric} is "
+                    "among those that differ; delete the file and evaluate the run again"
+                )
 
 
 def _agrees(known: dict[tuple[str, ...], tuple[Path, str]], path: Path, record: Record) -> None:

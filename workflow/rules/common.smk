@@ -9,6 +9,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from ripstop import accepted, params
 from ripstop.config import ConfigError
+from ripstop.files import sentence
 from ripstop.paper.pdf import why_no_latex
 from ripstop.plan import plan
 from ripstop.prune import strangers
@@ -18,8 +19,11 @@ try:
     if unknown := config.keys() - {"scale"}:
         raise ConfigError(f"--config {', '.join(unknown)}: takes scale=<scale> alone; edit params.yaml for all else")
     grid = plan(params.load(Path("params.yaml"), scale=str(config["scale"]) if config else None))
+    NO_LATEX = why_no_latex(Path("paper/main.tex"))
 except ConfigError as error:
     sys.exit(f"error: {error}")
+except OSError as error:
+    sys.exit(f"error: {sentence(error)}")
 
 DATA = "results/{scale}/data/{data}"
 STUDY = "results/{scale}/{study}"
@@ -30,7 +34,6 @@ PAPER = f"results/{grid.scale}/paper"
 LOGGED = "workflow/scripts/logged {log:q}"
 SOURCES = ["paper/main.tex", *sorted(str(path) for path in Path("paper/sections").glob("*.tex"))]
 ACCEPTED = [str(path) for path in [accepted.FILE] if path.is_file()]
-NO_LATEX = why_no_latex(Path("paper/main.tex"))
 LATEX = not NO_LATEX
 LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
