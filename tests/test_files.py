@@ -192,6 +192,13 @@ def test_a_full_disk_under_safetensors_is_an_error_of_the_disk(small_files: int,
     assert names(tmp_path) == []
 
 
+def test_a_file_where_a_folder_has_to_be_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "parts").write_text("")
+    with pytest.raises(OSError) as caught:
+        (tmp_path / "parts").mkdir()
+    assert sentence(caught.value) == f"{tmp_path / 'parts'}: something of that name is there already; move it away"
+
+
 def test_a_full_and_a_read_only_file_system_are_one_sentence(tmp_path: Path) -> None:
     """In a file system of 64 KiB that only a process of its own sees."""
     script = (

@@ -284,7 +284,7 @@ def test_results_of_two_codes_are_not_taken_for_one(tmp_path: Path) -> None:
     assert not (tmp_path / accepted.FILE).exists()
 
 
-@pytest.mark.parametrize("content", ["{", "{}", '[{"made": 1}]'])
+@pytest.mark.parametrize("content", ["{", "{}", '[{"made": 1}]', "[" * 100_000], ids=["cut", "mapping", "keys", "deep"])
 def test_a_damaged_list_of_what_was_accepted_is_named(tmp_path: Path, content: str) -> None:
     lay_out(tmp_path)
     write_text(tmp_path / accepted.FILE, content)

@@ -273,3 +273,10 @@ def test_nothing_else_reads_or_writes_yaml() -> None:
     source = Path(yaml_file.__file__).parent
     others = [p for p in source.rglob("*.py") if "import yaml\n" in p.read_text(encoding="utf-8") and p.name != "yaml_file.py"]
     assert others == []
+
+
+def test_a_key_without_a_value_is_no_null() -> None:
+    """`training:` whose lines were commented out would train nothing."""
+    with pytest.raises(ConfigError, match="f.yaml:1: training: has no value; write one, or null"):
+        yaml_file.parse("training:\nseeds: [0]\n", "f.yaml")
+    assert yaml_file.parse("training: null\nsource: ''\n", "f.yaml") == {"training": None, "source": ""}

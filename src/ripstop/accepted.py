@@ -44,9 +44,10 @@ class Accepted:
         path = root / FILE
         if not path.exists():
             return cls([])
+        text = read_text(path)
         try:
-            rows = json.loads(read_text(path))
-        except json.JSONDecodeError as error:
+            rows = json.loads(text)
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: not JSON ({error}); restore it with git") from None
         if not isinstance(rows, list):
             raise ConfigError(f"{path}: not a list of acceptances; restore it with git")

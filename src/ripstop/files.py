@@ -17,6 +17,7 @@ MOVES_NO_NUMBER = "it moves bytes that others made"
 REMEDIES = {
     errno.EACCES: "permission is denied; change the permissions, or choose another folder",
     errno.EDQUOT: "your quota of disk space is used up; free some space and run the command again",
+    errno.EEXIST: "something of that name is there already; move it away",
     errno.EFBIG: "the file would be larger than the limit allows (`ulimit -f`); raise the limit",
     errno.EIO: "the disk reports an error; check it before you go on",
     errno.EISDIR: "this is a folder, not a file; move it away",

@@ -42,7 +42,7 @@ class Run(Strict):
 
     study: str
     scale: str
-    name: str
+    name: str = Field(pattern=r"^[^/=,\s]+$")
     seed: int = Field(ge=0, lt=2**63)
     factors: dict[str, Scalar]
     data: Annotated[DataConfig, DATA]

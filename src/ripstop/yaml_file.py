@@ -1,8 +1,8 @@
 """YAML as version 1.2 reads it: one strict reader, overrides from the command line, and a writer that it reads back.
 
 The core schema of YAML 1.2: 010 is ten, 1e-3 is a number, and yes, no, on, off and 1:30 are text. Refused, with file and
-line: a key that stands twice (the last would win silently) or is no text, tags, merge keys, several documents, and what
-is nested or repeated (by aliases) beyond reason.
+line: a key that stands twice (the last would win silently), is no text or has no value (null is written out), tags, merge
+keys, several documents, and what is nested or repeated (by aliases) beyond reason.
 """
 
 from __future__ import annotations
@@ -175,7 +175,10 @@ class _Reader:
                 raise self._error(event, f"the key {shown(key)} stands twice, first in line {lines[key]}; remove one")
             lines[key] = event.start_mark.line + 1
             self._path.append(key)
-            values[key] = self._value(next(self._events))
+            held = next(self._events)
+            if isinstance(held, yaml.ScalarEvent) and held.style is None and not held.value and held.tag is None:
+                raise self._error(event, "has no value; write one, or null")
+            values[key] = self._value(held)
             self._path.pop()
         return values
 

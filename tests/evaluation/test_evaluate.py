@@ -199,6 +199,20 @@ def test_a_run_that_was_allowed_to_diverge_is_a_record(trained: tuple[Path, Path
     assert [(r.metric, r.value) for r in records] == [("diverged", 1)]
 
 
+def test_a_report_of_a_divergence_that_the_run_does_not_allow_is_refused(trained: tuple[Path, Path]) -> None:
+    folder, data = trained
+    report = json.loads((folder / "training.json").read_text())
+    write_text(folder / "training.json", json.dumps(report | {"outcome": "diverged"}))
+    with pytest.raises(ConfigError, match="says that the training diverged, which this run does not allow"):
+        evaluate(folder, data, "recall")
+
+
+def test_a_run_s_name_stays_in_its_folder() -> None:
+    for name in ("../evil", "a b", "a=b", ""):
+        with pytest.raises(ValueError, match="name"):
+            run(name)
+
+
 def test_a_model_can_be_rebuilt_under_another_rule(trained: tuple[Path, Path]) -> None:
     from ripstop.evaluation.base import Subject
 

@@ -106,6 +106,8 @@ def _training_report(run: Run, folder: Path, made: dict[str, str]) -> dict[str, 
         raise ConfigError(
             f"{weights}: was trained with another {' and another '.join(differ)} than the run has now; {again} again"
         )
+    if report.get("outcome") == "diverged" and run.training.on_divergence != "record":
+        raise ConfigError(f"{path}: says that the training diverged, which this run does not allow; delete it and {again}")
     return report
 
 
