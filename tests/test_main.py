@@ -124,7 +124,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str | bytes | None, str]] = {
     ),
     "a number too long": ((), f"scale: {'9' * 5000}\n", "params.yaml:1: scale: a number of 5000 digits"),
     "no studies": ((), "scale: cpu\nstudies: {}\n", "params.yaml: studies: there is none"),
-    "an empty block": ((), "scale: cpu\nstudies: {mqar_cliff: }\n", "params.yaml: studies.mqar_cliff: needs a mapping"),
+    "an empty block": ((), "scale: cpu\nstudies: {mqar_cliff: }\n", "params.yaml:2: studies.mqar_cliff: has no value"),
     "a block without keys": ((), "scale: cpu\nstudies: {mqar_cliff: {}}\n", "studies.mqar_cliff.seeds: missing, add it"),
     "a block that is a list": ((), "scale: cpu\nstudies: {mqar_cliff: [1]}\n", "studies.mqar_cliff: needs a mapping"),
     "a study without code": ((), "scale: cpu\nstudies: {mqar_clif: {a: 1}}\n", "mqar_clif"),

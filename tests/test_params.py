@@ -257,7 +257,7 @@ SCALE_FILES = {
     ("big", "[1]"): "big.yaml: needs a mapping",
     ("big", "mqar_clif: {seeds: [0]}"): r"big.yaml: mqar_clif: no such study; did you mean 'mqar_cliff'\?",
     ("big", "mqar_cliff: [0]"): r"big.yaml: mqar_cliff: needs a mapping, what this scale lays over the study \(got \[0\]\)",
-    ("big", "mqar_cliff:"): r"big.yaml: mqar_cliff: needs a mapping",
+    ("big", "mqar_cliff:"): r"big.yaml:1: mqar_cliff: has no value",
     ("big", "all: {drop: [seeds]}"): "big.yaml: all.drop: a study drops in its own block",
     ("big", "mqar_cliff: {drop: seeds}"): "big.yaml: mqar_cliff.drop: needs a list of paths",
     ("big", "mqar_cliff: {patterns: {'x;y': M}}"): "big.yaml: mqar_cliff.patterns: 'x;y' is no name",
