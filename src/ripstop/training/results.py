@@ -73,7 +73,13 @@ def circumstances(run: Run, model: Model, device: torch.device) -> dict[str, Any
 
 
 def remove_results(folder: Path) -> None:
-    """Those of an earlier training, the model first, and what kills left half written."""
+    """Those of an earlier training, the model first, and what kills left half written.
+
+    `ConfigError`, and nothing is removed, where a folder stands in a file's place.
+    """
+    for name in (MODEL, REPORT, "metrics.jsonl"):
+        if (folder / name).is_dir():
+            raise ConfigError(f"{folder / name}: this is a folder, and a training writes a file there; move it away")
     for name in (MODEL, REPORT):
         (folder / name).unlink(missing_ok=True)
     for name in (MODEL, REPORT, "metrics.jsonl"):

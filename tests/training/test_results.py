@@ -1,0 +1,28 @@
+"""Results of a training: removed together or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ripstop.config import ConfigError
+from ripstop.training.results import remove_results
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "training.json", "metrics.jsonl"])
+def test_a_folder_in_the_place_of_a_file_loses_nothing(tmp_path: Path, name: str) -> None:
+    names = {"model.safetensors", "training.json", "metrics.jsonl"}
+    for other in names - {name}:
+        (tmp_path / other).write_text("a night of training", encoding="utf-8")
+    (tmp_path / name).mkdir()
+    with pytest.raises(ConfigError, match=f"{name}: this is a folder"):
+        remove_results(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == names
+
+
+def test_the_rows_stay_and_what_kills_left_goes(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "training.json", "metrics.jsonl", ".model.safetensors.x1", ".metrics.jsonl.x2"):
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    remove_results(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
