@@ -35,7 +35,7 @@ SAYS = {"print", "log", "logger", "logging", "warnings", "console"}
 
 def code_digest(modules: Iterable[str], cuda: bool = False) -> str:
     """Digest of `modules` and of what they import. cuda: with the adapters to kernels that only a GPU runs."""
-    return digest("\n".join(f"{module} {_read(_path(module)).digest}" for module in sorted(closure(modules, cuda))))
+    return digest("\n".join(f"{module} {_read(module).digest}" for module in sorted(closure(modules, cuda))))
 
 
 def closure(modules: Iterable[str], cuda: bool = False) -> set[str]:
@@ -46,7 +46,7 @@ def closure(modules: Iterable[str], cuda: bool = False) -> set[str]:
         module = todo.pop()
         if module in seen or (not cuda and module.startswith(ADAPTERS)):
             continue
-        found = _read(_path(module))
+        found = _read(module)
         if not found.exempt:
             seen.add(module)
             todo += [*_parents(module), *found.imports]
@@ -55,7 +55,7 @@ def closure(modules: Iterable[str], cuda: bool = False) -> set[str]:
 
 def imported_modules(module: str) -> set[str]:
     """The ripstop modules that `module` names in its import statements, wherever they stand."""
-    return set(_read(_path(module)).imports)
+    return set(_read(module).imports)
 
 
 def exempt_modules() -> dict[str, str]:
@@ -82,8 +82,8 @@ class _Module:
 
 
 @functools.cache
-def _read(path: Path) -> _Module:
-    return _Module(path)
+def _read(module: str) -> _Module:
+    return _Module(_path(module))
 
 
 class _OnlyNumbers(ast.NodeTransformer):
