@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from ripstop import accept, accepted, params, prune, yaml_file
+from ripstop import accept, accepted, params, provenance, prune, yaml_file
 from ripstop.config import ConfigError
 from ripstop.files import write_text
 from ripstop.plan import Plan, plan
@@ -82,6 +84,43 @@ def test_writing_a_plan_again_touches_nothing(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
+def test_a_stage_writes_the_files_that_it_names_and_no_others(tmp_path: Path) -> None:
+    grid = make(tmp_path)
+    first, second = sorted(name for name in grid.files if name.endswith("config.yaml"))[:2]
+    grid.write([first], root=tmp_path)
+    assert [path for path in grid.folder(tmp_path).rglob("*") if path.is_file()] == [grid.folder(tmp_path) / first]
+    grid.write([second], root=tmp_path)
+    assert (grid.folder(tmp_path) / second).read_text(encoding="utf-8") == grid.files[second]
+
+
+MODEL = ["layers.norms.rms_norm", "mixers.attention", "mixers.mamba2", "models.decoder_only"]
+TRAINING = ["training.config", "training.objectives.cross_entropy", "training.optimizers.adamw", "training.train"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_each_digest_is_of_the_modules_that_its_stage_uses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """The digest's place is taken by what it would be of."""
+
+    def named(modules: Iterable[str], cuda: bool = False) -> str:
+        return " ".join(["with adapters:"] * cuda + sorted({module.removeprefix("ripstop.") for module in modules}))
+
+    monkeypatch.setattr("ripstop.plan.code_digest", named)
+    grid = make(tmp_path, f"studies.{STUDY}.compute.device={device}")
+    home = f"{STUDY}/runs/architecture-mamba2_attention_seed-0"
+    begins = ["with adapters:"] if device == "cuda" else []
+    for name, modules in {
+        "train": ["data.mqar", *MODEL, *TRAINING],
+        "recall": ["data.mqar", "evaluation.evaluate", "evaluation.recall", *MODEL],
+        "state_size": ["data.mqar", "evaluation.evaluate", "evaluation.state_size", *MODEL],
+    }.items():
+        assert grid.files[f"{home}/{name}.code"] == " ".join([*begins, *modules]) + "\n"
+    assert grid.files[f"data/{grid.data[0]}/prepare.code"] == "data.mqar\n"
+    assert grid.files[f"{STUDY}/paper.code"].startswith(f"paper.render paper.studies.{STUDY} records ")
+    assert grid.files["paper.code"].startswith("paper.assemble ")
+
+
 def test_one_more_seed_adds_runs_and_moves_no_other(tmp_path: Path) -> None:
     before, after = (
         make(tmp_path, f"studies.{STUDY}.seeds=[0]", scale="cpu"),
@@ -125,6 +164,8 @@ def test_resources_come_from_the_run_and_not_from_the_name_of_the_scale(tmp_path
 def test_the_longest_training_has_the_most_work(tmp_path: Path) -> None:
     short, long = (make(tmp_path, f"studies.{STUDY}.training.steps={n}", scale="cpu").runs[STUDY] for n in (10, 20))
     assert all(2 * short[name].work == long[name].work > 0 for name in short)
+    depths = make(tmp_path, f"studies.{STUDY}.patterns={{shallow: A, deep: AAAA}}", scale="cpu").runs[STUDY]
+    assert depths["architecture-deep_seed-0"].work > 2 * depths["architecture-shallow_seed-0"].work
 
 
 def test_every_mistake_of_every_scale_is_told_at_once(tmp_path: Path) -> None:
@@ -187,6 +228,31 @@ def test_torch_is_not_imported_when_nothing_changed(tmp_path: Path) -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)]).returncode == 0
+
+
+def test_the_memory_is_of_one_state_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = make(tmp_path)
+    asked: list[str] = []
+
+    def resolved(*_: object) -> Plan:
+        asked.append("again")
+        return wanted
+
+    monkeypatch.setattr("ripstop.plan._resolve", resolved)
+    assert make(tmp_path) == wanted and not asked
+    monkeypatch.setattr(provenance, "source_key", lambda: "another line of code")
+    assert make(tmp_path) == wanted and asked == ["again"]
+
+
+def test_the_memory_follows_local_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = tmp_path / "train.jsonl"
+    held.write_text("one")
+    monkeypatch.setattr("ripstop.data.mqar.MqarConfig.local_files", lambda self: [held], raising=False)
+    grid = make(tmp_path)
+    name = f"data/{grid.data[0]}/local.json"
+    for text in ("one", "two and three"):
+        held.write_text(text)
+        assert json.loads(make(tmp_path).files[name]) == {str(held): hashlib.sha256(text.encode()).hexdigest()}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"local": {}}', '{"local": {}, "runs": {"a": {"b": {}}}}'])
@@ -269,6 +335,9 @@ def test_other_parameters_are_not_accepted(tmp_path: Path) -> None:
     trained(tmp_path, make(tmp_path, scale="cpu"), "0123456789abcdef")
     grid = make(tmp_path, f"studies.{STUDY}.training.lr=0.5", scale="cpu")
     assert accept.accept(grid, [STUDY], "hoping", tmp_path) == []
+    of_a_part = make(tmp_path, f"studies.{STUDY}.evaluation.recall.controls=[own]", scale="cpu")
+    added = accept.accept(of_a_part, [STUDY], "recall is another one", tmp_path)
+    assert {entry.stage for entry in added} == {"train", "state_size"}
 
 
 def test_results_of_two_codes_are_not_taken_for_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,24 @@ BIN = Path(sys.executable).parent
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what the workflow reads, without results."""
+    return copy(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a copy for all tests that look and change nothing: its modules are compiled once, and its plans remembered."""
+    return copy(tmp_path_factory.mktemp("checkout"))
+
+
+@pytest.fixture(scope="module")
+def dry(shared: Path) -> str:
+    """What a dry run of the smallest scale says."""
+    return snakemake(shared, "--dry-run", "draft")
+
+
+def copy(folder: Path) -> Path:
     for part in PARTS:
-        source, target = ROOT / part, tmp_path / part
+        source, target = ROOT / part, folder / part
         target.parent.mkdir(exist_ok=True)
         if source.is_symlink():
             target.symlink_to(os.readlink(source))
@@ -48,7 +65,7 @@ def checkout(tmp_path: Path) -> Path:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    return tmp_path
+    return folder
 
 
 def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -104,9 +121,9 @@ def rules() -> dict[str, str]:
     return found
 
 
-def test_graph_of_the_smallest_scale(checkout: Path) -> None:
-    counted = jobs(snakemake(checkout, "--dry-run", "draft"))
-    grid = grid_of(checkout)
+def test_graph_of_the_smallest_scale(shared: Path, dry: str) -> None:
+    counted = jobs(dry)
+    grid = grid_of(shared)
     runs = [job for jobs_of_study in grid.runs.values() for job in jobs_of_study.values()]
     assert counted["train"] == len(runs) > 0
     assert counted["evaluate"] == sum(len(job.parts) for job in runs)
@@ -116,18 +133,90 @@ def test_graph_of_the_smallest_scale(checkout: Path) -> None:
     assert "publish" not in counted, "a draft must leave paper/ alone"
 
 
-def test_profile_of_the_cluster(checkout: Path) -> None:
-    output = call(checkout, "snakemake", "--profile", "slurm", "--dry-run", "paper/tables", "--config", "scale=smoke")
+@dataclass(frozen=True)
+class Shown:
+    """A job as a dry run shows it; paths below results/smoke."""
+
+    rule: str
+    wildcards: dict[str, str]
+    input: set[str]
+    output: set[str]
+    priority: int
+
+
+def shown(output: str) -> list[Shown]:
+    """Every job of a dry run. A planned file that does not lie there yet is in a temporary folder."""
+    found = []
+    for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .+\n)+)", output, flags=re.M):
+        told = dict(re.findall(r"^    (\w+): (.*)$", body, flags=re.M))
+        paths = {key: set(filter(None, told.get(key, "").split(", "))) for key in ("input", "output")}
+        below = {key: {re.sub(r"^(/\S+?/ripstop-plan-\w+|results/smoke)/", "", path) for path in paths[key]} for key in paths}
+        wildcards = dict(pair.split("=") for pair in told.get("wildcards", "").split(", ") if pair)
+        found.append(Shown(rule, wildcards, below["input"], below["output"], int(told.get("priority", 0))))
+    return found
+
+
+def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) -> None:
+    """Also that no checkpoint is an output: Snakemake removes outputs before a job starts."""
+    grid = grid_of(shared)
+    wanted = {}
+    for data in grid.data:
+        wanted["prepare", data, ""] = ({f"data/{data}/config.yaml", f"data/{data}/prepare.code"}, {f"data/{data}/data.json"})
+    for study, runs in grid.runs.items():
+        parts = set()
+        for run, job in runs.items():
+            home, data = f"{study}/runs/{run}", f"data/{job.data}/data.json"
+            model, config = f"{home}/model.safetensors", f"{home}/config.yaml"
+            wanted["train", study, run] = ({config, f"{home}/train.code", data}, {model, f"{home}/training.json"})
+            for part in job.parts:
+                own = {f"{home}/{part}.yaml", f"{home}/{part}.code"}
+                wanted[f"evaluate {part}", study, run] = ({model, config, data} | own, {f"{home}/parts/{part}"})
+                parts.add(f"{home}/parts/{part}")
+        records, code = f"{study}/records.jsonl", f"{study}/paper.code"
+        wanted["collect", study, ""] = (parts | {code}, {records})
+        others = {f"{other}/records.jsonl" for other in grid.reads[study]}
+        made = {f"{study}/paper", f"results/metrics/smoke/{study}.json", f"results/metrics/smoke/{study}.csv"}
+        wanted["render", study, ""] = ({records, code} | others, made)
+    found = {}
+    for job in shown(dry):
+        about = job.wildcards
+        place = about.get("data") or about.get("study", "")
+        found[f"{job.rule} {about.get('part', '')}".strip(), place, about.get("run", "")] = (job.input, job.output)
+    assert {key: value for key, value in found.items() if key[0] not in ("assemble", "pdf", "draft")} == wanted
+
+
+def test_data_is_prepared_first_and_the_longest_training_starts_next(shared: Path, dry: str) -> None:
+    grid = grid_of(shared)
+    trained = {(j.wildcards["study"], j.wildcards["run"]): j.priority for j in shown(dry) if j.rule == "train"}
+    assert trained == {(study, run): job.work for study, runs in grid.runs.items() for run, job in runs.items()}
+    assert min(job.priority for job in shown(dry) if job.rule == "prepare") > max(trained.values())
+
+
+def test_profile_of_the_cluster(shared: Path) -> None:
+    output = call(shared, "snakemake", "--profile", "slurm", "--dry-run", "paper/tables", "--config", "scale=smoke")
     assert "Using profiles slurm" in output
     assert jobs(output)["publish"] == 1
     assert not re.search(r"gpu=[1-9]", output), "the smallest scale asks for no GPU"
 
 
-def test_the_full_scale_asks_for_a_gpu_a_run(checkout: Path) -> None:
-    output = call(checkout, "snakemake", "--profile", "slurm", "--dry-run", "draft", "--config", "scale=h100")
+def test_the_full_scale_asks_for_a_gpu_a_run(shared: Path) -> None:
+    output = call(shared, "snakemake", "--profile", "slurm", "--dry-run", "draft", "--config", "scale=h100")
     asked = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", output, flags=re.M)
     assert {"gpu=1" in text for rule, text in asked if rule in ("train", "evaluate")} == {True}
     assert not [rule for rule, text in asked if rule in ("collect", "render") and "gpu=1" in text]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout with results of an earlier, larger grid, and of other settings."""
+    folder = copy(tmp_path_factory.mktemp("grown"))
+    grid_of(folder).write(root=folder)
+    runs = folder / "results/smoke/mqar_cliff/runs"
+    extra = runs / "architecture-mamba2_seed-99"
+    shutil.copytree(runs / "architecture-mamba2_seed-0", extra)
+    (extra / "model.safetensors").write_bytes(b"a night of training")
+    (runs / "architecture-mamba2_seed-0/config.yaml").write_text("older\n")
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -145,18 +234,12 @@ def test_the_full_scale_asks_for_a_gpu_a_run(checkout: Path) -> None:
     ],
     ids=lambda command: " ".join(command[:3] if command[0] == "python" else command[:2]),
 )
-def test_looking_leaves_the_tree_as_it_is(checkout: Path, command: list[str]) -> None:
+def test_looking_leaves_the_tree_as_it_is(grown: Path, command: list[str]) -> None:
     """Also where results of an earlier, larger grid lie there."""
-    grid = grid_of(checkout)
-    grid.write(root=checkout)
-    extra = checkout / "results/smoke/mqar_cliff/runs/architecture-mamba2_seed-99"
-    shutil.copytree(extra.with_name("architecture-mamba2_seed-0"), extra)
-    (extra / "model.safetensors").write_bytes(b"a night of training")
-    (checkout / grid.folder().relative_to(".") / "mqar_cliff/runs/architecture-mamba2_seed-0/config.yaml").write_text("older\n")
-    before = contents(checkout)
-    done = run(checkout, *command)
+    before = contents(grown)
+    done = run(grown, *command)
     assert "Traceback" not in done.stdout + done.stderr
-    assert contents(checkout) == before
+    assert contents(grown) == before
 
 
 def make_everything_current(checkout: Path) -> None:
@@ -206,8 +289,8 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("scale", ["cpu", "smoke", "h100"])
-def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(checkout: Path, scale: str) -> None:
-    grid = grid_of(checkout, scale)
+def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(shared: Path, scale: str) -> None:
+    grid = grid_of(shared, scale)
     for study, runs in grid.runs.items():
         assert runs, f"{study} has no run at scale {scale}"
         for name in [study, *runs, *grid.data]:
@@ -237,11 +320,11 @@ def test_bad_parameters_are_told_in_one_sentence(checkout: Path, old: str, new: 
 
 
 @pytest.mark.parametrize("scale", ["nothing", "x; touch stolen; y", "../../evil", "$(touch stolen)"])
-def test_a_scale_that_does_not_exist_is_refused(checkout: Path, scale: str) -> None:
-    before = contents(checkout)
-    output = call(checkout, "snakemake", "draft", "--config", f"scale={scale}", status=1)
+def test_a_scale_that_does_not_exist_is_refused(shared: Path, scale: str) -> None:
+    before = contents(shared)
+    output = call(shared, "snakemake", "draft", "--config", f"scale={scale}", status=1)
     assert "scale" in output and "Traceback" not in output
-    assert contents(checkout) == before
+    assert contents(shared) == before
 
 
 @pytest.mark.parametrize("name", sorted(rules()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,14 @@ import torch
 
 from ripstop.config import ConfigError
 from ripstop.data.mqar import MqarConfig
+from ripstop.evaluation.base import Subject
 from ripstop.evaluation.evaluate import evaluate
 from ripstop.evaluation.recall import RecallConfig
 from ripstop.evaluation.state_size import StateSizeConfig
 from ripstop.files import write_text
 from ripstop.mixers.attention import AttentionConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
-from ripstop.records import read_records
+from ripstop.records import Measurement, read_records
 from ripstop.runs import Run
 from ripstop.training.config import TrainingConfig
 from ripstop.training.train import train
@@ -213,9 +214,51 @@ def test_a_run_s_name_stays_in_its_folder() -> None:
             run(name)
 
 
-def test_a_model_can_be_rebuilt_under_another_rule(trained: tuple[Path, Path]) -> None:
-    from ripstop.evaluation.base import Subject
+def leaving(*names: str) -> Callable[[RecallConfig, Subject], Iterator[Measurement]]:
+    """A measure that writes these files."""
 
+    def measure(self: RecallConfig, subject: Subject) -> Iterator[Measurement]:
+        assert torch.is_inference_mode_enabled() and not subject.model().training
+        for name in names:
+            (subject.out / name).write_text("new")
+        yield Measurement("accuracy", 0.25, "fraction", 4)
+
+    return measure
+
+
+def test_a_declared_file_that_is_not_written_is_a_bug(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, data = trained
+    monkeypatch.setattr(RecallConfig, "files", ("a.txt", "b.txt"))
+    monkeypatch.setattr(RecallConfig, "measure", leaving("a.txt", "b.txt"))
+    before = evaluate(folder, data, "recall").read_bytes()
+    assert {path.name for path in (folder / "parts/recall").iterdir()} == {"a.txt", "b.txt", "records.jsonl"}
+    monkeypatch.setattr(RecallConfig, "measure", leaving("a.txt"))
+    with pytest.raises(TypeError, match=r"part recall declares b\.txt and did not write it"):
+        evaluate(folder, data, "recall")
+    assert (folder / "parts/recall/records.jsonl").read_bytes() == before
+
+
+def test_records_never_lie_beside_half_of_the_files(trained: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fails between two files leaves no records, the former ones included."""
+    folder, data = trained
+    monkeypatch.setattr(RecallConfig, "measure", leaving("z.txt"))
+    records = evaluate(folder, data, "recall")
+    replace = Path.replace
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.name == "z.txt":
+            raise OSError("the disk fails")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+    with pytest.raises(OSError, match="the disk fails"):
+        evaluate(folder, data, "recall")
+    assert not records.exists()
+    monkeypatch.setattr(Path, "replace", replace)
+    assert [r.value for r in read_records(evaluate(folder, data, "recall"))] == [0.25]
+
+
+def test_a_model_can_be_rebuilt_under_another_rule(trained: tuple[Path, Path]) -> None:
     folder, data = trained
     made = Run.load(folder, parts=["recall"])
     subject = Subject(made, folder, data, folder, torch.device("cpu"))
