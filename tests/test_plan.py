@@ -164,8 +164,9 @@ def test_resources_come_from_the_run_and_not_from_the_name_of_the_scale(tmp_path
 def test_the_longest_training_has_the_most_work(tmp_path: Path) -> None:
     short, long = (make(tmp_path, f"studies.{STUDY}.training.steps={n}", scale="cpu").runs[STUDY] for n in (10, 20))
     assert all(2 * short[name].work == long[name].work > 0 for name in short)
-    depths = make(tmp_path, f"studies.{STUDY}.patterns={{shallow: A, deep: AAAA}}", scale="cpu").runs[STUDY]
-    assert depths["architecture-deep_seed-0"].work > 2 * depths["architecture-shallow_seed-0"].work
+    deeper = make(tmp_path, f"studies.{STUDY}.patterns.attention=AAAAAA", scale="cpu").runs[STUDY]
+    plain = make(tmp_path, scale="cpu").runs[STUDY]
+    assert deeper["architecture-attention_seed-0"].work > 2 * plain["architecture-attention_seed-0"].work
 
 
 def test_every_mistake_of_every_scale_is_told_at_once(tmp_path: Path) -> None:
