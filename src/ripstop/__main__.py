@@ -37,8 +37,8 @@ def plan(
     grid = _plan(params, scale, set_)
     for study, runs in grid.runs.items():
         print(f"{study}: {len(runs)} runs in {grid.folder() / study / 'runs'}")
-        for name in runs:
-            print(f"  {name}")
+        for name, job in runs.items():
+            print(f"  {name}  on {job.data}, measures {', '.join(job.parts)}")
     for sentence in grid.accepted:
         print(sentence)
     left = strangers(grid)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from paper.made_up import MADE
 
+from ripstop.accepted import FILE
 from ripstop.config import ConfigError
+from ripstop.files import write_text
 from ripstop.paper.assemble import assemble, publish
 from ripstop.paper.numbers import StudyNumbers, read_numbers, write_numbers_json
 
@@ -147,6 +149,16 @@ def test_two_studies_do_not_share_a_file(tmp_path, text):
         (text / "sections" / f"{study}.tex").write_text("")
     with pytest.raises(ConfigError, match="a_b/figures/a_b.pdf: another study has a file of that name; rename one"):
         assemble([tmp_path / "a", tmp_path / "a_b"], "cpu", tmp_path / "out", text, SCALES)
+
+
+def test_results_kept_under_other_code_are_printed(folders, text, tmp_path, monkeypatch):
+    names = {"scale": "cpu", "study": "mqar_cliff", "stage": "train", "date": "2026-11-26T00:00:00+00:00", "commit": "abc"}
+    entry = names | {"made": "0" * 16, "now": "1" * 16, "reason": "a name changed & nothing else"}
+    write_text(tmp_path / FILE, json.dumps([entry, entry | {"scale": "smoke", "reason": "elsewhere"}]))
+    monkeypatch.chdir(tmp_path)
+    assemble(folders, "cpu", tmp_path / "out", text, SCALES)
+    tex = (tmp_path / "out/numbers.tex").read_text()
+    assert "a name changed \\& nothing else" in tex and "elsewhere" not in tex
 
 
 def test_publishing_copies_what_readers_see(assembled, tmp_path):

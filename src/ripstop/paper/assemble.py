@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ripstop import claims, provenance
+from ripstop.accepted import Accepted
 from ripstop.config import ConfigError
 from ripstop.files import read_text, replacing, write_text
 from ripstop.paper.numbers import FILE, SECTIONS, StudyNumbers, by_study, check_tex, numbers_tex, read_studies
@@ -95,6 +96,7 @@ def _provenance(studies: Sequence[StudyNumbers], scale: str) -> list[tuple[str, 
         ("Devices", ", ".join(sorted({device for s in studies for device in s.devices}))),
         ("Commit", provenance.commit()),
         ("Versions", ", ".join(f"{name} {version}" for name, version in provenance.versions().items())),
+        *(("Accepted", sentence) for sentence in Accepted.read().sentences(scale)),
     ]
 
 
