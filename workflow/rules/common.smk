@@ -116,7 +116,7 @@ def records_read_by_study(wildcards):
 
 def records_of(study):
     """The collected records of a study."""
-    return STUDY.format(scale=grid.scale, study=study) + "/records.jsonl"
+    return f"{STUDY}/records.jsonl".format(scale=grid.scale, study=study)
 
 
 def options(name, values):

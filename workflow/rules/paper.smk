@@ -133,6 +133,7 @@ rule publish:
     input:
         rules.assemble.output,
         rules.pdf.output if LATEX else [],
+        numbers=rules.assemble.output.numbers,
     output:
         tables=directory("paper/tables"),
         figures=directory("paper/figures"),
@@ -143,6 +144,6 @@ rule publish:
     conda:
         "../../envs/cpu/environment.yaml"
     params:
-        paper=PAPER,
+        paper=subpath(input.numbers, parent=True),
     shell:
         f"{LOGGED} python -m ripstop publish {{params.paper:q}}"
