@@ -258,6 +258,12 @@ def test_recording_one_scale_leaves_the_others(project):
     assert claims.recorded_verdicts(path, "smoke") == {}
 
 
+def test_a_folder_in_the_place_of_the_record_is_refused(project):
+    (project / "verdicts.json").mkdir()
+    with pytest.raises(ConfigError, match="verdicts.json: not a file of verdicts"):
+        claims.recorded_verdicts(project / "verdicts.json", "cpu")
+
+
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"cpu": []}', '{"cpu": {"a": "supported"}}', '{"cpu": {"a": {"verdict": "yes"}}}']
 )

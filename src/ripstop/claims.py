@@ -316,8 +316,8 @@ def _entry(item: Judged) -> dict[str, Any]:
 
 
 def _recorded(path: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """scale -> claim id -> entry."""
-    if not path.is_file():
+    """scale -> claim id -> entry; empty where there is no such file."""
+    if not path.exists():
         return {}
     try:
         content = json.loads(read_text(path))
