@@ -120,6 +120,15 @@ def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], da
 
 
 @app.command()
+def choose(candidates: Annotated[list[Path], typer.Argument(help="Folders of the trained candidates.")], out: Out) -> None:
+    """Choose an arm's settings by the held-out loss of its candidates."""
+    from ripstop import choices
+
+    choice = choices.choose(candidates, out)
+    print(f"{', '.join(f'{key} {value}' for key, value in choice.settings.items())} of {len(choice.candidates)} in {out}")
+
+
+@app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
     data: Data,

@@ -24,6 +24,7 @@ from ripstop.files import cache_folder, write_if_different
 from ripstop.params import Params
 
 TRAIN = ["ripstop.training.train"]
+CHOOSE = ["ripstop.choices"]
 EVALUATE = ["ripstop.evaluation.evaluate"]
 PRINT = ["ripstop.records", "ripstop.paper.render"]
 ASSEMBLE = ["ripstop.paper.assemble"]
@@ -52,6 +53,8 @@ class Job:
     evaluation_runtime: int
     environment: str
     work: int
+    choice: str = ""
+    """The choice that its settings come from."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class Plan:
     """study -> other studies whose records its printer reads"""
     dropped: dict[str, list[str]] = field(default_factory=dict)
     """study -> what its parameters dropped at this scale and its printer names: `factor=value`, `part=name`"""
+    choices: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """study -> choice -> the candidates that it is made from"""
     accepted: list[str] = field(default_factory=list)
     """One sentence for each study whose results are kept under a digest of other code."""
 
@@ -147,6 +152,7 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
     local: dict[str, list[int]] = {}
     reads: dict[str, list[str]] = {}
     dropped: dict[str, list[str]] = {}
+    choices: dict[str, dict[str, list[str]]] = {}
     for name in params.studies:
         jobs[name] = {}
         for run in found[name]:
@@ -161,8 +167,11 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
         reads[name] = _reads(params, name)
         dropped[name] = _dropped(params, name, found[name])
         files[f"{name}/paper.code"] = _printing([*PRINT, printer])
+        choices[name] = _choices(found[name])
+        if choices[name]:
+            files[f"{name}/choose.code"] = code_digest(CHOOSE) + "\n"
     files["paper.code"] = _printing(ASSEMBLE)
-    return Plan(params.scale, jobs, files, local, reads, dropped, accepted.sentences(params.scale))
+    return Plan(params.scale, jobs, files, local, reads, dropped, choices, accepted.sentences(params.scale))
 
 
 def _printing(modules: list[str]) -> str:
@@ -193,7 +202,17 @@ def _job(run: Any) -> Job:
         evaluation_runtime=resources.evaluation_runtime,
         environment=resources.environment,
         work=run.work,
+        choice="" if run.settings else run.choice,
     )
+
+
+def _choices(found: list[Any]) -> dict[str, list[str]]:
+    """choice -> its candidates."""
+    candidates: dict[str, list[str]] = {}
+    for run in found:
+        if run.settings:
+            candidates.setdefault(run.choice, []).append(run.name)
+    return candidates
 
 
 def _files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from ripstop import yaml_file
+from ripstop import choices, yaml_file
 from ripstop.config import ConfigError, Strict
 from ripstop.data import DATA
 from ripstop.data.base import DataConfig
@@ -16,10 +16,10 @@ from ripstop.evaluation import PARTS
 from ripstop.evaluation.base import PartConfig
 from ripstop.models import MODELS
 from ripstop.models.base import ModelConfig
+from ripstop.records import Scalar
 from ripstop.training.config import Compute, TrainingConfig
 from ripstop.training.reporting import Reporting
 
-Scalar = str | int | float | bool
 MOVES_NO_NUMBER = "the values of a run stand in its config.yaml, and the modules of its parts are named by it"
 
 
@@ -37,6 +37,8 @@ class Run(Strict):
     """`name` is made of the factors (`mixer-mamba2_d_state-64_seed-0`) and names the folder.
 
     training: None where there is nothing to train: a model as it is built, or one that comes trained.
+    choice: name of the choice whose settings this run takes over; "" where it has its own.
+    settings: of a candidate for that choice, what it tries: dotted key (`training.lr`) -> value.
     evaluation: part -> its settings. Each lies in a file of its own, so that changing it repeats that part alone.
     """
 
@@ -52,6 +54,8 @@ class Run(Strict):
     reporting: Reporting = Reporting()
     evaluation: dict[str, Annotated[PartConfig, PARTS]] = {}
     resources: Resources = Resources()
+    choice: str = ""
+    settings: dict[str, Scalar] = {}
 
     @property
     def n_gpus(self) -> int:
@@ -88,8 +92,13 @@ class Run(Strict):
 
     @classmethod
     def load(cls, folder: Path, overrides: Sequence[str] = (), parts: Sequence[str] = ()) -> Run:
-        """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them; with these `parts`."""
+        """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them; with these `parts`.
+
+        It has the settings that its arm chose.
+        """
         values = _read(folder / "config.yaml")
+        if values.get("choice") and not values.get("settings"):
+            values = choices.apply(values, choices.chosen(folder, str(values["choice"])).settings)
         values["reporting"] = _read(folder / "reporting.yaml")
         values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
         values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
@@ -100,8 +109,8 @@ def _read(path: Path) -> dict[str, Any]:
     return yaml_file.mapping(path, "`python -m ripstop plan --write` writes the files of every run")
 
 
-def run_name(factors: Mapping[str, Scalar], seed: int) -> str:
+def run_name(factors: Mapping[str, Scalar], seed: int | None = None) -> str:
     """Folder name of a run. Holds no `=` or `,`, which a Slurm job could not read back."""
-    parts = [*factors.items(), ("seed", seed)]
+    parts = [*factors.items(), *([] if seed is None else [("seed", seed)])]
     name = "_".join(f"{key}-{value}" for key, value in parts)
     return "".join(c if (c.isascii() and c.isalnum()) or c in "-_.+" else "~" for c in name)

@@ -218,39 +218,10 @@ def geometric_mean(values: Sequence[float], unit: str = "", above: bool = False,
     return Estimate(2**mean.value, low, high, mean.n, unit)
 
 
-def power_law(x: ArrayLike, y: ArrayLike) -> Estimate:
-    """Exponent e of y = c x^e: the slope in log-log, with a bootstrap interval over the points (one point per run).
-
-    x, y: above 0. Leave censored capacities out before; they would flatten it. Fewer than 2 different x: unknown;
-    fewer than 3 points: the interval is unknown.
-    """
-    x_N, y_N = _finite(x), _finite(y)
-    if len(x_N) != len(y_N):
-        raise ValueError(f"a power law needs one y per x, not {len(x_N)} and {len(y_N)}")
-    if np.any(x_N <= 0) or np.any(y_N <= 0):
-        raise ValueError("a power law needs x and y above 0")
-    n = len(x_N)
-    if len(np.unique(x_N)) < 2:
-        return Estimate.unknown(n)
-    log_x_N, log_y_N = np.log(x_N), np.log(y_N)
-    value = float(_slope(log_x_N, log_y_N))
-    if n < 3:
-        return Estimate(value, n=n)
-    rows_RN = np.random.default_rng(SEED).integers(n, size=(RESAMPLES, n))
-    slopes_R = _slope(log_x_N[rows_RN], log_y_N[rows_RN])
-    tail = (1 - _expanded(n)) / 2
-    # A resample that holds a single x has no slope; nanquantile leaves it out.
-    low, high = np.nanquantile(slopes_R, [tail, 1 - tail])
-    return Estimate(value, float(low), float(high), n)
-
-
-def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least-squares slope along the last axis; nan where x does not vary."""
-    dx = x - x.mean(-1, keepdims=True)
-    dy = y - y.mean(-1, keepdims=True)
-    spread = (dx * dx).sum(-1)
-    varies = np.ptp(x, axis=-1) > 0
-    return np.where(varies, (dx * dy).sum(-1) / np.where(varies, spread, 1), np.nan)
+def tail(n: int) -> tuple[float, float]:
+    """The two quantiles between which a bootstrap of `n` values holds `CONFIDENCE`, expanded as in `mean_interval`."""
+    outside = (1 - _expanded(n)) / 2
+    return outside, 1 - outside
 
 
 def _expanded(n: int) -> float:

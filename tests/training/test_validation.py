@@ -39,7 +39,7 @@ def with_accuracy(model: TinyModel, batch: TokenBatch) -> Loss:
 
 def test_equals_the_mean_over_all_targets_by_hand():
     model = TinyModel(dropout=0.5).double()
-    loss, metrics = held_out_loss(model, with_accuracy, batches(), CPU, "fp32")
+    loss, metrics, n = held_out_loss(model, with_accuracy, batches(), CPU, "fp32")
     model.eval()
     costs, right = [], []
     for batch in batches():
@@ -50,6 +50,7 @@ def test_equals_the_mean_over_all_targets_by_hand():
                     right.append(logs.index(max(logs)) == target)
     assert loss == pytest.approx(sum(costs) / len(costs), rel=1e-9)
     assert metrics == {"accuracy": pytest.approx(sum(right) / len(right))}
+    assert n == len(right) == 28  # 3 rows of 7, and one of 7
 
 
 def test_modes_random_states_and_gradients_stay_as_they_were():

@@ -28,6 +28,7 @@ except OSError as error:
 DATA = "results/{scale}/data/{data}"
 STUDY = "results/{scale}/{study}"
 RUN = f"{STUDY}/runs/{{run}}"
+CHOICE = f"{STUDY}/choices/{{choice}}.json"
 LOGS = "results/{scale}/logs"
 BENCHMARKS = "results/{scale}/benchmarks"
 PAPER = f"results/{grid.scale}/paper"
@@ -44,6 +45,7 @@ wildcard_constraints:
     scale=grid.scale,
     study="|".join(grid.studies),
     run=r"[^/=,]+",
+    choice=r"[^/=,]+",
     part=r"\w+",
     data=r"[^/=,]+",
 
@@ -96,6 +98,18 @@ def data_of_run(wildcards):
 def model_of_run(wildcards):
     """The trained model of a run, of one that trains."""
     return f"{RUN}/model.safetensors".format(**wildcards) if job(wildcards).trains else []
+
+
+def choice_of_run(wildcards):
+    """The choice that a run takes settings from, of one that has one."""
+    choice = job(wildcards).choice
+    return CHOICE.format(**wildcards, choice=choice) if choice else []
+
+
+def candidates(wildcards):
+    """The reports of the trained candidates for a choice."""
+    runs = grid.choices[wildcards.study][wildcards.choice]
+    return [f"{RUN}/training.json".format(run=run, scale=wildcards.scale, study=wildcards.study) for run in runs]
 
 
 def parts_of_study(wildcards):

@@ -2,6 +2,7 @@
 # a training that was stopped could not resume.
 rule train:
     input:
+        choice=choice_of_run,
         config=of_run("config.yaml"),
         code=of_run("train.code"),
         data=data_of_run,
@@ -26,3 +27,21 @@ rule train:
         python=lambda wildcards: python(job(wildcards).environment),
     shell:
         f"{LOGGED} {{params.python}} -m ripstop train {{params.run:q}} --data {{params.data:q}}"
+
+
+# What an arm trains with, chosen by the held-out loss of its candidates.
+rule choose:
+    input:
+        reports=candidates,
+        code=of_study("choose.code"),
+    output:
+        CHOICE,
+    log:
+        f"{LOGS}/{{study}}/choices/{{choice}}.log",
+    localrule: True
+    conda:
+        "../../envs/cpu/environment.yaml"
+    params:
+        candidates=subpath(input.reports, parent=True),
+    shell:
+        f"{LOGGED} python -m ripstop choose {{params.candidates:q}} --out {{output:q}}"

@@ -20,7 +20,7 @@ from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
 from ripstop.models import pattern as patterns
 from ripstop.models.base import Model, ModelConfig
-from ripstop.models.stack import StackPlan
+from ripstop.models.stack import ResidualInit, StackPlan
 from ripstop.ops.segments import Segments
 
 
@@ -34,6 +34,7 @@ class DecoderOnlyConfig(ModelConfig):
     mlp: MlpConfig | None = None
     tie_embeddings: bool = False
     embedding_std: float = Field(0.02, gt=0)
+    residual_init: ResidualInit = "depth"
     norm: Annotated[NormConfig, NORMS] = RMSNormConfig()
 
     @model_validator(mode="after")
@@ -47,7 +48,7 @@ class DecoderOnlyConfig(ModelConfig):
     def stack(self) -> StackPlan:
         """The blocks, in order."""
         mixers = tuple(self.mixers[letter] for letter in patterns.parse(self.pattern))
-        return StackPlan(self.d_model, mixers, self.mlp, self.norm)
+        return StackPlan(self.d_model, mixers, self.mlp, self.norm, residual_init=self.residual_init)
 
     def build(self, data: DataInfo) -> DecoderOnly:
         return DecoderOnly(self, data.vocab_size)

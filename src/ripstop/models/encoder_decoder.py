@@ -27,7 +27,7 @@ from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models import pattern as patterns
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import check_decoder, head_flops
-from ripstop.models.stack import StackPlan
+from ripstop.models.stack import ResidualInit, StackPlan
 from ripstop.ops.segments import Segments
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,7 @@ class EncoderDecoderConfig(ModelConfig):
     share_embeddings: bool = True
     tie_embeddings: bool = False
     embedding_std: float = Field(0.02, gt=0)
+    residual_init: ResidualInit = "depth"
     norm: Annotated[NormConfig, NORMS] = RMSNormConfig()
 
     @model_validator(mode="after")
@@ -142,13 +143,13 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def encoder(self) -> StackPlan:
         mixers = tuple(self._encoder_mixers[letter] for letter in self.encoder_layers)
-        return StackPlan(self.d_model, mixers, self.mlp, self.norm)
+        return StackPlan(self.d_model, mixers, self.mlp, self.norm, residual_init=self.residual_init)
 
     @property
     def decoder(self) -> StackPlan:
         mixers = tuple(self.mixers[letter] for letter in patterns.parse(self.decoder_pattern))
         cross_attention = dict.fromkeys(self.cross_attention_layers, self._cross_attention)
-        return StackPlan(self.d_model, mixers, self.mlp, self.norm, cross_attention)
+        return StackPlan(self.d_model, mixers, self.mlp, self.norm, cross_attention, self.residual_init)
 
     @property
     def _cross_attention(self) -> CrossAttentionConfig:

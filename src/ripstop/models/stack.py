@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,15 @@ from ripstop.layers.norms.base import NormConfig
 from ripstop.mixers.base import MixerConfig
 from ripstop.ops.segments import Segments
 
+ResidualInit = Literal["depth", "plain"]
+
 
 @dataclass(frozen=True)
 class StackPlan:
     """Blocks to build, in order, and what they will weigh and cost.
 
     cross_attention: the layers that read a source, by index.
+    residual_init: "depth" divides what is added to the residual stream by the root of the number of terms, "plain" does not.
     """
 
     d_model: int
@@ -28,6 +32,7 @@ class StackPlan:
     mlp: MlpConfig | None
     norm: NormConfig
     cross_attention: dict[int, CrossAttentionConfig] = field(default_factory=dict)
+    residual_init: ResidualInit = "depth"
 
     def build(self) -> Stack:
         return Stack(self)
@@ -66,8 +71,8 @@ class Stack(nn.Module):
     """Blocks one after the other; the norm behind the last is the model's.
 
     Weights are drawn as by the authors of Mamba (`_init_weights` of mamba_ssm): torch's uniform within 1/sqrt(fan_in),
-    and every projection into the residual stream divided by the root of the number of terms added to it (GPT-2,
-    section 2.3). The blocks name those projections.
+    and, where `residual_init` is "depth", every projection into the residual stream divided by the root of the number of
+    terms added to it (GPT-2, section 2.3). The blocks name those projections.
     """
 
     def __init__(self, plan: StackPlan):
@@ -82,6 +87,8 @@ class Stack(nn.Module):
             )
             for i, mixer in enumerate(plan.mixers)
         )
+        if plan.residual_init == "plain":
+            return
         terms = [weight for block in self.blocks for weight in block.residual_outputs()]
         with torch.no_grad():
             for weight in {id(weight): weight for weight in terms}.values():  # a shared one once

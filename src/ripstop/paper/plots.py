@@ -77,6 +77,12 @@ def reference_line(ax: Axes, value: float, label: str, which: Literal["x", "y"] 
         ax.text(value, 0.99, label, transform=ax.get_xaxis_transform(), ha="right", va="top", rotation=90, **text)
 
 
+def fitted_line(ax: Axes, x: Sequence[float], y: Sequence[float], label: str) -> None:
+    """A dashed grey line for what a model says, where it says something; a legend entry of its own."""
+    if all(map(math.isfinite, y)):
+        ax.plot(x, y, color="0.45", linestyle=(0, (4, 3)), linewidth=0.8, zorder=1, label=label)
+
+
 def curves(ax: Axes) -> list[tuple[str, float, float]]:
     """What the forms above drew on `ax`, point by point: label, x, y. Without the intervals."""
     points = []

@@ -133,6 +133,11 @@ class StudyRecords:
         return Estimate.exact(n, n, "runs")
 
     @property
+    def n_seeds(self) -> int:
+        """Number of seeds behind the rows at hand."""
+        return int(self.table["seed"].nunique())
+
+    @property
     def _whole(self) -> pd.DataFrame:
         return self.table if self.whole is None else self.whole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -9,14 +10,41 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from ripstop import choices
 from ripstop.config import ConfigError, Strict, explain
 from ripstop.data import DATA
 from ripstop.data.base import DataConfig
 from ripstop.evaluation.base import PartConfig
 from ripstop.models.base import ModelConfig
-from ripstop.runs import Resources, Run, Scalar, run_name
+from ripstop.records import Scalar
+from ripstop.runs import Resources, Run, run_name
 from ripstop.training.config import Compute, TrainingConfig
 from ripstop.training.reporting import Reporting
+
+
+class ChoiceParams(Strict):
+    """What every arm chooses from, by the held-out loss of candidates that differ in nothing else.
+
+    settings: dotted key of a run -> values; all their combinations are candidates.
+    """
+
+    seed: int = Field(ge=0, lt=2**63, description="of the candidates; none of the study's seeds")
+    settings: dict[str, list[Scalar]] = Field(min_length=1)
+    steps: int | None = Field(None, ge=1, description="length of a candidate's training; none given: training.steps")
+
+    @field_validator("settings")
+    @classmethod
+    def _of_model_or_training(cls, settings: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
+        for key, values in settings.items():
+            if key.partition(".")[0] not in ("model", "training"):
+                raise ValueError(f"{key!r} is no setting that is chosen; write training.<key> or model.<key>")
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{key}: {values} names no value, or one twice")
+        return settings
+
+    def candidates(self) -> list[dict[str, Scalar]]:
+        """Every combination of settings."""
+        return [dict(zip(self.settings, values, strict=True)) for values in itertools.product(*self.settings.values())]
 
 
 class StudyParams(Strict):
@@ -25,6 +53,7 @@ class StudyParams(Strict):
     seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1)
     data: Annotated[DataConfig, DATA]
     training: TrainingConfig | None
+    choice: ChoiceParams | None = None
     compute: Compute = Compute()
     reporting: Reporting = Reporting()
     resources: Resources = Resources()
@@ -56,6 +85,7 @@ class Arm:
     factors: what distinguishes it from the study's other arms, in every record.
     derived: further factors that follow from these; they are recorded and do not enter the name.
     training: settings to replace in the study's training.
+    chooses: factors that name its choice of settings; arms with the same ones share it. None given: its `factors`.
     """
 
     factors: dict[str, Scalar]
@@ -63,14 +93,21 @@ class Arm:
     derived: dict[str, Scalar] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     data: DataConfig | None = None
+    chooses: dict[str, Scalar] | None = None
 
 
 def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -> Iterator[Run]:
     """Every arm of the study with every seed. values: its block of params.yaml, as resolved for `scale`."""
     name = study.__name__.rpartition(".")[2]
     params: StudyParams = study.Params.parse(values, where)
+    found: dict[str, Arm] = {}
     try:
         for arm in study.arms(params):
+            first = found.setdefault(_choice_name(arm), arm)
+            if first is arm:
+                yield from _candidates_of(arm, name, params, scale)
+            elif params.choice is not None and (first.model, first.data) != (arm.model, arm.data):
+                raise ConfigError(f"two arms choose as {_choice_name(arm)} and differ in model or data")
             yield from _runs_of(arm, name, params, scale)
     except ValidationError as error:  # values that are fine alone and do not fit together
         raise explain(error, where) from None
@@ -79,21 +116,57 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
 
 
 def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:
+    """The arm with every seed."""
     training = params.training.replace(**arm.training) if params.training is not None else None
     for seed in params.seeds:
-        run = Run(
-            study=study,
-            scale=scale,
-            name=run_name(arm.factors, seed),
-            seed=seed,
-            factors=arm.factors | arm.derived,
-            data=arm.data or params.data,
-            model=arm.model,
-            training=training,
-            compute=params.compute,
-            reporting=params.reporting,
-            evaluation=params.parts(),
-            resources=params.resources,
+        run = _run(arm, study, params, scale, seed).replace(
+            training=training, evaluation=params.parts(), choice=_choice_name(arm) if params.choice is not None else ""
         )
         run.check()
         yield run
+
+
+def _candidates_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:
+    """The runs that the arm's settings are chosen from."""
+    if params.choice is None:
+        return
+    if params.training is None or not params.training.validate_every:
+        raise ConfigError("choice needs training.validate_every above 0, since the held-out loss decides")
+    if params.choice.seed in params.seeds:
+        raise ConfigError(f"choice.seed: {params.choice.seed} is one of `seeds`; choose on another one")
+    training = params.training if params.choice.steps is None else params.training.replace(steps=params.choice.steps)
+    factors = arm.factors if arm.chooses is None else arm.chooses
+    for number, settings in enumerate(params.choice.candidates()):
+        run = _run(arm, study, params, scale, params.choice.seed).replace(
+            name=run_name({**factors, "candidate": number}, params.choice.seed),
+            factors={**factors, "candidate": number},
+            training=training,
+            choice=_choice_name(arm),
+        )
+        try:
+            run = Run.parse(choices.apply(run.model_dump(), settings) | {"settings": settings}, "choice.settings")
+        except ConfigError as error:
+            raise ConfigError(f"choice.settings: {error}") from None
+        run.check()
+        yield run
+
+
+def _run(arm: Arm, study: str, params: StudyParams, scale: str, seed: int) -> Run:
+    return Run(
+        study=study,
+        scale=scale,
+        name=run_name(arm.factors, seed),
+        seed=seed,
+        factors=arm.factors | arm.derived,
+        data=arm.data or params.data,
+        model=arm.model,
+        training=params.training,
+        compute=params.compute,
+        reporting=params.reporting,
+        resources=params.resources,
+    )
+
+
+def _choice_name(arm: Arm) -> str:
+    """Names the file of the arm's choice."""
+    return run_name(arm.factors if arm.chooses is None else arm.chooses)

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from ripstop.config import ArmName, Strict
 from ripstop.data.mqar import MqarConfig
+from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
@@ -34,9 +35,10 @@ class Positions(Strict):
 
 
 class Evaluation(Strict):
-    """Recall under every control."""
+    """Recall under every control, and how it was learnt."""
 
     recall: RecallConfig = RecallConfig()
+    learning_curve: LearningCurveConfig | None = LearningCurveConfig()
 
 
 class Params(StudyParams):
@@ -58,17 +60,20 @@ class Params(StudyParams):
 def arms(params: Params) -> Iterator[Arm]:
     """Every set of positions at every training length."""
     for (name, positions), steps in itertools.product(params.positions.items(), params.steps):
+        model = EncoderDecoderConfig(
+            d_model=params.d_model,
+            encoder_pattern=params.encoder_pattern,
+            decoder_pattern=params.decoder_pattern,
+            mixers=used(params.mixers, params.encoder_pattern, params.decoder_pattern),
+            n_cross_heads=params.n_cross_heads,
+            cross_attention_positions=positions.cross_attention,
+            adaptive=params.adaptive,
+            source_summary=positions.source_summary,
+        )
         yield Arm(
             factors={"positions": name, "steps": steps},
-            model=EncoderDecoderConfig(
-                d_model=params.d_model,
-                encoder_pattern=params.encoder_pattern,
-                decoder_pattern=params.decoder_pattern,
-                mixers=used(params.mixers, params.encoder_pattern, params.decoder_pattern),
-                n_cross_heads=params.n_cross_heads,
-                cross_attention_positions=positions.cross_attention,
-                adaptive=params.adaptive,
-                source_summary=positions.source_summary,
-            ),
+            derived={"cross_layers": len(model.cross_attention_layers)},
+            model=model,
             training={"steps": steps},
+            chooses={"positions": name},
         )

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ripstop.config import Strict
 from ripstop.data.mqar import MqarConfig
+from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
 from ripstop.mixers.mamba2 import Mamba2Config
 from ripstop.models.decoder_only import DecoderOnlyConfig
@@ -27,9 +28,10 @@ Size = Annotated[int, Field(ge=1)]
 
 
 class Evaluation(Strict):
-    """Recall with the run's own pairs and with another example's."""
+    """Recall with the run's own pairs and with another example's, and how it was learnt."""
 
     recall: RecallConfig = RecallConfig(controls=["own", "wrong"])
+    learning_curve: LearningCurveConfig | None = LearningCurveConfig()
 
 
 class Params(StudyParams):
@@ -51,7 +53,11 @@ def arms(params: Params) -> Iterator[Arm]:
         mixer = params.mixer.replace(d_state=d_state, expand=expand)
         yield Arm(
             factors={"d_state": d_state, "expand": expand, "steps": steps},
-            derived={"state_elements": letter_counts(params.pattern)["M"] * expand * params.d_model * d_state},
+            derived={
+                "state_elements": letter_counts(params.pattern)["M"] * expand * params.d_model * d_state,
+                "shape": f"{d_state}x{expand}",
+            },
             model=DecoderOnlyConfig(d_model=params.d_model, pattern=params.pattern, mixers={"M": mixer}),
             training={"steps": steps},
+            chooses={"d_state": d_state, "expand": expand},
         )

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ripstop.config import ArmName, Strict
 from ripstop.data.mqar import MqarConfig
+from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
 from ripstop.evaluation.state_size import StateSizeConfig
 from ripstop.mixers import MIXERS
@@ -27,9 +28,10 @@ from ripstop.training.config import TrainingConfig
 
 
 class Evaluation(Strict):
-    """Recall under every control, and the state at the longest row."""
+    """Recall under every control, how it was learnt, and the state at the longest row."""
 
     recall: RecallConfig = RecallConfig()
+    learning_curve: LearningCurveConfig | None = LearningCurveConfig()
     state_size: StateSizeConfig | None = StateSizeConfig()
 
 

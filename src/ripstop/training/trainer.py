@@ -85,6 +85,8 @@ class Trainer:
         """Step and loss of the newest update that was read."""
         self._best: dict[str, Any] | None = None
         """Step, held-out loss and trained state of the best model so far."""
+        self._held_out: list[dict[str, float | None]] = []
+        """Step, number of targets, loss and metrics of each validation."""
         self._trained = model.trained_state()
         self._before: list[Tensor] | None = None
         """The trained state in which the loss of the last update was measured, where divergence is recorded."""
@@ -135,6 +137,7 @@ class Trainer:
             "loss": loss if math.isfinite(loss) else None,
             **(diverged or {}),
             "kept": self.kept,
+            "validation": self._held_out,
             "seconds": round(monitor.seconds, 3),
             "seconds_before": round(seconds_before, 3),
             "resumed_at": first_step,
@@ -153,6 +156,7 @@ class Trainer:
             "model": self.model.trained_state(),
             "before": self._before,
             "best": self._best,
+            "held_out": [dict(row) for row in self._held_out],
             "optimizer": self.optimizer.state_dict(),
             "stream": self.stream.state_dict(),
             "random": random_state(),
@@ -167,6 +171,7 @@ class Trainer:
         self._last_finite = state["last_finite"]
         self._before = None if state["before"] is None else [value.to(self.device) for value in state["before"]]
         self._best = state["best"]
+        self._held_out = [dict(row) for row in state["held_out"]]
         self.model.load_trained(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.stream.load_state_dict(state["stream"])
@@ -300,11 +305,14 @@ class Trainer:
         """Held-out loss and metrics; the model is remembered where it is the best so far and the best is kept."""
         assert self.validation is not None
         batches = self.validation()
-        loss, metrics = held_out_loss(self.model, self.objective, batches, self.device, self.config.precision)
+        loss, metrics, n = held_out_loss(self.model, self.objective, batches, self.device, self.config.precision)
         if self.config.keep == "best" and math.isfinite(loss) and (self._best is None or loss < self._best["loss"]):
             state = {name: value.detach().cpu().clone() for name, value in self._trained.items()}
             self._best = {"step": self.step, "loss": loss, "state": state}
-        return {"loss": loss, **metrics}
+        measured = {"loss": loss, **metrics}
+        finite = {name: value if math.isfinite(value) else None for name, value in measured.items()}
+        self._held_out.append({"step": self.step, "n": n, **finite})
+        return measured
 
     def _keep(self, diverged: dict[str, Any] | None) -> None:
         """Put the parameters that are kept into the model, and say in `kept` which they are.

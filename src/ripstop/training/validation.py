@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,18 @@ from ripstop.training.precision import autocast
 from ripstop.training.randomness import random_state, restore_random_state
 
 
+class HeldOut(NamedTuple):
+    """loss: mean over all `n` targets. metrics: of the objective, each a mean over batches weighted by their targets."""
+
+    loss: float
+    metrics: dict[str, float]
+    n: int
+
+
 def held_out_loss(
     model: nn.Module, objective: Objective, batches: Iterable[Batch], device: torch.device, precision: str
-) -> tuple[float, dict[str, float]]:
-    """Mean loss over all targets of `batches`, and each metric of the objective, a mean over batches weighted by targets.
+) -> HeldOut:
+    """The loss of `model` over all of `batches`.
 
     The model is in evaluation mode meanwhile; random states and each module's own mode are put back. `ConfigError` where
     there is no target.
@@ -45,7 +54,7 @@ def held_out_loss(
         restore_random_state(randomness)
     if not n:
         raise ConfigError("training.validate_every: the held-out batches have no target; correct the data, or set it to 0")
-    return _total(sums) / n, {name: _total(values) / n for name, values in weighted.items()}
+    return HeldOut(_total(sums) / n, {name: _total(values) / n for name, values in weighted.items()}, n)
 
 
 def _total(values: list[Tensor]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ripstop.paper import plots, style
+from ripstop.paper import learning, plots, style
 from ripstop.paper.select import StudyRecords, mean_of
 from ripstop.paper.tables import Cell, Table
 from ripstop.statistics import Estimate, difference_interval, mean_interval
@@ -15,6 +15,10 @@ SINGLE, SEVERAL = "layer_", "layers_"
 BLIND = ("none", "none_mean")
 CONTROLS = ("wrong", "shuffled", "zero")
 
+LEVEL = 0.9
+"""Recall whose first reaching is told."""
+
+PARTS = {"held_out_accuracy": "learning_curve"}
 ARMS = {"positions": ("layer_0", "adaptive", *BLIND)}
 NUMBERS = (
     "recall_layer0",
@@ -26,6 +30,10 @@ NUMBERS = (
     "recall_none_mean",
     "layer0_minus_other",
     "layer0_minus_other_short",
+    "adaptive_minus_layer0",
+    *(f"steps_to_90_{name}" for name in ("layer0", "last", "adaptive")),
+    "layers_adaptive",
+    "n_not_converged",
     "chance",
     "n_runs",
     *(f"control_{control}_source" for control in CONTROLS),
@@ -36,6 +44,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """Recall at the largest number of pairs for each kind of position, and layer 0 against the other single ones.
 
     All after the longest training, but `layer0_minus_other_short`: what the shortest would have said.
+    steps_to_90_...: steps until recall on held-out data, over all numbers of pairs, first reached 0.9.
     control_...: accuracy at the smallest number of pairs, averaged over the arms that see their source.
     """
     trainings = records.values("steps")
@@ -52,6 +61,12 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "recall_none_mean": _recall(trained, "none_mean"),
         "layer0_minus_other": _layer0_minus_other(trained, singles),
         "layer0_minus_other_short": _layer0_minus_other(short, singles),
+        "adaptive_minus_layer0": difference_interval(_scores(trained, "adaptive"), _scores(trained, "layer_0"), "fraction"),
+        "steps_to_90_layer0": _steps(trained, "layer_0"),
+        "steps_to_90_last": _steps(trained, singles[-1]) if singles else Estimate.missing("steps"),
+        "steps_to_90_adaptive": _steps(trained, "adaptive"),
+        "layers_adaptive": _layers(trained, "adaptive"),
+        "n_not_converged": learning.n_not_converged(trained, "positions"),
         "chance": Estimate.exact(records.chance, unit="fraction"),
         "n_runs": records.n_runs,
         **{f"control_{control}_source": _control(trained, control, fewest) for control in CONTROLS},
@@ -59,17 +74,22 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
 
 
 def figures(records: StudyRecords) -> dict[str, Figure]:
-    """Recall at the largest number of pairs, a row an arm, a panel a training; the dashed line is chance."""
+    """A row an arm: recall at the largest number of pairs, a panel a training, and the steps to `LEVEL` in the longest one."""
     most = records.values("num_pairs")[-1]
     arms, trainings = _arms(records), records.values("steps")
     fig = style.figure(columns=2, height=2.4)
-    for ax, steps in zip(fig.subplots(1, len(trainings), sharey=True, squeeze=False)[0], trainings, strict=True):
+    *panels, last = fig.subplots(1, len(trainings) + 1, sharey=True)
+    for ax, steps in zip(panels, trainings, strict=True):
         trained = records.only(steps=steps)
         plots.forest(ax, [_label(name) for name in arms], [_recall(trained, name) for name in arms])
         plots.reference_line(ax, records.chance, "chance", "x")
         ax.set_title(f"{steps:g} steps")
         ax.set_xlabel(f"recall at {most:g} pairs")
         ax.set_xlim(-0.03, 1.03)
+    longest = records.only(steps=trainings[-1])
+    plots.forest(last, [_label(name) for name in arms], [_steps(longest, name) for name in arms])
+    last.set_title(f"{trainings[-1]:g} steps")
+    last.set_xlabel(f"steps to {LEVEL:g} recall")
     return {"blind_start": fig}
 
 
@@ -78,7 +98,10 @@ def tables(records: StudyRecords) -> dict[str, Table]:
     trained = records.only(steps=records.values("steps")[-1])
     pairs = records.values("num_pairs")
     rows: list[list[Cell]] = [
-        [_label(name), *(trained.mean("accuracy", positions=name, control="own", num_pairs=n) for n in pairs)]
+        [
+            learning.mark(trained, _label(name), positions=name),
+            *(trained.mean("accuracy", positions=name, control="own", num_pairs=n) for n in pairs),
+        ]
         for name in _arms(records)
     ]
     return {
@@ -87,7 +110,9 @@ def tables(records: StudyRecords) -> dict[str, Table]:
             rows=rows,
             caption="Recall on sequence-to-sequence MQAR by the decoder layers that attend to the source, after the longest "
             "training, mean over seeds with its 95 % interval.",
-        )
+            notes=learning.NOTES,
+        ),
+        **learning.settings(trained, "blind_start_settings", "positions", LABELS),
     }
 
 
@@ -113,6 +138,16 @@ def _scores(records: StudyRecords, name: str) -> pd.Series:
 
 def _recall(records: StudyRecords, name: str) -> Estimate:
     return mean_interval(_scores(records, name), "fraction")
+
+
+def _steps(records: StudyRecords, name: str) -> Estimate:
+    return learning.steps_to(records, LEVEL, positions=name)
+
+
+def _layers(records: StudyRecords, name: str) -> Estimate:
+    """Decoder layers that read the source."""
+    n = records.factor("cross_layers", positions=name)
+    return Estimate.missing("layers") if n is None else Estimate.exact(n, records.n_seeds, "layers")
 
 
 def _best(records: StudyRecords, names: list[str]) -> Estimate:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from ripstop.paper import plots, style
+from ripstop.paper import learning, plots, style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.tables import Cell, Table
 from ripstop.statistics import Estimate, difference_interval, mean_interval
@@ -29,13 +29,14 @@ SHORT = {
 CONTROLS = ("wrong", "shuffled", "zero")
 
 ARMS = {"architecture": tuple(LABELS)}
-PARTS = {"state_bytes": "state_size"}
+PARTS = {"state_bytes": "state_size", "held_out_accuracy": "learning_curve"}
 NUMBERS = (
     *(f"recall_{short}_max_pairs" for short in SHORT.values()),
     "capacity_mamba2",
     "cliff_ratio_mamba2",
     "hybrid_gain",
     *(f"control_{control}" for control in CONTROLS),
+    "n_not_converged",
     "chance",
     "n_runs",
 )
@@ -46,6 +47,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
 
     hybrid_gain: recall of Mamba-2 followed by attention minus that of pure Mamba-2, at the largest number of pairs.
     control_...: accuracy at the smallest number of pairs, where a model recalls best, averaged over architectures.
+    n_not_converged: architectures whose recall was still moving when their training ended.
     """
     fewest, most = records.values("num_pairs")[0], records.values("num_pairs")[-1]
     capacity = records.capacity(architecture="mamba2")
@@ -66,6 +68,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
             f"control_{name}": mean_interval(records.mean_by_seed("accuracy", control=name, num_pairs=fewest), "fraction")
             for name in CONTROLS
         },
+        "n_not_converged": learning.n_not_converged(records, "architecture"),
         "chance": Estimate.exact(records.chance, unit="fraction"),
         "n_runs": records.n_runs,
     }
@@ -79,7 +82,7 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
     ax = fig.subplots()
     for name in architectures:
         curve = [records.mean("accuracy", architecture=name, control="own", num_pairs=n) for n in pairs]
-        plots.curve_with_interval(ax, pairs, curve, LABELS.get(name, name), looks[name])
+        plots.curve_with_interval(ax, pairs, curve, _label(records, name), looks[name])
     plots.reference_line(ax, records.chance, "chance")
     plots.log2_axis(ax, pairs, "key-value pairs")
     ax.set_ylabel("recall")
@@ -95,15 +98,21 @@ def tables(records: StudyRecords) -> dict[str, Table]:
     for name in _architectures(records):
         curve = [records.mean("accuracy", architecture=name, control="own", num_pairs=n) for n in pairs]
         held = records.constant("state_bytes", architecture=name)
-        rows.append([LABELS.get(name, name), *curve, records.capacity(architecture=name), None if held is None else int(held)])
+        rows.append([_label(records, name), *curve, records.capacity(architecture=name), None if held is None else int(held)])
     return {
         "mqar_cliff": Table(
             header=["architecture", *(f"{int(n)} pairs" for n in pairs), "capacity (pairs)", "state (bytes)"],
             rows=rows,
             caption="Recall on MQAR by number of key-value pairs, mean over seeds with its 95 % interval. Capacity is the "
             "number of pairs at half recall; state is what one sequence of the longest row holds, counted on the tensors.",
-        )
+            notes=learning.NOTES,
+        ),
+        **learning.settings(records, "mqar_cliff_settings", "architecture", LABELS),
     }
+
+
+def _label(records: StudyRecords, name: str) -> str:
+    return learning.mark(records, LABELS.get(name, name), architecture=name)
 
 
 def _architectures(records: StudyRecords) -> list[str]:
