@@ -23,6 +23,7 @@ NUMBERS = (
     "recall_gain_per_doubling",
     "longer_training_ratio",
     "surface_residual",
+    "recall_easiest",
     "n_not_converged",
     "control_wrong",
     "min_d_state",
@@ -36,6 +37,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
 
     All after the longest training, and by d_state at the width of most values of d_state. The exponents come from one model
     of recall for all runs, so curves that never cross half recall count; surface_residual says how well it describes them.
+    recall_easiest: the positive control, fewest pairs in the largest d_state.
     """
     trained = records.only(steps=records.values("steps")[-1])
     at_width = trained.only(expand=_main_expand(trained))
@@ -48,6 +50,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "capacity_exponent_d_state": _surface(at_width, "d_state").exponent,
         "capacity_exponent_total_state": surface.exponent,
         "surface_residual": Estimate.exact(surface.residual, surface.exponent.n),
+        "recall_easiest": at_width.mean("accuracy", d_state=largest, control="own", num_pairs=fewest),
         "n_not_converged": learning.n_not_converged(trained, "shape"),
         "recall_gain_per_doubling": _gain(at_width, smallest, largest),
         "longer_training_ratio": _longer_training(records),
