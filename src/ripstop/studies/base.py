@@ -6,12 +6,12 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from ripstop import choices
-from ripstop.config import ConfigError, Strict, explain
+from ripstop.config import ConfigError, Strict, explain, shown
 from ripstop.data import DATA
 from ripstop.data.base import DataConfig
 from ripstop.evaluation.base import PartConfig
@@ -25,26 +25,39 @@ from ripstop.training.reporting import Reporting
 class ChoiceParams(Strict):
     """What every arm chooses from, by the held-out loss of candidates that differ in nothing else.
 
-    settings: dotted key of a run -> values; all their combinations are candidates.
+    settings: keys of a run, as its configuration nests them (`training: {lr: [1.0e-3, 1.0e-2]}`), each with a list of values;
+        all their combinations are candidates.
     """
 
     seed: int = Field(ge=0, lt=2**63, description="of the candidates; none of the study's seeds")
-    settings: dict[str, list[Scalar]] = Field(min_length=1)
+    settings: dict[Literal["training", "model"], dict[str, Any]] = Field(min_length=1)
     steps: int | None = Field(None, ge=1, description="length of a candidate's training; none given: training.steps")
 
     @field_validator("settings")
     @classmethod
-    def _of_model_or_training(cls, settings: dict[str, list[Scalar]]) -> dict[str, list[Scalar]]:
-        for key, values in settings.items():
-            if key.partition(".")[0] not in ("model", "training"):
-                raise ValueError(f"{key!r} is no setting that is chosen; write training.<key> or model.<key>")
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"{key}: {values} names no value, or one twice")
+    def _lists_of_values(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        found = list(_lists(settings))
+        for key, values in found:
+            if not isinstance(values, list) or not values or any(not isinstance(v, str | int | float | bool) for v in values):
+                raise ValueError(f"{key} is {shown(values)}; give it a list of values to choose from")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key}: {values} names a value twice")
+        if not found:
+            raise ValueError("names no setting to choose; write training: {lr: [...]}, or leave `choice` out")
         return settings
 
     def candidates(self) -> list[dict[str, Scalar]]:
-        """Every combination of settings."""
-        return [dict(zip(self.settings, values, strict=True)) for values in itertools.product(*self.settings.values())]
+        """Every combination of settings, by their dotted keys."""
+        lists = dict(_lists(self.settings))
+        return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+
+
+def _lists(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _lists(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 class StudyParams(Strict):
