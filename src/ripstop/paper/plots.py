@@ -37,15 +37,18 @@ def scatter_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Esti
         if not math.isfinite(e.value):
             continue
         if math.isinf(e.low) or math.isinf(e.high):
-            _bound(ax, at, e, look, label)
+            _bound(ax, at, e.value, e, look, label, (0, 1))
         else:
             _point(ax, at, e.value, look, label, yerr=_errors(e))
 
 
 def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], look: Look = PLAIN) -> None:
-    """One row per estimate, first on top: a dot with its interval; words where there is no value."""
+    """One row per estimate, first on top: a dot with its interval, an open one with an arrow for a bound; words where there
+    is no value."""
     for row, (label, e) in enumerate(zip(labels, estimates, strict=True)):
-        if math.isfinite(e.value):
+        if math.isfinite(e.value) and (math.isinf(e.low) or math.isinf(e.high)):
+            _bound(ax, e.value, row, e, look, label, (1, 0))
+        elif math.isfinite(e.value):
             _point(ax, e.value, row, look, label, xerr=_errors(e))
         else:
             at = ax.get_yaxis_transform()
@@ -117,12 +120,14 @@ def _point(
     dot.set_gid(label)  # the dot alone: the caps of its bars are lines too
 
 
-def _bound(ax: Axes, x: float, e: Estimate, look: Look, label: str) -> None:
-    ax.plot([x], [e.value], color=look.color, marker=look.marker, markerfacecolor="white", linestyle="none", gid=label)
+def _bound(ax: Axes, x: float, y: float, e: Estimate, look: Look, label: str, axis: tuple[int, int]) -> None:
+    """axis: (1, 0) where the bound is on x, (0, 1) where it is on y."""
+    length = 12 if e.high == math.inf else -12
+    ax.plot([x], [y], color=look.color, marker=look.marker, markerfacecolor="white", linestyle="none", gid=label)
     ax.annotate(
         "",
-        xy=(x, e.value),
-        xytext=(0, 12 if e.high == math.inf else -12),
+        xy=(x, y),
+        xytext=(length * axis[0], length * axis[1]),
         textcoords="offset points",
         # Reversed, so that the head is at the text's end, away from the marker.
         arrowprops={"arrowstyle": "<-", "color": look.color, "linewidth": 0.8},

@@ -29,7 +29,6 @@ NUMBERS = (
     "recall_none",
     "recall_none_mean",
     "layer0_minus_other",
-    "layer0_minus_other_short",
     "adaptive_minus_layer0",
     *(f"steps_to_90_{name}" for name in ("layer0", "last", "adaptive")),
     "layers_adaptive",
@@ -43,12 +42,12 @@ NUMBERS = (
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """Recall at the largest number of pairs for each kind of position, and layer 0 against the other single ones.
 
-    All after the longest training, but `layer0_minus_other_short`: what the shortest would have said.
+    All after the longest training.
     steps_to_90_...: steps until recall on held-out data, over all numbers of pairs, first reached 0.9.
     control_...: accuracy at the smallest number of pairs, averaged over the arms that see their source.
     """
     trainings = records.values("steps")
-    trained, short = records.only(steps=trainings[-1]), records.only(steps=trainings[0])
+    trained = records.only(steps=trainings[-1])
     singles, pairs = _singles(records), records.family("positions", SEVERAL)
     fewest = records.values("num_pairs")[0]
     return {
@@ -60,7 +59,6 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "recall_none": _recall(trained, "none"),
         "recall_none_mean": _recall(trained, "none_mean"),
         "layer0_minus_other": _layer0_minus_other(trained, singles),
-        "layer0_minus_other_short": _layer0_minus_other(short, singles),
         "adaptive_minus_layer0": difference_interval(_scores(trained, "adaptive"), _scores(trained, "layer_0"), "fraction"),
         "steps_to_90_layer0": _steps(trained, "layer_0"),
         "steps_to_90_last": _steps(trained, singles[-1]) if singles else Estimate.missing("steps"),
