@@ -42,6 +42,6 @@ rule choose:
     conda:
         "../../envs/cpu/environment.yaml"
     params:
-        candidates=subpath(input.reports, parent=True),
+        candidates=lambda wildcards, input: [str(Path(report).parent) for report in input.reports],
     shell:
         f"{LOGGED} python -m ripstop choose {{params.candidates:q}} --out {{output:q}}"
