@@ -60,9 +60,10 @@ def planned(name):
     if not workflow.is_main_process or name not in grid.files:
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
-        # How often a training reports makes nothing stale, so that file is no input: it is written with the others.
-        beside = f"{name.rpartition('/')[0]}/reporting.yaml"
-        grid.write(name for name in (name, beside) if name in grid.files)
+        # How often a training reports makes nothing stale, so that file is no input: it is written with the others. So is
+        # choose.code, since Snakemake may list a study's folder once and for all when it has seen paper.code there.
+        beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "choose.code")]
+        grid.write(name for name in [name, *beside] if name in grid.files)
     elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
         path = Path(LOOKED_AT.name) / name
         path.parent.mkdir(parents=True, exist_ok=True)
