@@ -65,8 +65,8 @@ SINKS, BOTH = _case("sliding_window", "sinks_grouped_conv"), _case("bidirectiona
 
 
 def _no_future_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    true = state_space_chunked._apart
-    monkeypatch.setattr(state_space_chunked, "_apart", lambda *a: torch.zeros_like(true(*a)))
+    true = state_space_chunked.apart
+    monkeypatch.setattr(state_space_chunked, "apart", lambda *a: torch.zeros_like(true(*a)))
 
 
 def _segments(module: object, name: str, change: Callable[[Segments], Segments | None]) -> Callable[[pytest.MonkeyPatch], None]:
@@ -88,7 +88,7 @@ def _starts_at_zero(module: object, name: str) -> Callable[[pytest.MonkeyPatch],
 
 
 def _no_decay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state_space_chunked, "_through", lambda s, ends: torch.ones_like(s[:, :, -1])[..., None, None])
+    monkeypatch.setattr(state_space_chunked, "through", lambda s, ends: torch.ones_like(s[:, :, -1])[..., None, None])
 
 
 def _no_sinks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,19 +155,19 @@ def _one_form_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def _mask_after_the_exponential(monkeypatch: pytest.MonkeyPatch) -> None:
     def decay(s: Tensor, apart: Tensor) -> Tensor:
         s_head = s.transpose(2, 3)
-        return (s_head.unsqueeze(-1) - s_head.unsqueeze(-2)).exp() * (apart == 0)
+        return (s_head.unsqueeze(-1) - s_head.unsqueeze(-2)).exp2() * (apart == 0)
 
-    monkeypatch.setattr(state_space_chunked, "_decay", decay)
+    monkeypatch.setattr(state_space_chunked, "between", decay)
 
 
 def _quotient_of_decays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """exp(s_i) / exp(s_j), which is 0 / 0 after one large step."""
+    """2^s_i / 2^s_j, which is 0 / 0 after one large step."""
 
     def decay(s: Tensor, apart: Tensor) -> Tensor:
         s_head = s.transpose(2, 3)
-        return s_head.exp().unsqueeze(-1) * (-s_head).exp().unsqueeze(-2) * (apart == 0)
+        return s_head.exp2().unsqueeze(-1) * (-s_head).exp2().unsqueeze(-2) * (apart == 0)
 
-    monkeypatch.setattr(state_space_chunked, "_decay", decay)
+    monkeypatch.setattr(state_space_chunked, "between", decay)
 
 
 def _scaled(config: Any, method: str, factor: float) -> Callable[[pytest.MonkeyPatch], None]:

@@ -118,8 +118,6 @@ LONG = {"steps": 300, "checkpoint_every": 3, "log_every": 4}
 
 def _kill_ten_times(out: Path) -> None:
     """An undisturbed training, then one killed at ten random moments and finished. Prints what the kills met."""
-    import torch._dynamo  # noqa: F401  which the first optimizer of each child would import, for seconds
-
     times = []
     for name, steps in (("short", 1), ("undisturbed", LONG["steps"])):
         started = time.perf_counter()

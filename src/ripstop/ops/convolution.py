@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ripstop.ops.operation import Operation
 from ripstop.ops.segments import Segments
 
 TILE = 1 << 17
@@ -79,17 +80,11 @@ def _past(x_BTC: Tensor, width: int, past_BWC: Tensor | None) -> Tensor:
     return x_BTC.new_zeros(x_BTC.shape[0], width - 1, x_BTC.shape[2]) if past_BWC is None else past_BWC
 
 
-@torch.library.custom_op(
-    "ripstop::shifted_conv",
-    mutates_args=(),
-    schema="(Tensor x_BTC, Tensor weight_WC, Tensor bias_C, Tensor? run_BT, bool silu) -> (Tensor, Tensor, Tensor)",
-)
-def shifted_conv(
+def _forward(
     x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """In-place shifted multiply-adds, tile by tile: on a CPU faster than conv1d(groups=C), whose layout is channels first, and
-    than autograd through slices, which writes one padded copy for every tap. A compiler sees it as one operation: the number
-    of tiles changes with T.
+    than autograd through slices, which writes one padded copy for every tap.
 
     Returns the output, and for the backward what SiLU was applied to and `_same_run`, each empty where there is none.
     """
@@ -109,13 +104,6 @@ def shifted_conv(
     return activated, y if silu else y.new_empty(0), y.new_empty(0) if same is None else same
 
 
-@shifted_conv.register_fake
-def _(x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool) -> tuple[Tensor, Tensor, Tensor]:
-    n_batch, n_time, _ = x_BTC.shape
-    same = (0,) if run_BT is None else (weight_WC.shape[0] - 1, n_batch, n_time, 1)
-    return x_BTC.new_empty(x_BTC.shape), x_BTC.new_empty(x_BTC.shape if silu else (0,)), x_BTC.new_empty(same)
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x_BTC, weight_WC, _, run_BT, ctx.silu = inputs
     ctx.has_runs = run_BT is not None
@@ -124,22 +112,13 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     ctx.set_materialize_grads(False)
 
 
-def _differentiate(ctx: Any, dy_BTC: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+def _differentiate(backward: Any, ctx: Any, dy_BTC: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     if dy_BTC is None:
         return (None,) * 5
-    return (*shifted_conv_backward(dy_BTC, *ctx.saved_tensors, ctx.has_runs, ctx.silu), None, None)
+    return (*backward(dy_BTC, *ctx.saved_tensors, ctx.has_runs, ctx.silu), None, None)
 
 
-shifted_conv.register_autograd(_differentiate, setup_context=_save)
-
-
-@torch.library.custom_op(
-    "ripstop::shifted_conv_backward",
-    mutates_args=(),
-    schema="(Tensor dy_BTC, Tensor x_BTC, Tensor weight_WC, Tensor y, Tensor same, bool has_runs, bool silu) "
-    "-> (Tensor dx_BTC, Tensor dweight_WC, Tensor dbias_C)",
-)
-def shifted_conv_backward(
+def _backward(
     dy_BTC: Tensor, x_BTC: Tensor, weight_WC: Tensor, y: Tensor, same: Tensor, has_runs: bool, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of input, weight and bias."""
@@ -161,13 +140,6 @@ def shifted_conv_backward(
             dx[rows, before].addcmul_(late, tap)
             dweight[width - 1 - shift] += (late * x_BTC[rows, before]).sum((0, 1))
     return dx, dweight, dbias
-
-
-@shifted_conv_backward.register_fake
-def _(
-    dy_BTC: Tensor, x_BTC: Tensor, weight_WC: Tensor, y: Tensor, same: Tensor, has_runs: bool, silu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    return x_BTC.new_empty(x_BTC.shape), weight_WC.new_empty(weight_WC.shape), weight_WC.new_empty(weight_WC.shape[1:])
 
 
 def _taps(weight_WC: Tensor, begin: int, end: int) -> Iterator[tuple[Tensor, int, int]]:
@@ -193,3 +165,28 @@ def _same_run(run_BT: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     """1 where position t and t - shift are of one document, else 0, for shifts 1 to W - 1: (W - 1, B, T, 1)."""
     before = [F.pad(run_BT, (shift, 0), value=-1)[:, : run_BT.shape[1]] for shift in range(1, width)]
     return (torch.stack(before) == run_BT).to(dtype).unsqueeze(-1)
+
+
+def _fake(x_BTC: Tensor, weight_WC: Tensor, bias_C: Tensor, run_BT: Tensor | None, silu: bool) -> tuple[Tensor, Tensor, Tensor]:
+    n_batch, n_time, _ = x_BTC.shape
+    same = (0,) if run_BT is None else (weight_WC.shape[0] - 1, n_batch, n_time, 1)
+    return x_BTC.new_empty(x_BTC.shape), x_BTC.new_empty(x_BTC.shape if silu else (0,)), x_BTC.new_empty(same)
+
+
+def _fake_backward(
+    dy_BTC: Tensor, x_BTC: Tensor, weight_WC: Tensor, y: Tensor, same: Tensor, has_runs: bool, silu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x_BTC.new_empty(x_BTC.shape), weight_WC.new_empty(weight_WC.shape), weight_WC.new_empty(weight_WC.shape[1:])
+
+
+shifted_conv = Operation(
+    "shifted_conv",
+    "(Tensor x_BTC, Tensor weight_WC, Tensor bias_C, Tensor? run_BT, bool silu) -> (Tensor, Tensor, Tensor)",
+    _forward,
+    "(Tensor dy_BTC, Tensor x_BTC, Tensor weight_WC, Tensor y, Tensor same, bool has_runs, bool silu) "
+    "-> (Tensor dx_BTC, Tensor dweight_WC, Tensor dbias_C)",
+    _backward,
+    _save,
+    _differentiate,
+)
+shifted_conv.fake(_fake, _fake_backward)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ripstop.ops.operation import Operation
 from ripstop.ops.segments import Segments
 from ripstop.ops.softmax_attention import attention_reference, sdpa, visible
 
@@ -51,15 +52,10 @@ def window_attention(
     sinks: tuple[Tensor, Tensor] | None = None,
     first: int = 0,
 ) -> Tensor:
-    """The same by SDPA over blocks of queries: time and memory grow with T * (window_size + sink_size), not with T * T.
-
-    While a graph is compiled it is one registered operation, because how many blocks there are changes with T.
-    """
+    """The same by SDPA over blocks of queries: time and memory grow with T * (window_size + sink_size), not with T * T."""
     documents = None if segments is None else _Documents(segments.run_BT, segments.start_BT, segments.position_BT)
-    if torch.compiler.is_compiling():
-        tensors = (q_BTHK, k_BSGK, v_BSGP, *(sinks or (None, None)))
-        return _registered(*tensors, list(documents or ()), window_size, sink_size, first)
-    return _blocked(q_BTHK, k_BSGK, v_BSGP, window_size, sink_size, documents, sinks, first)
+    tensors = (q_BTHK, k_BSGK, v_BSGP, *(sinks or (None, None)))
+    return blocked(*tensors, list(documents or ()), window_size, sink_size, first)
 
 
 def _blocked(
@@ -113,29 +109,14 @@ def _of_tensors(
     """`_blocked` as an operation can be given it: tensors, lists of them, and numbers."""
     sinks = None if sink_k is None or sink_v is None else (sink_k, sink_v)
     packed = _Documents(*documents) if documents else None
-    return _blocked(q, k, v, window_size, sink_size, packed, sinks, first).contiguous()
+    return _blocked(q, k, v, window_size, sink_size, packed, sinks, first)
 
 
-_ARGUMENTS = (
-    "Tensor q, Tensor k, Tensor v, Tensor? sink_k, Tensor? sink_v, Tensor[] documents, "
-    "int window_size, int sink_size, int first"
-)
-_registered = torch.library.custom_op(
-    "ripstop::window_attention", _of_tensors, mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor"
-)
+def _forward(*tensors_and_settings: Any) -> Tensor:
+    return _of_tensors(*tensors_and_settings).contiguous()
 
 
-@_registered.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
-    return q.new_empty(*q.shape[:3], v.shape[-1])
-
-
-@torch.library.custom_op(
-    "ripstop::window_attention_backward",
-    mutates_args=(),
-    schema=f"(Tensor dy, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-)
-def _registered_backward(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor, ...]:
+def _backward(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor, ...]:
     """Works the output out again, as a memory-efficient attention does, and differentiates that. Gradients of sinks that are
     not there are empty."""
     tensors, settings = tensors_and_settings[:5], tensors_and_settings[5:]
@@ -146,8 +127,11 @@ def _registered_backward(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor
     return *(d.contiguous() for d in gradients), *(dy.new_empty(0) for _ in tensors[n_given:])
 
 
-@_registered_backward.register_fake
-def _(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor, ...]:
+def _fake(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+    return q.new_empty(*q.shape[:3], v.shape[-1])
+
+
+def _fake_backward(dy: Tensor, *tensors_and_settings: Any) -> tuple[Tensor, ...]:
     return tuple(dy.new_empty(0) if t is None else dy.new_empty(t.shape) for t in tensors_and_settings[:5])
 
 
@@ -156,15 +140,29 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(*tensors, *documents)
 
 
-def _differentiate(ctx: Any, dy: Tensor) -> tuple[Any, ...]:
+def _differentiate(backward: Any, ctx: Any, dy: Tensor) -> tuple[Any, ...]:
     saved = ctx.saved_tensors
     tensors, documents = saved[:5], list(saved[5:])
-    gradients = _registered_backward(dy, *tensors, documents, ctx.window_size, ctx.sink_size, ctx.first)
+    gradients = backward(dy, *tensors, documents, ctx.window_size, ctx.sink_size, ctx.first)
     of_tensors = (None if t is None else d for t, d in zip(tensors, gradients, strict=True))
     return (*of_tensors, [None] * len(documents), None, None, None)
 
 
-_registered.register_autograd(_differentiate, setup_context=_save)
+_ARGUMENTS = (
+    "Tensor q, Tensor k, Tensor v, Tensor? sink_k, Tensor? sink_v, Tensor[] documents, "
+    "int window_size, int sink_size, int first"
+)
+blocked = Operation(
+    "window_attention",
+    f"({_ARGUMENTS}) -> Tensor",
+    _forward,
+    f"(Tensor dy, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    _backward,
+    _save,
+    _differentiate,
+    plain=_of_tensors,
+)
+blocked.fake(_fake, _fake_backward)
 
 
 class _Blocks(NamedTuple):

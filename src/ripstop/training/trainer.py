@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
 from ripstop.batch import Batch, BatchStream
 from ripstop.config import ConfigError, TrainingError
@@ -343,5 +342,8 @@ def _prepare_blocks(model: Model, config: TrainingConfig) -> None:
         for block in blocks:
             block.compile()  # block by block: alike ones share what was compiled, and parameter names stay
     if config.activation_checkpointing:
+        # slow to import
+        from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+
         chosen = set(map(id, blocks))
         apply_activation_checkpointing(model, check_fn=lambda module: id(module) in chosen)

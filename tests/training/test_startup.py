@@ -1,0 +1,40 @@
+"""What a job on a CPU does not wait for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import ripstop
+
+UPDATE = """
+import sys
+import torch
+from ripstop.batch import TokenBatch, Vocabulary
+from ripstop.models.decoder_only import DecoderOnlyConfig
+from ripstop.evaluation import evaluate
+from ripstop.training import train
+from ripstop.training.objectives.cross_entropy import cross_entropy
+from ripstop.training.optimizers.adamw import AdamwConfig
+
+mixers = {"M": {"kind": "mamba2", "head_dim": 8}, "W": {"kind": "sliding_window", "window_size": 3, "d_conv": 4}}
+mixers |= {"A": {"kind": "attention"}, "B": {"kind": "bidirectional", "mixer": {"kind": "mamba2", "head_dim": 8}}}
+model = DecoderOnlyConfig.parse({"d_model": 16, "pattern": "MWA", "mixers": mixers}, "").build(Vocabulary(9))
+optimizer = AdamwConfig().build(model)
+tokens_BT = torch.arange(9).expand(2, -1)
+optimizer.zero_grad()
+cross_entropy(model, TokenBatch(tokens_BT, tokens_BT)).sum.backward()
+torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+optimizer.step()
+optimizer.load_state_dict(optimizer.state_dict())
+slow = {"torch._dynamo", "sympy", "torch.distributed.fsdp", "torch.utils.tensorboard", "datasets", "pandas", "matplotlib"}
+sys.exit(", ".join(sorted(slow & set(sys.modules))) or None)
+"""
+
+
+def test_no_compiler_is_imported_where_nothing_is_compiled() -> None:
+    """It takes two seconds, of every training and every part of an evaluation."""
+    source = str(Path(ripstop.__file__).parents[1])
+    run = subprocess.run([sys.executable, "-c", UPDATE], env={"PYTHONPATH": source}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
