@@ -88,17 +88,17 @@ def _forward(
 
     Returns the output, and for the backward what SiLU was applied to and `_same_run`, each empty where there is none.
     """
-    weight_WC = weight_WC.contiguous()
+    taps = weight_WC.contiguous().unbind(0)
     y = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
     activated = torch.empty_like(y) if silu else y
-    same = None if run_BT is None else _same_run(run_BT, weight_WC.shape[0], x_BTC.dtype)
+    same = None if run_BT is None else _same_run(run_BT, len(taps), x_BTC.dtype)
     for rows, begin, end in _tiles(x_BTC):
         tile = y[rows, begin:end]
-        torch.addcmul(bias_C, x_BTC[rows, begin:end], weight_WC[-1], out=tile)
-        for tap, shift, low in _taps(weight_WC, begin, end):
+        torch.addcmul(bias_C, x_BTC[rows, begin:end], taps[-1], out=tile)
+        for tap, shift, low in _past_taps(taps, begin, end):
             x = x_BTC[rows, low - shift : end - shift]
             x = x if same is None else x * same[shift - 1, rows, low:end]
-            y[rows, low:end].addcmul_(x, tap)
+            tile[:, low - begin :].addcmul_(x, tap)
         if silu:
             torch.ops.aten.silu.out(tile, out=activated[rows, begin:end])
     return activated, y if silu else y.new_empty(0), y.new_empty(0) if same is None else same
@@ -122,33 +122,32 @@ def _backward(
     dy_BTC: Tensor, x_BTC: Tensor, weight_WC: Tensor, y: Tensor, same: Tensor, has_runs: bool, silu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of input, weight and bias."""
-    weight_WC = weight_WC.contiguous()
-    width = weight_WC.shape[0]
+    taps = weight_WC.contiguous().unbind(0)
     dx = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
-    dweight, dbias = torch.zeros_like(weight_WC), torch.zeros_like(weight_WC[0])
+    dweight_WC, dbias = torch.zeros_like(weight_WC), torch.zeros_like(taps[0])
+    dtaps = dweight_WC.unbind(0)
     for rows, begin, end in _tiles(x_BTC):
         dy = dy_BTC[rows, begin:end]
         if silu:
             dy = torch.ops.aten.silu_backward(dy, y[rows, begin:end])
-        torch.mul(dy, weight_WC[-1], out=dx[rows, begin:end])
-        dweight[-1] += (dy * x_BTC[rows, begin:end]).sum((0, 1))
-        dbias += dy.sum((0, 1))
-        for tap, shift, low in _taps(weight_WC, begin, end):
+        torch.mul(dy, taps[-1], out=dx[rows, begin:end])
+        dtaps[-1].add_((dy * x_BTC[rows, begin:end]).sum((0, 1)))
+        dbias.add_(dy.sum((0, 1)))
+        for tap, shift, low in _past_taps(taps, begin, end):
             late = dy[:, low - begin :]
             late = late * same[shift - 1, rows, low:end] if has_runs else late
             before = slice(low - shift, end - shift)  # reaches into tiles before this one, which are begun already
             dx[rows, before].addcmul_(late, tap)
-            dweight[width - 1 - shift] += (late * x_BTC[rows, before]).sum((0, 1))
-    return dx, dweight, dbias
+            dtaps[-1 - shift].add_((late * x_BTC[rows, before]).sum((0, 1)))
+    return dx, dweight_WC, dbias
 
 
-def _taps(weight_WC: Tensor, begin: int, end: int) -> Iterator[tuple[Tensor, int, int]]:
+def _past_taps(taps: tuple[Tensor, ...], begin: int, end: int) -> Iterator[tuple[Tensor, int, int]]:
     """Each tap of the past, its shift, and the first position of begin..end that has an input so far back."""
-    width = weight_WC.shape[0]
-    for shift in range(1, width):
+    for shift in range(1, len(taps)):
         low = max(begin, shift)
         if low < end:
-            yield weight_WC[width - 1 - shift], shift, low
+            yield taps[-1 - shift], shift, low
 
 
 def _tiles(x_BTC: Tensor) -> Iterator[tuple[slice, int, int]]:

@@ -148,7 +148,8 @@ def _backward(
     ds = (coupling.sum(-1) - coupling.sum(-2)).transpose(2, 3).contiguous()  # (c, B, Q, H)
     dscores = dmixing.mul_(decay).unflatten(2, split).sum(3) if split[1] > 1 else dmixing.mul_(decay)
     dC, dB = dscores @ B, dscores.transpose(-1, -2) @ C
-    du = (mixing.transpose(-1, -2) @ dy_head).transpose(2, 3)  # (c, B, Q, H, P)
+    du_BTHP = torch.empty_like(x_BTHP, memory_format=_CONTIGUOUS)
+    du = chunks.cut(du_BTHP).copy_((mixing.transpose(-1, -2) @ dy_head).transpose(2, 3))  # (c, B, Q, H, P)
 
     # Chunk states, last to first. dstates[i] is the gradient of the state that enters chunk i.
     dstates = torch.zeros_like(states)
@@ -175,12 +176,9 @@ def _backward(
         du[:last].addcmul_(_from_group(reached, n_heads), to_end.unsqueeze(-1))
         da[:last, :, 1:] += _from_group(weighted.mul_(reached), n_heads).sum(-1).cumsum(2)[:, :, :-1]
 
-    dx_BTHP, ddt_BTH = torch.mul(dy_BTHP, D_H[:, None]), torch.empty_like(dt_BTH, memory_format=_CONTIGUOUS)
-    chunks.cut(dx_BTHP).addcmul_(du, dt.unsqueeze(-1))
-    torch.addcmul((du * x).sum(-1), da, A_H, out=chunks.cut(ddt_BTH))
     gradients = (
-        dx_BTHP,
-        ddt_BTH,
+        torch.mul(dy_BTHP, D_H[:, None]).addcmul_(du_BTHP, dt_BTH.unsqueeze(-1)),
+        (du_BTHP * x_BTHP).sum(-1).addcmul_(da.transpose(0, 1).flatten(1, 2), A_H),
         (da * dt).sum((0, 1, 2)),
         dB.transpose(2, 3).transpose(0, 1).flatten(1, 2).contiguous(),
         dC.transpose(2, 3).transpose(0, 1).flatten(1, 2).contiguous(),
