@@ -200,24 +200,26 @@ def publish(assembled: Annotated[Path, typer.Argument(help="Folder that `assembl
 
 @app.command()
 def verify(
-    scale: Annotated[str, typer.Option(help="The scale whose claims are judged.")] = "cpu",
+    scale: Annotated[str, typer.Option(help="The scale that is verified.")] = "cpu",
     registry: Annotated[Path, typer.Option(help="The registry of claims.")] = Path("paper/claims.yaml"),
     recorded: Annotated[Path, typer.Option(help="The recorded verdicts.")] = Path("paper/verdicts.json"),
     record: Annotated[bool, typer.Option("--record", help="Record the verdicts of the studies at hand.")] = False,
     params: Params = Path("params.yaml"),
 ) -> None:
-    """Print every claim's verdict; exit status 1 where one flipped against the recorded one."""
-    from ripstop.claims import verify as verify_claims
+    """Recompute everything that is printed from the records on, and name what differs; print every claim's verdict.
+
+    Exit status 1 where anything differs, a verdict from the recorded one among it.
+    """
+    from ripstop import params as parameters
     from ripstop.config import nearest
-    from ripstop.paper.numbers import FILE
+    from ripstop.plan import plan as make_plan
+    from ripstop.verify.verify import verify as verify_all
 
     scales = _scales(params)
     if scale not in scales:
         raise ConfigError(f"--scale {scale}: no such scale{nearest(scale, scales)}")
-    numbers = sorted(Path("results", scale).glob(f"*/paper/{FILE}"))
-    if not numbers:
-        raise ConfigError(f"results/{scale}: holds no {FILE} of a study; run `snakemake paper/tables` at this scale first")
-    raise typer.Exit(verify_claims(registry, numbers, scale, scales, recorded, record))
+    grid = make_plan(parameters.load(params, scale=scale))
+    raise typer.Exit(verify_all(grid, scales, registry, recorded, record))
 
 
 def _scales(params: Path) -> list[str]:

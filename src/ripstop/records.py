@@ -45,6 +45,7 @@ class Record(Strict):
     n: how many things the value is a mean or a count over.
     code, config, data: digests of what produced it.
     model: digest of the trained model, "" where the run trains none.
+    commit: at which the model was trained, or the value measured where nothing is trained; "" where that is not known.
     device: name of the processor that it was measured on.
     """
 
@@ -65,6 +66,7 @@ class Record(Strict):
     config: str = Field(min_length=1)
     data: str = Field(min_length=1)
     model: str
+    commit: str = ""
     device: str = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -203,7 +205,7 @@ def _agrees(known: dict[tuple[str, ...], tuple[Path, str]], path: Path, record: 
     """One run is one model, on one data set, with one seed and one set of factors; one part of it one code."""
     factors = json.dumps(record.factors, sort_keys=True)
     of_run = {"data": record.data, "model": record.model, "seed": str(record.seed), "factors": factors}
-    of_part = {"code": record.code, "config": record.config, "device": record.device}
+    of_part = {"code": record.code, "config": record.config, "device": record.device, "commit": record.commit}
     told: list[tuple[tuple[str, ...], str]] = [((record.run, name), value) for name, value in of_run.items()]
     told += [((record.run, record.part, name), value) for name, value in of_part.items()]
     for key, value in told:

@@ -44,6 +44,7 @@ def evaluate(folder: Path, data: Path, part: str) -> Path:
             "factors": run.factors,
             "part": part,
             "model": report.get("model_sha256", "")[:16],
+            "commit": str(report.get("commit", "")) if report else provenance.commit(),
             "device": torch.cuda.get_device_name() if device.type == "cuda" else provenance.processor(),
         }
         with torch.inference_mode():

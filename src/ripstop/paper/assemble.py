@@ -6,15 +6,29 @@ import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ripstop import claims, provenance
+from ripstop import provenance
 from ripstop.accepted import Accepted
+from ripstop.claims import registry
+from ripstop.claims.printing import claims_json, claims_tex
+from ripstop.claims.registration import Evidence
+from ripstop.claims.verdicts import Judged, registered, verdicts
 from ripstop.config import ConfigError
 from ripstop.files import read_text, replacing, write_text
-from ripstop.paper.numbers import FILE, SECTIONS, StudyNumbers, by_study, check_tex, numbers_tex, read_studies
+from ripstop.paper.numbers import (
+    FILE,
+    SECTIONS,
+    StudyNumbers,
+    by_study,
+    check_tex,
+    metric_values,
+    numbers_tex,
+    read_studies,
+)
 
 CONTENTS = "contents.json"
-"""Lists what `assemble` made: that alone is published, and that alone may be removed."""
+"""Lists what `assemble` made, or `publish` copied, with digests: that alone is published, and that alone may be removed."""
 PARTS = ("numbers.tex", "claims.tex", "claims.json")
+"""What `generated` makes."""
 CLAIMS_TABLE = "tables/claims.tex"
 PDF = "main.pdf"
 
@@ -29,13 +43,9 @@ def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales:
     """
     studies = read_studies([folder / FILE for folder in folders], scale)
     _check_text(text, studies)
-    judged = claims.verdicts(claims.load(text / "claims.yaml", scales), by_study(studies), scale)
+    judged = judge_all(studies, text / "claims.yaml", scale, scales)
     copies = _copies(folders, studies)
-    texts = {
-        "numbers.tex": numbers_tex(studies, _provenance(studies, scale)),
-        "claims.tex": claims.claims_tex(judged),
-        "claims.json": claims.claims_json(judged, scale),
-    }
+    texts = generated(studies, judged, scale)
     contents = [*texts, *copies]
     for name in set(_contents(out)) - set(contents):
         (out / name).unlink(missing_ok=True)
@@ -43,14 +53,31 @@ def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales:
         write_text(out / name, content)
     for name, file in copies.items():
         _copy(file, out / name)
-    write_text(out / CONTENTS, json.dumps({"scale": scale, "files": contents}, indent=1) + "\n")
+    _write_contents(out, scale, contents)
     return contents
+
+
+def generated(studies: Sequence[StudyNumbers], judged: Sequence[Judged], scale: str) -> dict[str, str]:
+    """File name -> text of what stands beside tables and figures."""
+    return {
+        "numbers.tex": numbers_tex(studies, _provenance(studies, scale)),
+        "claims.tex": claims_tex(judged, scale, by_study(studies)),
+        "claims.json": claims_json(judged, scale, {study.study: study.commits for study in studies}),
+    }
+
+
+def judge_all(studies: Sequence[StudyNumbers], claims: Path, scale: str, scales: Collection[str]) -> list[Judged]:
+    """Every claim with its verdict and what git says of its criterion."""
+    found = verdicts(registry.load(claims, scales), by_study(studies), scale)
+    evidence = {study.study: Evidence(metric_values(study.numbers), study.commits) for study in studies}
+    return registered(found, claims, scale, evidence)
 
 
 def publish(assembled: Path, out: Path) -> list[str]:
     """Copy what a reader of `out` (paper/) sees: tables with that of the claims, figures, and the PDF where there is one.
 
-    Returns a sentence for each file in the folders of tables and figures that was not among them; they stay.
+    Their digests stand in `contents.json`. Returns a sentence for each file in the folders of tables and figures that was
+    not among them; they stay.
     """
     contents = _contents(assembled)
     if not contents:
@@ -61,6 +88,7 @@ def publish(assembled: Path, out: Path) -> list[str]:
         copies[PDF] = assembled / PDF
     for name, file in copies.items():
         _copy(file, out / name)
+    _write_contents(out, json.loads(read_text(assembled / CONTENTS))["scale"], list(copies))
     lying = [path for folder in ("tables", "figures") for path in sorted((out / folder).glob("[!.]*"))]
     strangers = [path for path in lying if str(path.relative_to(out)) not in copies]
     return [f"{path} is not of this paper; delete it if it is an old one" for path in strangers]
@@ -108,6 +136,11 @@ def _contents(folder: Path) -> list[str]:
     except (ConfigError, ValueError, TypeError, KeyError):
         return []
     return inside if len(inside) == len(names) else []
+
+
+def _write_contents(folder: Path, scale: str, names: Sequence[str]) -> None:
+    files = {name: provenance.file_sha256(folder / name) for name in names}
+    write_text(folder / CONTENTS, json.dumps({"scale": scale, "files": files}, indent=1) + "\n")
 
 
 def _copy(file: Path, target: Path) -> None:

@@ -17,8 +17,11 @@ from ripstop.statistics import Estimate
 Numbers = dict[str, dict[str, Estimate]]
 """study -> name -> estimate"""
 
-CLAIM_COUNTS = ("total", "supported", "refuted", "inconclusive", "not_measured")
-"""Numbers of claims; the claims' own file defines `claims.<this>` for the paper."""
+CLAIM_COUNTS = (
+    *("total", "supported", "refuted", "inconclusive", "undecided", "not_measured"),
+    *("registered", "exploratory", "controls", "controls_failed"),
+)
+"""Numbers of claims, controls apart; the claims' own file defines `claims.<this>` for the paper."""
 
 NOT_MEASURED = "not measured"
 COUNT_UNITS = {"runs", "count"}
@@ -39,6 +42,7 @@ class StudyNumbers:
     """The content of one numbers.json: a study's numbers, and the names of its figures and tables beside it.
 
     n_runs, devices: how many runs there are records of, and the processors that they were measured on.
+    commits: at which those runs were made, as their records say.
     """
 
     study: str
@@ -48,11 +52,14 @@ class StudyNumbers:
     numbers: dict[str, Estimate]
     figures: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+    commits: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         plain = isinstance(self.scale, str) and isinstance(self.n_runs, int)
-        if not plain or not all(isinstance(text, str) for text in [*self.devices, *self.figures, *self.tables]):
-            raise ConfigError("a scale and the names of devices, figures and tables are text, n_runs is a whole number")
+        if not plain or not all(isinstance(text, str) for text in [*self.devices, *self.figures, *self.tables, *self.commits]):
+            raise ConfigError(
+                "a scale and the names of devices, figures, tables and commits are text, n_runs is a whole number"
+            )
         checked_name(self.study, "study")
         for name in self.numbers:
             checked_name(name, "number")
@@ -98,6 +105,7 @@ def write_numbers_json(path: Path, numbers: StudyNumbers) -> None:
         "scale": numbers.scale,
         "n_runs": numbers.n_runs,
         "devices": numbers.devices,
+        "commits": numbers.commits,
         "figures": numbers.figures,
         "tables": numbers.tables,
         "numbers": {name: to_json(estimate) for name, estimate in numbers.numbers.items()},
@@ -111,7 +119,7 @@ def read_numbers(path: Path) -> StudyNumbers:
         raise ConfigError(f"{path}: no such file; `python -m ripstop render` writes it")
     try:
         content = json.loads(read_text(path))
-        content["numbers"] = {name: _from_json(values) for name, values in content["numbers"].items()}
+        content["numbers"] = {name: from_json(values) for name, values in content["numbers"].items()}
         return StudyNumbers(**content)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a file of numbers ({error}); delete it and render the study again") from None
@@ -129,6 +137,11 @@ def read_studies(paths: Iterable[Path], scale: str) -> list[StudyNumbers]:
             raise ConfigError(f"{path}: study {study.study!r} is given twice; give one numbers.json a study")
         found.append(study)
     return found
+
+
+def metric_values(numbers: Mapping[str, Estimate]) -> dict[str, float]:
+    """The numbers without their intervals, to six digits, as results/metrics keeps them in git."""
+    return {name: float(f"{e.value:.6g}") for name, e in sorted(numbers.items()) if math.isfinite(e.value)}
 
 
 def by_study(studies: Iterable[StudyNumbers]) -> Numbers:
@@ -154,19 +167,19 @@ def numbers_tex(studies: Sequence[StudyNumbers], provenance: Sequence[tuple[str,
 def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[str]:
     r"""One sentence for each `\val`, `\valci`, figure or table in the paper's text that names none.
 
+    A figure or table stands in the section of its study, where captions say which of the study's controls failed.
     Comments are skipped, and so is the section of a study that is not among `studies`: the paper leaves it out.
     """
-    known: dict[str, list[str]] = {
-        "number": [f"{s.study}.{name}" for s in studies for name in s.numbers] + [f"claims.{name}" for name in CLAIM_COUNTS],
-        "figure": [name for s in studies for name in s.figures],
-        "table": [name for s in studies for name in s.tables],
-    }
-    given = {s.study for s in studies}
+    given = {s.study: s for s in studies}
+    numbers = [f"{s.study}.{name}" for s in studies for name in s.numbers] + [f"claims.{name}" for name in CLAIM_COUNTS]
     complaints = []
     for path in texts:
         text = "\n".join(COMMENT.sub(r"\1", line) for line in read_text(path).split("\n"))
-        if path.parent.name == SECTIONS and path.stem not in given:
+        section = path.parent.name == SECTIONS
+        if section and path.stem not in given:
             continue
+        mine = given[path.stem] if section else None
+        known = {"number": numbers, "figure": mine.figures if mine else [], "table": mine.tables if mine else []}
         for kind, use in USES.items():
             complaints += _unknown(path, text, kind, use, known[kind])
     return complaints
@@ -178,7 +191,8 @@ def _unknown(path: Path, text: str, kind: str, use: re.Pattern[str], known: Coll
         name = match.group(1)
         if name not in known and "#" not in name:  # `#1` stands inside the definition of \val itself
             line = text.count("\n", 0, match.start()) + 1
-            found.append(f"{path}:{line}: {match.group(0)} names no {kind}{nearest(name, sorted(known))}")
+            of = "" if kind == "number" else " of this section's study"
+            found.append(f"{path}:{line}: {match.group(0)} names no {kind}{of}{nearest(name, sorted(known))}")
     return found
 
 
@@ -189,7 +203,8 @@ def to_json(estimate: Estimate) -> dict[str, float | int | str | None]:
     return {**ends, "n": int(estimate.n), "unit": estimate.unit}
 
 
-def _from_json(values: Mapping[str, float | int | str | None]) -> Estimate:
+def from_json(values: Mapping[str, float | int | str | None]) -> Estimate:
+    """The estimate that `to_json` wrote."""
     value, low, high = (math.nan if values[k] is None else float(values[k] or 0) for k in ("value", "low", "high"))
     return Estimate(value, low, high, int(values["n"] or 0), str(values["unit"]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,7 @@ from matplotlib.figure import Figure
 from ripstop.config import ConfigError, nearest
 from ripstop.files import write_text
 from ripstop.paper import studies
-from ripstop.paper.numbers import FILE, StudyNumbers, read_numbers, write_numbers_json
+from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
 from ripstop.paper.plots import curves, save
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.style import style
@@ -73,15 +72,15 @@ def render_study(
         figures: dict[str, Figure] = _named(printer, "figures")(mine, **others)
         tables: dict[str, Table] = _named(printer, "tables")(mine, **others)
     texts = {name: table.latex(name) for name, table in tables.items()}
-    devices = sorted(mine.table["device"].unique())
-    made = StudyNumbers(study, scale, mine.table["run"].nunique(), devices, numbers, list(figures), list(texts))
+    devices, commits = (sorted(mine.table[name].unique()) for name in ("device", "commit"))
+    made = StudyNumbers(study, scale, mine.table["run"].nunique(), devices, numbers, list(figures), list(texts), commits)
 
     _remove_earlier(out, made)
     for name, figure in figures.items():
         save(figure, out / "figures" / f"{name}.pdf")
     for name, text in texts.items():
         write_text(out / "tables" / f"{name}.tex", text)
-    write_text(metrics or out / "metrics.json", _metrics(numbers))
+    write_text(metrics or out / "metrics.json", json.dumps(metric_values(numbers), indent=1) + "\n")
     write_text(curve or out / "curves.csv", _curves(study, figures))
     write_numbers_json(out / FILE, made)
     return made
@@ -122,12 +121,6 @@ def _dropped(given: Sequence[str], study: str, of: str) -> list[tuple[str, str]]
         if (prefix or study) == of:
             found.append((factor, value))
     return found
-
-
-def _metrics(numbers: Mapping[str, Estimate]) -> str:
-    """The numbers without their intervals, name -> value, as `dvc metrics show` prints them."""
-    values = {name: float(f"{e.value:.6g}") for name, e in sorted(numbers.items()) if math.isfinite(e.value)}
-    return json.dumps(values, indent=1) + "\n"
 
 
 def _curves(study: str, figures: Mapping[str, Figure]) -> str:

@@ -1,0 +1,95 @@
+"""The recorded verdicts against those that follow now, and, where records are missing, against the metrics in git."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ripstop.claims.recorded import Recorded, drift, entry
+from ripstop.claims.registration import Evidence, Registration
+from ripstop.claims.registry import Claim
+from ripstop.claims.verdicts import Judged
+from ripstop.config import ConfigError
+from ripstop.files import read_text
+from ripstop.paper.numbers import Numbers, from_json
+from ripstop.statistics import Estimate
+from ripstop.verify.differences import value_differences
+
+
+def check_recorded(file: Path, judged: Sequence[Judged], before: Recorded, commits: Mapping[str, Sequence[str]]) -> list[str]:
+    """One sentence for each verdict, number, digest or registration that is not the recorded one."""
+    if not before:
+        return []
+    told = [f"{file}: {sentence}" for sentence in drift(judged, before)]
+    for item in judged:
+        recorded = before.get(item.claim.id)
+        if recorded is None:
+            if item.at_hand and item.verdict != "not measured":
+                told.append(f"{file}: claim {item.claim.id} is not recorded and is now {item.verdict}: {item.held}")
+        elif item.at_hand:
+            now = entry(item, commits)
+            found, wanted = ({k: v for k, v in values.items() if k not in ("verdict", "reason")} for values in (recorded, now))
+            if "criterion" in found:  # `drift` tells of another one
+                found["criterion"] = wanted["criterion"]
+            told += [f"{file}: {line}" for line in value_differences(found, wanted, "the numbers give", item.claim.id)]
+    return told
+
+
+def from_record(claims: Sequence[Claim], numbers: Numbers, before: Recorded, file: Path) -> dict[str, Estimate]:
+    """claim -> its recorded number, of the claims on a study whose numbers are not here."""
+    try:
+        return {
+            claim.id: from_json(before[claim.id])
+            for claim in claims
+            if claim.id in before and not all(study in numbers for study in claim.studies)
+        }
+    except (KeyError, TypeError, ValueError):
+        raise ConfigError(f"{file}: not a file of verdicts; restore it with git, or delete it and use --record") from None
+
+
+def check_metrics(claims: Sequence[Claim], estimates: Mapping[str, Estimate], metrics: Path, file: Path) -> list[str]:
+    """Recorded numbers against the metrics in git, results/metrics/<scale>, which keep six digits."""
+    told = []
+    for claim in claims:
+        if claim.id not in estimates or claim.operation:
+            continue
+        ((study, name),) = claim.numbers
+        known, value = read_metrics(metrics / f"{study}.json"), estimates[claim.id].value
+        if known and known.get(name) != (float(f"{value:.6g}") if value == value else None):
+            told.append(f"{file}: {claim.id}.value is {value!r}, {metrics / study}.json has {known.get(name)!r}")
+    return told
+
+
+def evidence_of(study: str, metrics: Path, before: Recorded) -> Evidence:
+    """What the files in git say of the results of a study whose numbers are not here."""
+    commits = [commit for values in before.values() for commit in (values.get("commits") or {}).get(study, [])]
+    return Evidence(read_metrics(metrics / f"{study}.json"), list(dict.fromkeys(commits)))
+
+
+def settled(judged: Sequence[Judged], before: Recorded) -> tuple[list[Judged], str]:
+    """Where git cannot be asked, the recorded registrations in place of unknown ones, and why it could not."""
+    found, why = [], ""
+    for item in judged:
+        now, recorded = item.registration, before.get(item.claim.id, {})
+        if now is not None and now.status == "registration unknown" and not now.since:
+            why = now.reason
+            if recorded.get("registration") and recorded.get("criterion") == item.claim.digest:
+                item = replace(item, registration=Registration(recorded["registration"], str(recorded.get("reason", ""))))
+        found.append(item)
+    return found, why
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """Name -> value; empty where there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        found = json.loads(read_text(file))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file}: not a file of metrics; restore it with git")
+    return found

@@ -1,0 +1,39 @@
+"""A study, printed again from its records and compared with what lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ripstop.paper.numbers import FILE, StudyNumbers
+from ripstop.paper.render import render_study
+from ripstop.verify.differences import file_differences, json_differences, text_differences
+
+GIVE = "the records give"
+
+
+def render_again(folder: Path, out: Path, reads: Sequence[str], dropped: Sequence[str]) -> StudyNumbers:
+    """Print the study in `folder`, results/<scale>/<study>, from its records into `out`."""
+    others = {name: folder.parent / name / "records.jsonl" for name in reads}
+    return render_study(folder.name, folder / "records.jsonl", out, others, dropped)
+
+
+def check_rendered(folder: Path, again: Path, made: StudyNumbers, metrics: Path) -> list[str]:
+    """What `render` left in folder/paper and in `metrics` against `again`, the study printed from its records again.
+
+    metrics: results/metrics/<scale>.
+    """
+    paper, told = folder / "paper", []
+    pairs = {metrics / f"{made.study}.json": again / "metrics.json", metrics / f"{made.study}.csv": again / "curves.csv"}
+    if paper.exists():
+        pairs |= {paper / name: again / name for name in (FILE, *(f"tables/{table}.tex" for table in made.tables))}
+        for name in made.figures:
+            told += file_differences(paper / f"figures/{name}.pdf", again / f"figures/{name}.pdf", GIVE)
+    for file, wanted in pairs.items():
+        if not file.is_file():
+            told.append(f"{file}: no such file; render {made.study} again")
+        elif file.suffix == ".json":
+            told += json_differences(file, wanted.read_text(encoding="utf-8"), GIVE)
+        else:
+            told += text_differences(file, wanted.read_text(encoding="utf-8"), GIVE)
+    return told
