@@ -77,13 +77,13 @@ def test_everything_but_the_text_is_there(assembled, rendered):
             "sections/blind_start.tex",
             "figures/blind_start",
             "figures/blind",
-            "names no figure of this section's study; did you mean 'blind_start'",
+            "names no figure; did you mean 'blind_start'",
         ),
         (
             "sections/blind_start.tex",
             "tables/blind_start",
             "tables/blind_strt",
-            "names no table of this section's study; did you mean 'blind_start'",
+            "names no table; did you mean 'blind_start'",
         ),
         ("main.tex", "claims.refuted", "claims.refused", "main.tex:.*did you mean 'claims.refuted'"),
         (

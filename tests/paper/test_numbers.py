@@ -177,7 +177,8 @@ def test_check_tex_names_the_line_and_the_nearest_name(tmp_path):
 
 
 def test_check_tex_knows_figures_and_tables(tmp_path):
-    path = tmp_path / "main.tex"
+    path = tmp_path / "sections" / "cliff.tex"
+    path.parent.mkdir()
     path.write_text(
         "\\includegraphics{figures/cliff.pdf} \\includegraphics[width=1cm]{figures/cliff} \\input{tables/cliff_controls.tex}\n"
         "\\input{sections/any.tex} \\input{tables/cliff.tex}\n\\includegraphics[width=1cm]{figures/clif.pdf}\n"
@@ -187,6 +188,17 @@ def test_check_tex_knows_figures_and_tables(tmp_path):
         f"{path}:3: \\includegraphics[width=1cm]{{figures/clif.pdf}} names no figure; did you mean 'cliff'?",
         f"{path}:2: \\input{{tables/cliff.tex}} names no table; there is: cliff_controls",
     ]
+
+
+def test_a_figure_stands_in_the_section_of_its_study(tmp_path):
+    """Its caption tells of the study's failed controls, which elsewhere nobody would."""
+    other = tmp_path / "sections" / "other.tex"
+    other.parent.mkdir()
+    for path in (tmp_path / "main.tex", other):
+        path.write_text("\n\\includegraphics{figures/cliff.pdf}\n")
+    found = check_tex([tmp_path / "main.tex", other], [CLIFF, StudyNumbers("other", "cpu", 1, [], {})])
+    assert [line.partition(": ")[0] for line in found] == [f"{tmp_path}/main.tex:2", f"{other}:2"]
+    assert all("stands outside the section of its study" in line for line in found)
 
 
 def test_check_tex_skips_the_section_of_a_study_that_is_left_out(tmp_path):

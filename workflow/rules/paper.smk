@@ -137,6 +137,7 @@ rule publish:
     output:
         tables=directory("paper/tables"),
         figures=directory("paper/figures"),
+        contents="paper/contents.json",
         pdf="paper/main.pdf" if LATEX else [],
     log:
         f"{LOGS}/paper/publish.log".format(scale=grid.scale),

@@ -61,7 +61,9 @@ def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -
 
 def console_table(judged: Sequence[Judged], scale: str) -> ConsoleTable:
     """Controls first."""
-    table = ConsoleTable("claim", "measure", "criterion", "measured", "verdict", "", title=f"claims at scale {scale}")
+    table = ConsoleTable(title=f"claims at scale {scale}")
+    for heading in ("claim", "measure", "criterion", "measured", "verdict", ""):
+        table.add_column(heading, overflow="fold")
     for item in sorted(judged, key=lambda item: item.claim.role == "claim"):
         claim = item.claim
         name = f"{claim.id} (control)" if claim.role == "control" else claim.id

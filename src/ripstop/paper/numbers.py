@@ -170,18 +170,21 @@ def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[st
     A figure or table stands in the section of its study, where captions say which of the study's controls failed.
     Comments are skipped, and so is the section of a study that is not among `studies`: the paper leaves it out.
     """
-    given = {s.study: s for s in studies}
-    numbers = [f"{s.study}.{name}" for s in studies for name in s.numbers] + [f"claims.{name}" for name in CLAIM_COUNTS]
+    known: dict[str, list[str]] = {
+        "number": [f"{s.study}.{name}" for s in studies for name in s.numbers] + [f"claims.{name}" for name in CLAIM_COUNTS],
+        "figure": [name for s in studies for name in s.figures],
+        "table": [name for s in studies for name in s.tables],
+    }
+    given = {s.study: [*s.figures, *s.tables] for s in studies}
     complaints = []
     for path in texts:
         text = "\n".join(COMMENT.sub(r"\1", line) for line in read_text(path).split("\n"))
-        section = path.parent.name == SECTIONS
-        if section and path.stem not in given:
+        if path.parent.name == SECTIONS and path.stem not in given:
             continue
-        mine = given[path.stem] if section else None
-        known = {"number": numbers, "figure": mine.figures if mine else [], "table": mine.tables if mine else []}
+        mine = given.get(path.stem, []) if path.parent.name == SECTIONS else []
         for kind, use in USES.items():
             complaints += _unknown(path, text, kind, use, known[kind])
+            complaints += _elsewhere(path, text, use, set(known[kind]) - set(mine)) if kind != "number" else []
     return complaints
 
 
@@ -190,10 +193,17 @@ def _unknown(path: Path, text: str, kind: str, use: re.Pattern[str], known: Coll
     for match in use.finditer(text):
         name = match.group(1)
         if name not in known and "#" not in name:  # `#1` stands inside the definition of \val itself
-            line = text.count("\n", 0, match.start()) + 1
-            of = "" if kind == "number" else " of this section's study"
-            found.append(f"{path}:{line}: {match.group(0)} names no {kind}{of}{nearest(name, sorted(known))}")
+            found.append(f"{_place(path, match)} names no {kind}{nearest(name, sorted(known))}")
     return found
+
+
+def _elsewhere(path: Path, text: str, use: re.Pattern[str], others: Collection[str]) -> list[str]:
+    why = "stands outside the section of its study, whose captions tell of failed controls; move it there"
+    return [f"{_place(path, match)} {why}" for match in use.finditer(text) if match.group(1) in others]
+
+
+def _place(path: Path, match: re.Match[str]) -> str:
+    return f"{path}:{match.string.count(chr(10), 0, match.start()) + 1}: {match.group(0)}"
 
 
 def to_json(estimate: Estimate) -> dict[str, float | int | str | None]:

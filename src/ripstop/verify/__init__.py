@@ -4,6 +4,7 @@ Checked, as far as the files are there, each mismatch one sentence with file, ke
 
 * a run (`runs`): model.safetensors is the one that training.json describes, and that was trained with this configuration,
   code and data; the records of each part name the same, and the study, run, scale, seed and factors of its config.yaml;
+* the settings that an arm chose (`runs`) are those of its best candidate;
 * a study (`rendered`): records.jsonl joins those parts, of the runs of the grid and no others; numbers, metrics, curves, tables
   and figures are those that the records give;
 * the paper (`published`): numbers.tex, claims.tex, claims.json, and what lies in paper/; the recorded verdicts, with numbers,

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ripstop import provenance, yaml_file
+from ripstop.choices import choose
 from ripstop.config import ConfigError
 from ripstop.files import read_text
 from ripstop.plan import Job
 from ripstop.records import Record, collect, read_records
-from ripstop.verify.differences import MOST
+from ripstop.verify.differences import MOST, json_differences
 
 
 def check_runs(folder: Path, jobs: Mapping[str, Job], data: Path) -> list[str]:
@@ -27,13 +28,28 @@ def check_runs(folder: Path, jobs: Mapping[str, Job], data: Path) -> list[str]:
     return told
 
 
+def check_choices(folder: Path, choices: Mapping[str, Sequence[str]]) -> list[str]:
+    """Settings that arms chose against the held-out losses of their candidates. choices: choice -> its candidates."""
+    told = []
+    for name, candidates in choices.items():
+        file = folder / "choices" / f"{name}.json"
+        runs = [folder / "runs" / candidate for candidate in candidates]
+        if file.is_file() and all((run / "training.json").is_file() for run in runs):
+            with tempfile.TemporaryDirectory() as scratch:
+                again = Path(scratch) / file.name
+                choose(runs, again)
+                told += json_differences(file, read_text(again), "the candidates give")
+    return told
+
+
 def check_records(folder: Path, jobs: Mapping[str, Job]) -> list[str]:
     """records.jsonl against the records of the parts, where they are there, and against the grid."""
     file = folder / "records.jsonl"
     found = read_records(file)
     runs = {record.run for record in found}
-    told = [f"{file}: holds no record of the run {name}, which the grid has" for name in jobs if name not in runs]
-    told += [f"{file}: holds records of the run {name}, which the grid lacks" for name in sorted(runs - jobs.keys())]
+    measured = [name for name, job in jobs.items() if job.parts]
+    told = [f"{file}: holds no record of the run {name}, which the grid has" for name in measured if name not in runs]
+    told += [f"{file}: holds records of the run {name}, which the grid lacks" for name in sorted(runs - set(measured))]
     paths = [folder / "runs" / name / "parts" / part / "records.jsonl" for name, job in jobs.items() for part in job.parts]
     missing = [path for path in paths if not path.is_file()]
     if len(missing) == len(paths):

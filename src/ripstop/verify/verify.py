@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
@@ -20,7 +21,10 @@ from ripstop.plan import Plan
 from ripstop.verify.published import check_assembled, check_published
 from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, settled
 from ripstop.verify.rendered import check_rendered, render_again
-from ripstop.verify.runs import check_records, check_runs
+from ripstop.verify.runs import check_choices, check_records, check_runs
+
+WIDTH = 160
+"""Columns of what is said to no terminal, so that a log holds whole names."""
 
 
 def verify(
@@ -34,10 +38,10 @@ def verify(
 ) -> int:
     """Recompute what is printed at the grid's scale, compare, and print every claim. Exit status: 1 where anything differs.
 
-    claims_file: paper/claims.yaml, beside which the published paper lies. recorded: paper/verdicts.json.
+    claims_file: paper/claims.yaml. recorded: paper/verdicts.json, beside which the published paper lies.
     update: record the verdicts instead of comparing them.
     """
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     checked = _Checked(grid, root)
     claims = registry.load(claims_file, scales)
     before = recorded_verdicts(recorded, grid.scale)
@@ -64,7 +68,7 @@ def verify(
         if checked.studies.keys() == set(grid.studies) and assembled.is_dir():
             checked.told += check_assembled(assembled, list(checked.studies.values()), found, grid.scale)
         table = claims_tex(found, grid.scale, at_hand)
-        told, unseen = check_published(claims_file.parent, grid.scale, table, checked.printed)
+        told, unseen = check_published(recorded.parent, grid.scale, table, checked.printed)
         checked.told += told
     console.print(console_table(found, grid.scale))
     for failed in failed_controls(found, grid.scale, at_hand):
@@ -124,6 +128,7 @@ class _Checked:
         if not (folder / "runs").is_dir():
             self.notes.append(f"{folder}: the runs are not here, so its records are taken as they are")
         self.told += check_runs(folder, jobs, self._folder / "data")
+        self.told += check_choices(folder, self._grid.choices.get(study, {}))
         self.told += check_records(folder, jobs)
         made = render_again(folder, out, self._grid.reads.get(study, []), self._grid.dropped.get(study, []))
         self.studies[study] = made
