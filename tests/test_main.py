@@ -201,7 +201,7 @@ def test_a_mistake_in_the_overlay_of_another_scale_is_told_now(
         (["verify", "--params", PARAMS], "no such file; the claims are kept in paper/claims.yaml"),
         (
             ["verify", "--params", PARAMS, "--registry", CLAIMS],
-            "results/cpu: holds no records, and paper/verdicts.json no verdict",
+            "results/cpu: holds no records, and paper/verdicts.json no",
         ),
         (["verify", "--scale", "cpuu", "--params", PARAMS], "--scale cpuu: no such scale; did you mean 'cpu'?"),
         (["train"], "Missing argument 'folder'; `"),

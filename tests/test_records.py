@@ -147,6 +147,7 @@ def test_collect_takes_the_parts_of_a_run(tmp_path: Path) -> None:
         ({"code": "c2"}, "code c2 of a recall is c in"),
         ({"config": "k2"}, "config k2 of a recall is k in"),
         ({"device": "H100"}, "device H100 of a recall is cpu in"),
+        ({"commit": "abc"}, "commit abc of a recall is  in"),
         ({"code": "c2", "part": "other", "model": "m2"}, "model m2 of a is m in"),
         ({"part": "other", "data": "d2"}, "data d2 of a is d in"),
         ({"part": "other", "seed": 1}, "seed 1 of a is 0 in"),

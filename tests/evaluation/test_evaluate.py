@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ripstop import provenance
 from ripstop.config import ConfigError
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.base import Subject
@@ -80,7 +81,7 @@ def test_the_trained_model_is_measured_and_beats_the_untrained_one(trained: tupl
     assert recall_of(folder / "parts/recall/records.jsonl", "wrong") < 0.5
     bare, _ = lay_out(run("untrained", training=None), tmp_path)
     assert recall_of(evaluate(bare, data, "recall")) < 0.6
-    assert {r.model for r in read_records(bare / "parts/recall/records.jsonl")} == {""}
+    assert {(r.model, r.commit) for r in read_records(bare / "parts/recall/records.jsonl")} == {("", provenance.commit())}
 
 
 def test_records_say_what_they_were_measured_on(trained: tuple[Path, Path]) -> None:
@@ -88,7 +89,7 @@ def test_records_say_what_they_were_measured_on(trained: tuple[Path, Path]) -> N
     records = read_records(evaluate(folder, data, "state_size"))
     report = json.loads((folder / "training.json").read_text())
     assert {(r.study, r.run, r.scale, r.seed, r.part) for r in records} == {("mqar_cliff", "seed-0", "cpu", 0, "state_size")}
-    assert {r.model for r in records} == {report["model_sha256"][:16]}
+    assert {(r.model, r.commit) for r in records} == {(report["model_sha256"][:16], report["commit"])}
     assert {r.code for r in records} == {"0123456789abcdef"}
     assert all(r.device not in ("", "cpu") for r in records)
 

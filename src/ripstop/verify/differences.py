@@ -58,19 +58,18 @@ def text_differences(file: Path, wanted: str, gives: str, but: tuple[str, ...] =
         found = read_text(file)
     except ConfigError as error:
         return [str(error)]
-    lines, others = ([line for line in text.split("\n") if not line.startswith(but or "\0")] for text in (found, wanted))
+    kept = [(number, line) for number, line in enumerate(found.split("\n"), 1) if not line.startswith(but or "\0")]
+    numbers, lines = [number for number, _ in kept], [line for _, line in kept]
+    others = [line for line in wanted.split("\n") if not line.startswith(but or "\0")]
     told = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, lines, others, autojunk=False).get_opcodes():
-        if kind == "equal":
-            continue
-        for i in range(max(b - a, d - c)):
+        for i in range(max(b - a, d - c) if kind != "equal" else 0):
             one, other = (lines[a + i] if a + i < b else ""), (others[c + i] if c + i < d else "")
+            number = numbers[a + i] if a + i < len(numbers) else numbers[-1] + 1
             name = NUMBER.match(one or other)
             start = _first_difference(one, other)
-            told.append(
-                f"{file}: line {min(a + i, b - 1) + 1}{f' ({name[1]})' if name else ''} reads {_excerpt(one, start)}, "
-                f"{gives} {_excerpt(other, start)}"
-            )
+            where = f"{file}: line {number}{f' ({name[1]})' if name else ''}"
+            told.append(f"{where} reads {_excerpt(one, start)}, {gives} {_excerpt(other, start)}")
     return _few(told, file)
 
 
