@@ -298,6 +298,10 @@ TAMPERINGS: dict[str, tuple[Tamper, str]] = {
         values("paper/verdicts.json", "cpu", "mamba2_recalls", "criterion", to="0123456789abcdef"),
         r"claim mamba2_recalls was recorded as refuted by another criterion .* digest 0123456789abcdef, that of the registry",
     ),
+    "removed digest of a criterion": (
+        text("paper/verdicts.json", '"criterion": ', '"criterium": ', 99),
+        r"paper/verdicts.json: mamba2_recalls.criterion is missing, the registry gives \w+",
+    ),
     "edited registration": (
         values("paper/verdicts.json", "cpu", "mamba2_recalls", "registration", to="exploratory"),
         'mamba2_recalls.registration is "exploratory", the numbers give "registered"',

@@ -29,13 +29,17 @@ def check_recorded(file: Path, judged: Sequence[Judged], before: Recorded, commi
         if recorded is None:
             if item.at_hand and item.verdict != "not measured":
                 told.append(f"{file}: claim {item.claim.id} is not recorded and is now {item.verdict}: {item.held}")
+        elif item.at_hand and "criterion" not in recorded:
+            told.append(f"{file}: {item.claim.id}.criterion is missing, the registry gives {item.claim.digest}")
         elif item.at_hand:
-            now = entry(item, commits)
-            found, wanted = ({k: v for k, v in values.items() if k not in ("verdict", "reason")} for values in (recorded, now))
-            if "criterion" in found:  # `drift` tells of another one
-                found["criterion"] = wanted["criterion"]
+            found, wanted = _compared(recorded), _compared(entry(item, commits))
             told += [f"{file}: {line}" for line in value_differences(found, wanted, "the numbers give", item.claim.id)]
     return told
+
+
+def _compared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what `drift` tells of, and the reason of a registration, which changes with the commits since."""
+    return {key: value for key, value in values.items() if key not in ("verdict", "criterion", "reason")}
 
 
 def from_record(claims: Sequence[Claim], numbers: Numbers, before: Recorded, file: Path) -> dict[str, Estimate]:

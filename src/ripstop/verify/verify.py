@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,9 +12,10 @@ from rich.text import Text
 
 from ripstop.claims import registry
 from ripstop.claims.printing import claims_tex, console_table, failure_sentence
-from ripstop.claims.recorded import record, recorded_verdicts
+from ripstop.claims.recorded import Recorded, record, recorded_verdicts
 from ripstop.claims.registration import Evidence
-from ripstop.claims.verdicts import failed_controls, judged, registered, verdicts
+from ripstop.claims.registry import Claim
+from ripstop.claims.verdicts import Judged, failed_controls, judged, registered, verdicts
 from ripstop.config import ConfigError
 from ripstop.paper.numbers import FILE, StudyNumbers, by_study, metric_values, read_studies
 from ripstop.plan import Plan
@@ -42,51 +43,27 @@ def verify(
     update: record the verdicts instead of comparing them.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
-    checked = _Checked(grid, root)
     claims = registry.load(claims_file, scales)
     before = recorded_verdicts(recorded, grid.scale)
     with tempfile.TemporaryDirectory(prefix="ripstop-verify-") as scratch:
+        checked = _Checked(grid, root)
         checked.check_studies(Path(scratch))
-        numbers = by_study(checked.studies.values())
-        elsewhere = {} if update else from_record(claims, numbers, before, recorded)
-        if not numbers and not elsewhere:
-            raise ConfigError(
-                f"results/{grid.scale}: holds no records, and {recorded} no verdicts of this scale; "
-                "run `snakemake paper/tables` at this scale first"
-            )
-        estimates = {item.claim.id: item.estimate for item in verdicts(claims, numbers, grid.scale)} | elsewhere
-        at_hand = {*numbers, *(study for claim in claims if claim.id in elsewhere for study in claim.studies)}
-        metrics = root / "results" / "metrics" / grid.scale
-        evidence = {study: evidence_of(study, metrics, before) for study in at_hand - numbers.keys()}
-        evidence |= {s.study: Evidence(metric_values(s.numbers), s.commits) for s in checked.studies.values()}
-        found, no_git = settled(
-            registered(judged(claims, estimates, at_hand), claims_file, grid.scale, evidence), {} if update else before
-        )
-        commits = {study: of.commits for study, of in evidence.items()}
-        checked.told += check_metrics(claims, elsewhere, metrics, recorded)
-        assembled = grid.folder(root) / "paper"
-        if checked.studies.keys() == set(grid.studies) and assembled.is_dir():
-            checked.told += check_assembled(assembled, list(checked.studies.values()), found, grid.scale)
-        table = claims_tex(found, grid.scale, at_hand)
-        told, unseen = check_published(recorded.parent, grid.scale, table, checked.printed)
-        checked.told += told
-    console.print(console_table(found, grid.scale))
-    for failed in failed_controls(found, grid.scale, at_hand):
-        _say(console, failure_sentence(failed))
-    notes = [*checked.notes, *filter(None, [unseen])]
-    if no_git:
-        notes.append(f"git cannot say which criteria came first: {no_git}")
+        found = checked.judge(claims, claims_file, recorded, {} if update else before)
+        checked.check_paper(found, recorded.parent)
     if update:
-        stayed = record(recorded, grid.scale, found, commits)
-        notes.append(f"{sum(item.at_hand for item in found)} verdicts of scale {grid.scale} recorded in {recorded}")
+        stayed = record(recorded, grid.scale, found, checked.commits)
+        checked.notes.append(f"{sum(item.at_hand for item in found)} verdicts of scale {grid.scale} recorded in {recorded}")
         if stayed:
-            notes.append(f"the study was not at hand, so what is recorded stays: {', '.join(stayed)}")
+            checked.notes.append(f"the study was not at hand, so what is recorded stays: {', '.join(stayed)}")
     else:
-        checked.told += check_recorded(recorded, found, before, commits)
+        checked.told += check_recorded(recorded, found, before, checked.commits)
         if not before:
-            notes.append(f"nothing is recorded for scale {grid.scale} in {recorded}; record these verdicts with --record")
-    for note in notes:
-        _say(console, note)
+            checked.notes.append(
+                f"nothing is recorded for scale {grid.scale} in {recorded}; record these verdicts with --record"
+            )
+    console.print(console_table(found, grid.scale))
+    for sentence in [*map(failure_sentence, failed_controls(found, grid.scale, checked.commits)), *checked.notes]:
+        _say(console, sentence)
     for sentence in checked.told:
         _say(console, sentence, "mismatch: ")
     n = len(checked.told)
@@ -95,10 +72,10 @@ def verify(
 
 
 class _Checked:
-    """What the checks of the studies found.
+    """What the checks found.
 
     told: mismatches. notes: what could not be checked. studies: study -> its numbers, printed again where records are here.
-    printed: name below paper/ -> the file printed again.
+    printed: name below paper/ -> the file printed again. commits: study at hand -> where its runs were made.
     """
 
     def __init__(self, grid: Plan, root: Path):
@@ -108,6 +85,37 @@ class _Checked:
         self.notes: list[str] = []
         self.studies: dict[str, StudyNumbers] = {}
         self.printed: dict[str, Path] = {}
+        self.commits: dict[str, Sequence[str]] = {}
+
+    def judge(self, claims: Sequence[Claim], file: Path, recorded: Path, before: Recorded) -> list[Judged]:
+        """Every claim, by the studies' numbers, or by its recorded number where they are not here."""
+        scale, numbers = self._grid.scale, by_study(self.studies.values())
+        elsewhere = from_record(claims, numbers, before, recorded)
+        if not numbers and not elsewhere:
+            raise ConfigError(
+                f"{self._folder}: holds no records, and {recorded} no verdicts of this scale; "
+                "run `snakemake paper/tables` at this scale first"
+            )
+        self.told += check_metrics(claims, elsewhere, self._metrics, recorded)
+        estimates = {item.claim.id: item.estimate for item in verdicts(claims, numbers, scale)} | elsewhere
+        evidence = {s.study: Evidence(metric_values(s.numbers), s.commits) for s in self.studies.values()}
+        for study in [study for claim in claims if claim.id in elsewhere for study in claim.studies]:
+            evidence.setdefault(study, evidence_of(study, self._metrics, before))
+        self.commits = {study: of.commits for study, of in evidence.items()}
+        asked = registered(judged(claims, estimates, evidence), file, scale, evidence)
+        found, why = settled(asked, before)
+        if why:
+            self.notes.append(f"git cannot say which criteria came first: {why}")
+        return found
+
+    def check_paper(self, found: Sequence[Judged], published: Path) -> None:
+        """The assembled paper, where all of its studies are here, and the published one."""
+        scale, assembled = self._grid.scale, self._folder / "paper"
+        if self.studies.keys() == set(self._grid.studies) and assembled.is_dir():
+            self.told += check_assembled(assembled, list(self.studies.values()), found, scale)
+        told, unseen = check_published(published, scale, claims_tex(found, scale, self.commits), self.printed)
+        self.told += told
+        self.notes += [unseen] if unseen else []
 
     def check_studies(self, scratch: Path) -> None:
         for study in self._grid.studies:
