@@ -17,6 +17,7 @@ from ripstop.config import ConfigError
 from ripstop.files import write_text
 from ripstop.paper.assemble import assemble, publish
 from ripstop.paper.numbers import StudyNumbers, read_numbers, write_numbers_json
+from ripstop.provenance import file_sha256
 
 PAPER = Path(__file__).parents[2] / "paper"
 STUDIES = list(MADE)
@@ -178,7 +179,11 @@ def test_publishing_copies_what_readers_see(assembled, tmp_path):
     (out / "claims.yaml").write_text("mine")
     assert publish(assembled, out) == [f"{out}/tables/old.tex is not of this paper; delete it if it is an old one"]
     tables = ["tables/claims.tex", "tables/old.tex", *(f"tables/{study}.tex" for study in STUDIES)]
-    assert files(out) == sorted(["claims.yaml", *tables, *(f"figures/{study}.pdf" for study in STUDIES)])
+    made = [*tables, *(f"figures/{study}.pdf" for study in STUDIES)]
+    assert files(out) == sorted(["claims.yaml", "contents.json", *made])
+    listed = json.loads((out / "contents.json").read_text())
+    assert listed["scale"] == "cpu" and set(listed["files"]) == {*made} - {"tables/old.tex"}
+    assert listed["files"]["tables/claims.tex"] == file_sha256(out / "tables/claims.tex")
     assert (out / "tables/claims.tex").read_bytes() == (assembled / "claims.tex").read_bytes()
     shutil.copytree(assembled, tmp_path / "with_pdf")
     (tmp_path / "with_pdf" / "main.pdf").write_text("%PDF")
