@@ -16,6 +16,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
@@ -182,6 +183,10 @@ def _check_arm(name: str) -> str:
 
 ArmName = Annotated[str, AfterValidator(_check_arm)]
 """Key of a mapping that names the arms of a comparison."""
+
+Size = Annotated[int, Field(ge=1, le=2**16)]
+"""A width of a model, or how many heads, groups or states it has: beyond 65,536 it can only be a slip of the finger, and
+would fill any memory."""
 
 
 def walk(config: Any) -> Iterator[Strict]:

@@ -54,8 +54,8 @@ class MqarConfig(DataConfig):
     """Keys are the ids [10, 10 + n_keys), values the n_values ids after them."""
 
     kind: Literal["mqar"] = "mqar"
-    n_keys: int = Field(64, ge=2, le=2**24)
-    n_values: int = Field(64, ge=2, le=2**24)
+    n_keys: int = Field(64, ge=2, le=2**20)
+    n_values: int = Field(64, ge=2, le=2**20)
     num_pairs: list[int] = Field(min_length=1, description="rising; each step trains on one of them, all equally often")
     test_pairs: list[int] = Field([], description="rows of the test set; empty: num_pairs")
     layout: Literal["decoder", "seq2seq"] = "decoder"

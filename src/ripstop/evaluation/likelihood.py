@@ -24,7 +24,7 @@ class LikelihoodConfig(PartConfig):
 
     kind: Literal["likelihood"] = "likelihood"
     controls: list[Control] = Field(["own", "shuffled", "wrong"], min_length=1)
-    tokens_per_batch: int = Field(8192, ge=1, description="tokens read at once, padding and source included")
+    tokens_per_batch: int = Field(8192, ge=1, le=2**22, description="tokens read at once, padding and source included")
     split: Literal["valid", "test"] = "test"
 
     def check(self, run: Run) -> None:

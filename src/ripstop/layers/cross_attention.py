@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ripstop.config import ConfigError, Strict
+from ripstop.config import ConfigError, Size, Strict
 from ripstop.kernels import cross_attention
 from ripstop.ops.cross_attention import Laid
 from ripstop.ops.segments import Segments, without_padding
@@ -55,8 +55,8 @@ def mean_memory(memory: Memory) -> Tensor:
 class CrossAttentionConfig(Strict):
     """Heads of the cross-attention. There are no positions in it: the memory brings its own."""
 
-    n_heads: int = Field(4, ge=1)
-    n_kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; none given: n_heads")
+    n_heads: Size = 4
+    n_kv_heads: Size | None = Field(None, description="heads of keys and values; none given: n_heads")
     backend: Literal["auto", "reference", "torch", "flash_attn"] = "auto"
 
     def sizes(self, d_model: int) -> tuple[int, int, int]:

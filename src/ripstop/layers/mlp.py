@@ -15,8 +15,8 @@ class MlpConfig(Strict):
     """The width is `d_mlp` where given, else `expand * d_model` rounded."""
 
     activation: Literal["swiglu", "gelu"] = "swiglu"
-    expand: float = Field(4.0, gt=0)
-    d_mlp: int | None = Field(None, ge=1)
+    expand: float = Field(4.0, gt=0, le=2**10)
+    d_mlp: int | None = Field(None, ge=1, le=2**20)
 
     def width(self, d_model: int) -> int:
         return max(1, round(self.expand * d_model)) if self.d_mlp is None else self.d_mlp

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ripstop.config import ConfigError
+from ripstop.config import ConfigError, Size
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.short_conv import ShortConv, conv_backend
 from ripstop.ops.rotary import rotate
@@ -16,12 +16,12 @@ from ripstop.ops.segments import Segments
 class HeadsConfig(MixerConfig):
     """Heads, positions and short convolution of an attention mixer."""
 
-    n_heads: int = Field(4, ge=1)
-    n_kv_heads: int | None = Field(None, ge=1, description="heads of keys and values; none given: n_heads")
-    head_dim: int | None = Field(None, ge=1, description="none given: d_model / n_heads")
+    n_heads: Size = 4
+    n_kv_heads: Size | None = Field(None, description="heads of keys and values; none given: n_heads")
+    head_dim: Size | None = Field(None, description="none given: d_model / n_heads")
     rope: bool = True
     rope_base: float = Field(10000.0, gt=1)
-    d_conv: int = Field(0, ge=0, description="width of a short convolution on queries, keys and values; 0: none")
+    d_conv: int = Field(0, ge=0, le=2**10, description="width of a short convolution on queries, keys and values; 0: none")
 
     def sizes(self, d_model: int) -> tuple[int, int, int]:
         """n_heads, n_kv_heads and head_dim at width `d_model`; `ConfigError` where they do not fit together."""

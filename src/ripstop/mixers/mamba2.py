@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from ripstop.config import ConfigError
+from ripstop.config import ConfigError, Size
 from ripstop.kernels import state_space
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.short_conv import ShortConv, conv_backend
@@ -30,12 +30,12 @@ class Mamba2Config(MixerConfig):
     """Names and defaults of the authors' `Mamba2` module. Heads: expand * d_model / head_dim."""
 
     kind: Literal["mamba2"] = "mamba2"
-    d_state: int = Field(64, ge=1)
-    d_conv: int = Field(4, ge=2)
-    expand: int = Field(2, ge=1)
-    head_dim: int = Field(64, ge=1)
-    n_groups: int = Field(1, ge=1, description="groups of heads that share B and C")
-    chunk_size: int = Field(64, ge=1)
+    d_state: Size = 64
+    d_conv: int = Field(4, ge=2, le=2**10)
+    expand: Size = 2
+    head_dim: Size = 64
+    n_groups: Size = Field(1, description="groups of heads that share B and C")
+    chunk_size: Size = 64
     A_init_range: tuple[float, float] = (1.0, 16.0)
     dt_init_range: tuple[float, float] = (1e-3, 0.1)
     backend: Literal["auto", "reference", "torch", "mamba_ssm"] = "auto"

@@ -35,8 +35,8 @@ class SlidingWindowConfig(HeadsConfig):
     """A token sees the last `window_size` tokens, itself among them, and the first `sink_size` of its document."""
 
     kind: Literal["sliding_window"] = "sliding_window"
-    window_size: int = Field(64, ge=1)
-    sink_size: int = Field(0, ge=0)
+    window_size: int = Field(64, ge=1, le=2**20)
+    sink_size: int = Field(0, ge=0, le=2**20)
     backend: Literal["auto", "reference", "torch", "flash_attn"] = "auto"
 
     def build(self, d_model: int) -> SlidingWindow:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ripstop.config import ArmName, Strict
+from ripstop.config import ArmName, Size, Strict
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
@@ -46,8 +46,8 @@ class Params(StudyParams):
 
     data: MqarConfig
     training: TrainingConfig
-    d_model: int = Field(ge=1)
-    n_cross_heads: int = Field(ge=1, description="heads of the cross-attention")
+    d_model: Size
+    n_cross_heads: Size = Field(description="heads of the cross-attention")
     encoder_pattern: str
     decoder_pattern: str
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]

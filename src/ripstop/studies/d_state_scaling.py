@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Annotated
 
 from pydantic import Field
 
-from ripstop.config import Strict
+from ripstop.config import Size, Strict
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
@@ -23,8 +22,6 @@ from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import letter_counts
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
-
-Size = Annotated[int, Field(ge=1)]
 
 
 class Evaluation(Strict):
@@ -39,7 +36,7 @@ class Params(StudyParams):
 
     data: MqarConfig
     training: TrainingConfig
-    d_model: int = Field(ge=1)
+    d_model: Size
     pattern: str = "M"
     mixer: Mamba2Config
     shapes: list[tuple[Size, Size]] = Field(min_length=1)

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ripstop.config import ArmName, Strict
+from ripstop.config import ArmName, Size, Strict
 from ripstop.data.documents import DocumentsConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
 from ripstop.evaluation.translation import TranslationConfig
@@ -39,8 +39,8 @@ class Params(StudyParams):
 
     data: DocumentsConfig
     training: TrainingConfig
-    d_model: int = Field(ge=1)
-    n_cross_heads: int = Field(ge=1, description="heads of the cross-attention")
+    d_model: Size
+    n_cross_heads: Size = Field(description="heads of the cross-attention")
     mlp: MlpConfig | None
     encoder_pattern: str
     patterns: dict[ArmName, str] = Field(min_length=1)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ripstop.config import ArmName, Strict
+from ripstop.config import ArmName, Size, Strict
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
@@ -40,7 +40,7 @@ class Params(StudyParams):
 
     data: MqarConfig
     training: TrainingConfig
-    d_model: int = Field(ge=1)
+    d_model: Size
     patterns: dict[ArmName, str] = Field(min_length=1)
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     evaluation: Evaluation = Evaluation()

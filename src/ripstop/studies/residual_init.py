@@ -13,7 +13,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from ripstop.config import Strict
+from ripstop.config import Size, Strict
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation.learning_curve import LearningCurveConfig
 from ripstop.evaluation.recall import RecallConfig
@@ -37,7 +37,7 @@ class Params(StudyParams):
 
     data: MqarConfig
     training: TrainingConfig
-    d_model: int = Field(ge=1)
+    d_model: Size
     mixer: Annotated[MixerConfig, MIXERS]
     depths: list[Annotated[int, Field(ge=1, le=1000)]] = Field(min_length=1)
     evaluation: Evaluation = Evaluation()

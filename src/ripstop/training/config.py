@@ -13,12 +13,17 @@ from ripstop.training.objectives.base import ObjectiveConfig
 from ripstop.training.optimizers import OPTIMIZERS
 from ripstop.training.optimizers.base import OptimizerConfig
 
+MOST_TOKENS = 2**26
+"""Of an update: four times the largest that a published language model was trained with (16 million, Llama 3)."""
+MOST_TOKENS_AT_ONCE = 2**22
+"""Of one batch: ten times that of the full scale; more can only be a slip of the finger, and would compute for hours."""
+
 
 class TrainingConfig(Strict):
     """Settings of the trainer. Fractions are of `steps`; `tokens_per_step` counts what the model reads in one update."""
 
     steps: int = Field(ge=1, le=10**9)
-    tokens_per_step: int = Field(ge=1, le=10**9)
+    tokens_per_step: int = Field(ge=1, le=MOST_TOKENS)
     accumulation: int = Field(1, ge=1, le=10**6, description="micro-batches an update; each has tokens_per_step / accumulation")
     lr: float = Field(gt=0, allow_inf_nan=False)
     min_lr_ratio: float = Field(0.02, ge=0, le=1, description="last learning rate of the cosine, as a part of lr")
@@ -34,6 +39,16 @@ class TrainingConfig(Strict):
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     activation_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Self:
+        tokens = self.tokens_per_step // self.accumulation
+        if tokens > MOST_TOKENS_AT_ONCE:
+            raise ValueError(
+                f"tokens_per_step asks for batches of {tokens} tokens, and at most {MOST_TOKENS_AT_ONCE} are read at once; "
+                "lower it, or raise accumulation, which reads as many in more batches"
+            )
+        return self
 
     @model_validator(mode="after")
     def _best_is_measured(self) -> Self:
