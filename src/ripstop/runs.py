@@ -72,6 +72,7 @@ class Run(Strict):
 
     def check(self) -> None:
         """`ConfigError` for what is fine alone and does not fit together. Nothing is read or built for it."""
+        self._check_source()
         if self.training is not None:
             self.data.check(self.training.stream_plan(self.seed))
         for name, part in self.evaluation.items():
@@ -79,6 +80,19 @@ class Run(Strict):
                 part.check(self)
             except ConfigError as error:
                 raise ConfigError(f"evaluation.{name}: {error}") from None
+
+    def _check_source(self) -> None:
+        has_source = self.data.longest_row.source is not None
+        if self.model.reads_source and not has_source:
+            raise ConfigError(
+                f"data: has no source, and model {self.model.kind} reads one; give it data with a source, such as "
+                "layout: seq2seq of mqar, or use kind: decoder_only"
+            )
+        if has_source and not self.model.takes_source:
+            raise ConfigError(
+                f"data: has a source, and model {self.model.kind} reads none; use kind: encoder_decoder, or data without one, "
+                "such as layout: decoder of mqar"
+            )
 
     def files(self) -> dict[str, str]:
         """File name -> text of what the stages of this run read.

@@ -84,6 +84,8 @@ class Model(nn.Module):
 
 MOST_PARAMETERS = 10**12
 """Of a model; more can only be a slip of the finger, and would fill any memory."""
+MOST_STATE = 10**11
+"""Bytes of state that one sequence holds; no accelerator has as many."""
 
 
 class ModelConfig(Strict):
@@ -107,6 +109,8 @@ class ModelConfig(Strict):
         if sum(parts.values()) > MOST_PARAMETERS:
             largest = max(parts, key=lambda part: parts[part])
             raise ConfigError(f"the model would have more than 10^12 parameters, most of them in its {largest}; lower d_model")
+        if self.state_bytes(1) > MOST_STATE:
+            raise ConfigError("the state of one sequence would take more than 10^11 bytes; lower d_state or d_model")
 
     def build(self, data: DataInfo) -> Model:
         """The model for the data at hand, freshly drawn."""
@@ -128,6 +132,11 @@ class ModelConfig(Strict):
     def reads_source(self) -> bool:
         """Whether the built model needs a source beside its tokens."""
         return False
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether it can be given data with a source, which a blind decoder does not read."""
+        return self.reads_source
 
     def flops_per_token(self, vocab_size: int, seq_len: int, source_len: int | None = None) -> int:
         """Forward FLOPs per (target) token at length `seq_len`, a mean over the sequence; multiply-adds count as 2.

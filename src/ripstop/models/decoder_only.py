@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from ripstop.batch import DataInfo, TokenBatch
-from ripstop.config import ConfigError
+from ripstop.config import ConfigError, Size
 from ripstop.layers.block import BlockState
 from ripstop.layers.embedding import Embedding, Readout
 from ripstop.layers.mlp import MlpConfig
@@ -28,7 +28,7 @@ class DecoderOnlyConfig(ModelConfig):
     """`pattern` names each layer's mixer by its key in `mixers`, a table that may hold more than the pattern uses."""
 
     kind: Literal["decoder_only"] = "decoder_only"
-    d_model: int = Field(ge=1)
+    d_model: Size
     pattern: str
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     mlp: MlpConfig | None = None

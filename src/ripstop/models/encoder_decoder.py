@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ripstop.batch import DataInfo, TokenBatch
-from ripstop.config import ConfigError, Strict
+from ripstop.config import ConfigError, Size, Strict
 from ripstop.layers.block import BlockState
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, mean_memory, remember
 from ripstop.layers.embedding import Embedding, Readout
@@ -72,14 +72,14 @@ class EncoderDecoderConfig(ModelConfig):
     """
 
     kind: Literal["encoder_decoder"] = "encoder_decoder"
-    d_model: int = Field(ge=1)
+    d_model: Size
     encoder_pattern: str | None = None
     n_encoder_layers: int | None = Field(None, ge=1, le=patterns.LONGEST)
     decoder_pattern: str
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     mlp: MlpConfig | None = None
-    n_cross_heads: int = Field(4, ge=1, description="heads of the cross-attention")
-    n_cross_kv_heads: int | None = Field(None, ge=1, description="heads of its keys and values; none given: as many")
+    n_cross_heads: Size = Field(4, description="heads of the cross-attention")
+    n_cross_kv_heads: Size | None = Field(None, description="heads of its keys and values; none given: as many")
     cross_attention_positions: list[int] | Literal["adaptive"]
     adaptive: AdaptivePositions | None = None
     source_summary: Literal["none", "mean"] = "none"
@@ -139,6 +139,10 @@ class EncoderDecoderConfig(ModelConfig):
     @property
     def reads_source(self) -> bool:
         return bool(self.cross_attention_layers) or self.source_summary == "mean"
+
+    @property
+    def takes_source(self) -> bool:
+        return True
 
     @property
     def encoder(self) -> StackPlan:
