@@ -118,6 +118,32 @@ def test_a_broken_description_is_one_sentence(mine: tuple[DocumentsConfig, Path]
         config.verify(folder)
 
 
+def edits(description: dict[str, Any]) -> list[dict[str, Any]]:
+    """The description with each of its keys changed, each taken away, and one added."""
+    changed = [description | {key: 3 if key == "vocab_size" else "edited"} for key in description if key not in ("id", "files")]
+    without = [
+        {k: v for k, v in description.items() if k != key} for key in description if key not in ("id", "files", "vocab_size")
+    ]
+    return [*changed, *without, description | {"note": "mine"}, description | {"files": description["files"] | {"x": "y"}}]
+
+
+def test_an_edited_description_is_refused(mine: tuple[DocumentsConfig, Path], tmp_path: Path) -> None:
+    config, folder = mine
+    mqar = MqarConfig(num_pairs=[2])
+    mqar.prepare(tmp_path / "mqar")
+    for data, prepared in ((config, folder), (mqar, tmp_path / "mqar")):
+        path = prepared / "data.json"
+        description = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(description), encoding="utf-8")
+        data.verify(prepared)  # other blanks are no other content
+        for edited in edits(description):
+            path.write_text(json.dumps(edited), encoding="utf-8")
+            with pytest.raises(
+                ConfigError, match=r"data\.json: is not as it was written, it was edited; run `python -m ripstop"
+            ):
+                data.verify(prepared)
+
+
 def test_other_data_is_refused(mine: tuple[DocumentsConfig, Path], tmp_path: Path) -> None:
     config, folder = mine
     other = config.replace(max_tokens=39)

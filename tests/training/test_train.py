@@ -323,6 +323,16 @@ def test_one_process_a_run_folder(tmp_path: Path):
     assert not (folder / "training.lock").exists()
 
 
+def test_an_edited_description_of_the_data_is_refused_before_anything_trains(tmp_path: Path):
+    _, folder, data = lay_out(tmp_path)
+    before = {path.name for path in folder.iterdir()}
+    description = json.loads((data / "data.json").read_text())
+    (data / "data.json").write_text(json.dumps(description | {"vocab_size": description["vocab_size"] + 1}))
+    with pytest.raises(ConfigError, match=r"data\.json: is not as it was written"):
+        train(folder, data)
+    assert {path.name for path in folder.iterdir()} == before
+
+
 def test_the_files_name_each_other(tmp_path: Path):
     run, folder, data = lay_out(tmp_path)
     train(folder, data)

@@ -17,6 +17,8 @@ from ripstop.files import write_text
 
 HeldOut = Literal["valid", "test"]
 DESCRIPTION = "data.json"
+OWN_DIGEST = "sha256_of_the_above"
+"""Key of data.json: the digest of all its others."""
 
 
 class RowLength(NamedTuple):
@@ -72,8 +74,9 @@ class DataConfig(Strict):
         """Write everything that training and evaluation read into `out`, and last `data.json`, which describes it.
 
         data.json holds `id`, `vocab_size`, `sha256` (of the data's content, not of file names, times or code), the
-        sha256 of each of `files`, and of each local file that was read. A folder without it is not prepared: an earlier
-        one goes first, so that a preparation that is stopped leaves nothing that looks complete.
+        sha256 of each of `files`, of each local file that was read, and of what stands in data.json itself. A folder
+        without it is not prepared: an earlier one goes first, so that a preparation that is stopped leaves nothing that
+        looks complete.
         """
         local = self.local_files()
         with disk_errors(out):
@@ -93,6 +96,7 @@ class DataConfig(Strict):
                 "files": {name: file_digest(out / name) for name in self.files},
                 "local_files": before,
             }
+            description |= {OWN_DIGEST: _content_digest(description)}
             write_text(out / DESCRIPTION, json.dumps(description, indent=2, ensure_ascii=False) + "\n")
 
     def write(self, out: Path) -> dict[str, Any]:
@@ -122,6 +126,8 @@ class DataConfig(Strict):
         again = f"run `python -m ripstop prepare {data}`"
         if found.get("id") != self.id:
             raise ConfigError(f"{data}: holds the data {found.get('id')}, and {self.id} is asked for; name the folder of that")
+        if found.get(OWN_DIGEST) != _content_digest(found):
+            raise ConfigError(f"{data / DESCRIPTION}: is not as it was written, it was edited; {again}")
         for name in self.files:
             path = data / name
             try:
@@ -164,6 +170,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _content_digest(description: dict[str, Any]) -> str:
+    """SHA-256 of a description without the digest that it holds of itself, in hex."""
+    told = {key: value for key, value in description.items() if key != OWN_DIGEST}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def one_line(error: BaseException) -> str:
