@@ -6,6 +6,7 @@ import ast
 import errno
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from ripstop.config import ConfigError
-from ripstop.files import cache_folder, read_text, replacing, sentence, write_if_different, write_text
+from ripstop.files import cache_folder, read_text, replacing, scratch_folder, sentence, write_if_different, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +55,46 @@ def test_what_fails_leaves_the_old_file_and_no_temporary(error: BaseException, t
         raise error
     assert caught.value is error
     assert path.read_bytes() == b"old" and names(tmp_path) == ["f.txt"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ripstop.files import replacing, scratch_folder
+path = Path(sys.argv[2])
+with (replacing if sys.argv[1] == "file" else scratch_folder)(path) as temporary:
+    (temporary if temporary.is_file() else temporary / "half.txt").write_text("half")
+    print(temporary.name, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL) if sys.argv[3] == "kill" else sys.stdin.read()
+"""
+
+
+def writer(kind: str, path: Path, end: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", KILLED, kind, str(path), end]
+    there = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen(command, env=there, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.pdf"
+    with writer(kind, path, "kill") as killed:
+        assert killed.wait() == -signal.SIGKILL
+    left = names(tmp_path)
+    assert len(left) == 1 and left[0].startswith(".out.pdf.")
+    foreign = [".out.pdf.notes", ".other.pdf.01234567.pdf", ".out.pdf.0123456.pdf"]
+    for name in foreign:
+        (tmp_path / name).write_text("mine")
+    with writer(kind, path, "wait") as living:
+        assert living.stdout is not None and living.stdin is not None
+        name = living.stdout.readline().strip()
+        assert names(tmp_path) == sorted([name, *foreign])
+        with scratch_folder(path):
+            write_text(path, "whole")
+            assert name in names(tmp_path)
+        living.stdin.close()
+        assert living.wait() == 0
+    assert names(tmp_path) == sorted(["out.pdf", *foreign])
 
 
 def test_a_writer_that_makes_its_own_file_anew_is_fine(tmp_path: Path) -> None:

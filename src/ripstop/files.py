@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,13 +63,16 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
 
     The file has the permissions that the user's umask gives. What the disk refuses is an `OSError` with the name of `path`.
+    What a process that was killed left of the same file is removed.
     durable: the file is on the disk before it is seen under its name, so that a power cut leaves the old or the new one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    temporary = _temporary(path)
+    held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        _remove_left(path)
+        held = _held(temporary, lambda: os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)))
         yield temporary
         if durable:
             _sync(temporary)
@@ -81,6 +86,26 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if refused is not None:
             raise refused from error
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, where what belongs there is made first; gone when the block ends.
+
+    What a process that was killed left of the same is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left(path)
+    temporary = _temporary(path)
+    held = _held(temporary, temporary.mkdir)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(held)
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
@@ -107,6 +132,35 @@ def cache_folder() -> Path | None:
         return Path(os.environ["RIPSTOP_CACHE"])
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", ""), ".cache")
     return Path(base, "ripstop") if os.path.isabs(base) else None
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+
+
+def _held(temporary: Path, make: Callable[[], object]) -> int:
+    """Make it, and hold a lock on it, which the kernel takes back when this process ends, however it ends."""
+    while True:
+        make()
+        handle = os.open(temporary, os.O_RDONLY)
+        with suppress(OSError):  # a file system without locks: then nothing is taken for left
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if temporary.exists():
+            return handle
+        os.close(handle)  # another process took it for left between our two calls
+
+
+def _remove_left(path: Path) -> None:
+    """What stands beside `path` for it and is held by nobody: a process was killed while it wrote."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(path.suffix)}")
+    for left in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
+        with suppress(OSError):  # held, gone by now, or not ours to remove: it is in nobody's way
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            finally:
+                os.close(handle)
 
 
 def _refusal(error: BaseException, path: Path, temporary: Path) -> OSError | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -101,6 +104,14 @@ def test_settings_of_the_part_enter_its_digest(trained: tuple[Path, Path]) -> No
     records = read_records(evaluate(folder, data, "recall"))
     assert {r.config for r in records} != {first}
     assert {r.slice.get("control") for r in records if r.metric == "accuracy"} == {"own"}
+
+
+def test_the_digest_of_a_record_is_of_the_configuration_and_the_settings(trained: tuple[Path, Path]) -> None:
+    folder, data = trained
+    config, settings = (folder / "config.yaml").read_bytes(), (folder / "recall.yaml").read_bytes()
+    records = read_records(evaluate(folder, data, "recall"))
+    assert {r.config for r in records} == {provenance.digest(config + settings)}
+    assert {r.data for r in records} == {provenance.digest((data / "data.json").read_bytes())}
 
 
 def other_model(folder: Path, data: Path) -> None:
@@ -257,6 +268,20 @@ def test_records_never_lie_beside_half_of_the_files(trained: tuple[Path, Path], 
     assert not records.exists()
     monkeypatch.setattr(Path, "replace", replace)
     assert [r.value for r in read_records(evaluate(folder, data, "recall"))] == [0.25]
+
+
+def test_what_a_killed_evaluation_left_is_removed_by_the_next(trained: tuple[Path, Path]) -> None:
+    folder, data = trained
+    script = (
+        "import os, signal, sys\nfrom pathlib import Path\nfrom ripstop.evaluation import evaluate\n"
+        "evaluate.write_records = lambda path, records: (path.write_text('half'), os.kill(os.getpid(), signal.SIGKILL))\n"
+        "evaluate.evaluate(Path(sys.argv[1]), Path(sys.argv[2]), 'recall')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(folder), str(data)]).returncode == -signal.SIGKILL
+    (left,) = (folder / "parts").iterdir()
+    assert left.name.startswith(".recall.") and (left / "records.jsonl").read_text() == "half"
+    evaluate(folder, data, "recall")
+    assert [path.name for path in (folder / "parts").iterdir()] == ["recall"]
 
 
 def test_a_model_can_be_rebuilt_under_another_rule(trained: tuple[Path, Path]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from ripstop import provenance
 from ripstop.config import ConfigError
 from ripstop.evaluation.base import PartConfig, Subject
-from ripstop.files import read_text
+from ripstop.files import read_text, scratch_folder
 from ripstop.records import Measurement, Record, write_records
 from ripstop.runs import Run
 from ripstop.training.precision import prepare_device
@@ -33,9 +32,8 @@ def evaluate(folder: Path, data: Path, part: str) -> Path:
     report = _training_report(run, folder, made)
     device = prepare_device(run.compute)
     out = folder / "parts" / part
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{part}.") as scratch:
-        subject = Subject(run, folder, data, Path(scratch), device)
+    with scratch_folder(out) as scratch:
+        subject = Subject(run, folder, data, scratch, device)
         known: dict[str, Any] = made | {
             "study": run.study,
             "run": run.name,
@@ -50,11 +48,11 @@ def evaluate(folder: Path, data: Path, part: str) -> Path:
         with torch.inference_mode():
             measured = _measurements(settings, subject, report)
             records = [Record.of(one, f"{folder}: part {part}", **known) for one in measured]
-        missing = [name for name in settings.files if not (Path(scratch) / name).is_file()]
+        missing = [name for name in settings.files if not (scratch / name).is_file()]
         if missing and report.get("outcome") != "diverged":
             raise TypeError(f"part {part} declares {', '.join(missing)} and did not write it")
-        write_records(Path(scratch) / RECORDS, records)
-        _take_place(Path(scratch), out)
+        write_records(scratch / RECORDS, records)
+        _take_place(scratch, out)
     return out / RECORDS
 
 
