@@ -15,7 +15,7 @@ import typer
 from paper import made_up
 
 from ripstop import __main__ as cli
-from ripstop import ending, params
+from ripstop import ending, params, studies
 from ripstop.config import ConfigError, Strict, TrainingError
 from ripstop.records import Record, read_records, write_records
 
@@ -55,6 +55,9 @@ def lay_out(folder: Path, text: str | bytes | None = None, scales: dict[str, str
     for name, overlay in (shipped if scales is None else scales).items():
         (folder / params.OVERLAYS).mkdir(parents=True, exist_ok=True)
         (folder / params.OVERLAYS / f"{name}.yaml").write_text(overlay, encoding="utf-8")
+    for study in studies.names():
+        (folder / "paper/sections").mkdir(parents=True, exist_ok=True)
+        (folder / f"paper/sections/{study}.tex").touch()
     for scale in ("cpu", "smoke"):
         run = folder / "results" / scale / "mqar_cliff" / "runs" / "architecture-old_seed-0"
         run.mkdir(parents=True)

@@ -98,6 +98,14 @@ def test_an_arm_is_dropped_before_the_overlay_is_laid() -> None:
     assert resolve({"drop": ["arms.y"]}, scale="cpu") == BLOCK
 
 
+def test_what_a_study_s_own_block_drops_no_scale_has() -> None:
+    values = {"scale": "cpu", "studies": {"s": BLOCK | {"drop": ["arms.y", "d"]}}}
+    loaded = params.parse(values, overlays={"big": {"s": {"drop": ["arms.z"]}}})
+    assert loaded.study("s", "cpu") == {"a": BLOCK["a"], "arms": {"x": "M", "z": "W"}}
+    assert loaded.study("s", "big")["arms"] == {"x": "M"}
+    assert (loaded.dropped("s", "cpu"), loaded.dropped("s", "big")) == (["arms.y", "d"], ["arms.y", "d", "arms.z"])
+
+
 @pytest.mark.parametrize(
     ("paths", "told"),
     [
@@ -112,6 +120,25 @@ def test_an_arm_is_dropped_before_the_overlay_is_laid() -> None:
 def test_what_cannot_be_dropped_is_named(paths: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         resolve({"drop": yaml_file.parse(paths, "test")})
+
+
+def test_the_command_line_drops_too() -> None:
+    """What it drops is neither trained nor missed by what prints it."""
+    item = "studies.mqar_cliff.drop=[patterns.attention]"
+    loaded = params.load(FILE, [item, "studies.mqar_cliff.patterns.new=MM"], "smoke")
+    assert set(loaded.study("mqar_cliff", "cpu")["patterns"]) - set(loaded.study("mqar_cliff", "smoke")["patterns"]) == {
+        "attention"
+    }
+    assert loaded.study("mqar_cliff", "smoke")["patterns"]["new"] == "MM"
+    assert loaded.dropped("mqar_cliff", "smoke") == ["patterns.attention"]
+    assert loaded.dropped("mqar_cliff", "cpu") == loaded.dropped("blind_start", "smoke") == []
+    told = r"--set studies.s.drop: arms.yy: there is no such key; did you mean 'arms.y'\?"
+    with pytest.raises(ConfigError, match=told):
+        resolve({}, "studies.s.drop=[arms.yy]")
+    with pytest.raises(
+        ConfigError, match=r"--set studies.s.drop: needs a list of paths such as \[patterns.mamba2\] \(got 'a'\)"
+    ):
+        resolve({}, "studies.s.drop=a")
 
 
 def test_overrides_have_the_last_word_at_the_scale_in_force_and_at_no_other() -> None:
@@ -340,6 +367,8 @@ ABSURD = {
     "training.lr=.nan": "training.lr: needs a finite number",
     "training.lr='1e-3'": "training.lr: needs a number",
     "training.tokens_per_step=0": "training.tokens_per_step: ",
+    "training.tokens_per_step=1000000000": r"training.tokens_per_step: input should be less than or equal to 67108864",
+    "training.tokens_per_step=8388608": "training: tokens_per_step asks for batches of 8388608 tokens, .* raise accumulation",
     "training.steps=1e3": "training.steps: needs a whole number",
     "training.stepz=3": r"training.stepz: unknown key; did you mean 'steps'\?",
     "trainin.steps=3": r"trainin: unknown key; did you mean 'training'\?",
@@ -349,6 +378,29 @@ ABSURD = {
     "mixers.M.d_stat=3": r"mixers.M.d_stat: unknown key; did you mean 'd_state'\?",
     "mixers.M.kind=mamba3": r"mixers.M: unknown kind 'mamba3'; did you mean 'mamba2'\?",
     "mixers.M.d_state='16'": "mixers.M.d_state: needs a whole number",
+    **{
+        f"{key}=1000000000": f"{key}: input should be less than or equal to"
+        for key in (
+            "d_model",
+            "mixers.M.d_state",
+            "mixers.M.d_conv",
+            "mixers.M.expand",
+            "mixers.M.head_dim",
+            "mixers.M.n_groups",
+            "mixers.M.chunk_size",
+            "mixers.A.n_heads",
+            "mixers.A.n_kv_heads",
+            "mixers.A.head_dim",
+            "mixers.C.d_conv",
+            "mixers.W.window_size",
+            "mixers.W.sink_size",
+            "data.n_keys",
+            "data.n_values",
+            "data.n_test",
+            "data.n_valid",
+            "training.accumulation",
+        )
+    },
 }
 
 
@@ -359,6 +411,38 @@ def test_an_absurd_value_names_file_study_and_key(override: str, told: str) -> N
     with pytest.raises(ConfigError, match=rf"params.yaml: studies.mqar_cliff.{told}") as caught:
         studies.load("mqar_cliff").Params.parse(loaded.study("mqar_cliff", "cpu"), where)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("shapes", "told"),
+    [
+        ("[[4, 0]]", "shapes.0.1: input should be greater than or equal to 1"),
+        ("[[4, 2], [1000000000, 2]]", "shapes.1.0: input should be less than or equal to 65536"),
+        ("[[4, 2, 1]]", "shapes.0: "),
+        ("[[4, 2], 4]", "shapes.1: needs a list"),
+    ],
+)
+def test_a_wrong_shape_of_the_state_names_its_place(shapes: str, told: str) -> None:
+    loaded = params.load(FILE, [f"studies.d_state_scaling.shapes={shapes}"])
+    with pytest.raises(ConfigError, match=f"params.yaml: studies.d_state_scaling.{told}"):
+        list(
+            runs_of(
+                studies.load("d_state_scaling"),
+                loaded.study("d_state_scaling", "cpu"),
+                "cpu",
+                loaded.file + ": studies.d_state_scaling",
+            )
+        )
+
+
+def test_more_tokens_than_fit_at_once_are_read_in_more_batches() -> None:
+    """The full scale reads 393,728 tokens in one batch; 2^26 need 16 batches of 2^22."""
+    block = params.load(FILE).study("mqar_cliff", "cpu")
+    for tokens, accumulation in ((393_728, 1), (2**22, 1), (2**26, 16)):
+        told = {"steps": 1, "lr": 0.1, "tokens_per_step": tokens, "accumulation": accumulation}
+        assert studies.load("mqar_cliff").Params.parse(block | {"training": told}, "").training.tokens_per_step == tokens
+    with pytest.raises(ConfigError, match="batches of 4473924 tokens"):
+        studies.load("mqar_cliff").Params.parse(block | {"training": told | {"accumulation": 15}}, "")
 
 
 def test_messages_name_the_overlay_too_where_there_is_one() -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ripstop import accept, accepted, params, provenance, prune, yaml_file
+from ripstop import accept, accepted, params, provenance, prune, studies, yaml_file
 from ripstop.config import ConfigError
 from ripstop.files import write_text
 from ripstop.plan import Plan, plan
 from ripstop.runs import Run
+from ripstop.studies.base import runs
 from ripstop.training.lock import Lock
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,7 @@ def lay_out(root: Path) -> None:
     for path in (ROOT / "workflow/scales").glob("*.yaml"):
         overlay = {key: block for key, block in yaml_file.mapping(path).items() if key in ("all", STUDY)}
         write_text(root / "workflow/scales" / path.name, yaml_file.dump(overlay))
+    write_text(root / f"paper/sections/{STUDY}.tex", "")
 
 
 def contents(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -213,12 +215,45 @@ def test_an_arm_that_the_paper_names_and_that_is_not_there_is_told_before_anythi
         ("seeds=[-1]", "seeds"),
         ("training.steps=0", "steps"),
         ("evaluation.recal={}", "recall"),
+        ("data.layout=seq2seq", "data: has a source, and model decoder_only reads none"),
+        ("mixers.M={kind: mamba2, d_state: 65536, expand: 65536}", r"studies.mqar_cliff: .*state .* more than 10\^11 bytes"),
     ],
 )
 def test_what_cannot_run_is_told_before_anything_runs(tmp_path: Path, override: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told) as error:
         make(tmp_path, f"studies.{STUDY}.{override}", scale="cpu")
     assert STUDY in str(error.value)
+
+
+def test_a_model_and_its_data_agree_on_a_source(tmp_path: Path) -> None:
+    """A decoder that sees nothing of its source is a baseline on data that has one."""
+    values = yaml_file.mapping(ROOT / "params.yaml")["studies"]["blind_start"]
+    made = {run.factors["positions"]: run for run in runs(studies.load("blind_start"), values, "cpu", "")}
+    blind, sees = made["none"], made["layer_0"]
+    assert not blind.model.reads_source and sees.model.reads_source
+    decoder = values["data"] | {"layout": "decoder"}
+    with pytest.raises(ConfigError, match="data: has no source, and model encoder_decoder reads one"):
+        sees.replace(data=decoder).check()
+    for run in (blind.replace(data=decoder), blind, sees):
+        run.check()
+
+
+@pytest.mark.parametrize("scale", ["cpu", "smoke"])
+def test_a_study_without_a_section_is_told_before_anything_trains(tmp_path: Path, scale: str) -> None:
+    make(tmp_path, scale=scale)
+    path = tmp_path / f"paper/sections/{STUDY}.tex"
+    path.unlink()
+    with pytest.raises(ConfigError, match=f"{path}: no such file; the paper has a section for every study: add it, or"):
+        make(tmp_path, scale=scale)
+
+
+def test_what_a_study_that_is_read_dropped_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a printer names: it is refused otherwise."""
+    monkeypatch.setattr("ripstop.paper.studies.reads", lambda study: (STUDY,))
+    drop = f"studies.{STUDY}.drop=[patterns.attention_conv, mixers.C]"
+    grid = make(tmp_path, drop, f"studies.{STUDY}.evaluation.state_size=null")
+    mine = ["architecture=attention_conv", "part=state_size"]
+    assert grid.dropped == {STUDY: [*mine, *(f"{STUDY}/{item}" for item in mine)]}
 
 
 def test_torch_is_not_imported_when_nothing_changed(tmp_path: Path) -> None:

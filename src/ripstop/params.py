@@ -71,8 +71,8 @@ class Params(Strict):
     def study(self, study: str, scale: str) -> dict[str, Any]:
         """The study's values at `scale`, resolved; `ConfigError` where an overlay names what nothing has.
 
-        Its block, without what the overlay drops, then the overlay's `all`, then the overlay's own block of the study, then
-        the overrides of the command line.
+        Its block, without what it and the overlay drop, then the overlay's `all`, then the overlay's own block of the study,
+        then the overrides of the command line, of which `drop` takes out last.
         """
         if study not in self.studies:
             raise ConfigError(f"{self.file}: study {study!r} does not exist{nearest(study, list(self.studies))}")
@@ -92,11 +92,15 @@ class Params(Strict):
         if scale == self.scale:
             mine = [item for item in self.overrides if _keys_of(item)[1] == study]
             values = yaml_file.override({"studies": {study: values}}, mine, self.file, fixed=2)["studies"][study]
+            for path in _drops(values.pop(DROP, []), f"--set studies.{study}"):
+                _drop(values, path, f"--set studies.{study}")
         return values
 
     def dropped(self, study: str, scale: str) -> list[str]:
-        """The paths that the study's block, or its overlay, takes out at `scale`."""
-        blocks = (self.studies[study], self.overlays.get(scale, {}).get(study, {}))
+        """The paths that the study's block, its overlay, or the command line takes out at `scale`."""
+        mine = [item for item in self.overrides if _keys_of(item)[1:] == [study, DROP] and scale == self.scale]
+        told = yaml_file.override({"studies": {study: {}}}, mine, self.file, fixed=2)["studies"][study]
+        blocks = (self.studies[study], self.overlays.get(scale, {}).get(study, {}), told)
         return [path for block in blocks for path in _drops(block.get(DROP, []), study)]
 
     def _with_all(self, overlay: Mapping[str, Any], study: str, values: dict[str, Any], where: str) -> dict[str, Any]:

@@ -110,7 +110,16 @@ def plan(params: Params, root: Path = Path()) -> Plan:
     if found is None:
         found = _resolve(params, accepted)
         _remember(key, found)
+    _has_sections(found, root)
     return found
+
+
+def _has_sections(plan: Plan, root: Path) -> None:
+    """Each study has its section in the paper, which is put together only when everything is trained."""
+    for study in plan.studies:
+        path = root / "paper/sections" / f"{study}.tex"
+        if not path.is_file():
+            raise ConfigError(f"{path}: no such file; the paper has a section for every study: add it, or restore it with git")
 
 
 def _memo(key: str) -> Path | None:
@@ -166,6 +175,8 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
         printer = f"ripstop.paper.studies.{name}"
         reads[name] = _reads(params, name)
         dropped[name] = _dropped(params, name, found[name])
+        for other in reads[name]:
+            dropped[name] += [f"{other}/{item}" for item in _dropped(params, other, found[other])]
         files[f"{name}/paper.code"] = _printing([*PRINT, printer])
         choices[name] = _choices(found[name])
         if choices[name]:
@@ -242,12 +253,11 @@ def _dropped(params: Params, study: str, found: list[Any]) -> list[str]:
     from ripstop.paper import studies as printers
 
     taken = {path.rpartition(".")[2] for path in params.dropped(study, params.scale)}
-    factors = {key for run in found for key in run.factors}
-    parts = {part for run in found for part in run.evaluation}
-    named: dict[str, str] = getattr(printers.load(study), "PARTS", {})
+    measured = {part for run in found for part in run.evaluation}
+    arms, parts = printers.named(study)
     return [
-        *(f"{factor}={value}" for factor in sorted(factors) for value in sorted(taken)),
-        *(f"part={part}" for part in sorted(set(named.values()) - parts)),
+        *(f"{factor}={value}" for factor, values in arms.items() for value in sorted(taken & values)),
+        *(f"part={part}" for part in sorted(parts - measured)),
     ]
 
 
@@ -297,9 +307,9 @@ def _is_printed(params: Params, study: str, scale: str, found: list[Any]) -> Non
     if study not in printers.names():
         raise ConfigError(f"study {study!r} has no module {_printer(study)} that prints it; add it (see the README)")
     taken = {path.rpartition(".")[2] for path in params.dropped(study, scale)}
-    for factor, named in getattr(printers.load(study), "ARMS", {}).items():
+    for factor, named in printers.named(study)[0].items():
         arms = {str(run.factors[factor]) for run in found if factor in run.factors}
-        for name in map(str, named):
+        for name in sorted(named):
             if name not in arms | taken:
                 raise ConfigError(
                     f"{params.where(study, scale)}: {_printer(study)} prints {factor} {name!r}, and no arm has it"

@@ -202,9 +202,24 @@ class TestPrinters:
         rows = [line for line in records["mqar_cliff"].read_text().splitlines(True) if '"sliding_window"' not in line]
         other.write_text("".join(rows))
         with pytest.raises(ConfigError, match="mqar_cliff: what prints it names architecture 'sliding_window'"):
-            render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": other}, ["architecture=sliding_window"])
+            render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": other})
         dropped = ["mqar_cliff/architecture=sliding_window"]
         assert render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": other}, dropped).tables
+
+    @pytest.mark.parametrize(
+        ("item", "told"),
+        [
+            ("architecture=sliding_window", "weaving.py names no arms by 'architecture'; there is: part"),
+            ("mqar_cliff/architecture=nope", "mqar_cliff.py names no architecture 'nope'"),
+            ("mqar_cliff/architecture=mamba3", "mqar_cliff.py names no architecture 'mamba3'; did you mean 'mamba2'?"),
+            ("mqar_cliff/part=nope", "mqar_cliff.py names no part 'nope'; there is: state_size"),
+            ("mqar_clif/architecture=mamba2", "weaving does not read mqar_clif; did you mean 'mqar_cliff'?"),
+        ],
+    )
+    def test_what_no_printer_names_cannot_be_dropped(self, item, told, printer, records, tmp_path):
+        path, reads = printer(self.SOURCE), {"mqar_cliff": records["mqar_cliff"]}
+        with pytest.raises(ConfigError, match=f"--dropped {item}: .*{re.escape(told)}"):
+            render.render_study("weaving", path, tmp_path / "out", reads, [item])
 
     def test_what_is_no_longer_made_goes_and_what_was_never_made_stays(self, printer, records, tmp_path):
         out, reads = tmp_path / "out", {"mqar_cliff": records["mqar_cliff"]}

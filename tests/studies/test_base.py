@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ripstop import params, studies
+from ripstop.data.mqar import MqarConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.runs import Run
-from ripstop.studies.base import runs
+from ripstop.studies.base import Arm, runs
 
 FILE = Path(__file__).parents[2] / "params.yaml"
 
@@ -40,6 +45,20 @@ def test_every_arm_meets_every_seed_and_has_its_own_settings() -> None:
         }
     assert found == wanted
     assert {(run.study, run.scale) for run in made} == {("d_state_scaling", "large")}
+
+
+def test_an_arm_may_have_data_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = studies.load("mqar_cliff")
+    arms, own = study.arms, MqarConfig(num_pairs=[2])
+
+    def with_data(params: Any) -> Iterator[Arm]:
+        for arm in arms(params):
+            yield replace(arm, data=own) if arm.factors["architecture"] == "attention" else arm
+
+    monkeypatch.setattr(study, "arms", with_data)
+    found = {str(run.factors["architecture"]): run.data for run in grid("mqar_cliff", seeds=[0])}
+    assert found.pop("attention") == own
+    assert found and all(data.id != own.id for data in found.values())
 
 
 def test_an_architecture_records_the_one_d_state_that_it_has() -> None:

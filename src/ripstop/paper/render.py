@@ -16,7 +16,7 @@ from ripstop.files import write_text
 from ripstop.paper import studies
 from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
 from ripstop.paper.plots import curves, save
-from ripstop.paper.select import StudyRecords
+from ripstop.paper.select import PART, StudyRecords
 from ripstop.paper.style import style
 from ripstop.paper.tables import Table
 from ripstop.records import frame, read_records
@@ -118,9 +118,23 @@ def _dropped(given: Sequence[str], study: str, of: str) -> list[tuple[str, str]]
         prefix, slash, factor = key.rpartition("/")
         if not equals or not factor or not value or (slash and not prefix):
             raise ConfigError(f"--dropped {item}: write it as factor=value, such as architecture=attention, or part=comet")
+        readers = (study, *studies.reads(study))
+        if prefix and prefix not in readers:
+            raise ConfigError(f"--dropped {item}: {study} does not read {prefix}{nearest(prefix, list(readers))}")
         if (prefix or study) == of:
+            _check_named(of, factor, value, item)
             found.append((factor, value))
     return found
+
+
+def _check_named(study: str, factor: str, value: str, item: str) -> None:
+    """`ConfigError` where the printer of `study` names no such arm or part, so that nothing could be dropped."""
+    arms, parts = studies.named(study)
+    known, printer = {**arms, PART: parts}, f"src/ripstop/paper/studies/{study}.py"
+    if factor not in known:
+        raise ConfigError(f"--dropped {item}: {printer} names no arms by {factor!r}{nearest(factor, sorted(known))}")
+    if value not in known[factor]:
+        raise ConfigError(f"--dropped {item}: {printer} names no {factor} {value!r}{nearest(value, sorted(known[factor]))}")
 
 
 def _curves(study: str, figures: Mapping[str, Figure]) -> str:

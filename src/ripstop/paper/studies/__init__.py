@@ -40,6 +40,13 @@ def load(study: str) -> ModuleType:
     return printer
 
 
+def named(study: str) -> tuple[dict[str, set[str]], set[str]]:
+    """What the printer names and a scale may drop: factor -> its arms, and the parts of the evaluation."""
+    printer = load(study)
+    arms = {factor: {str(arm) for arm in values} for factor, values in getattr(printer, "ARMS", {}).items()}
+    return arms, set(getattr(printer, "PARTS", {}).values())
+
+
 def reads(study: str) -> tuple[str, ...]:
     """The other studies whose records the printer reads."""
     return tuple(getattr(load(study), "READS", ()))
