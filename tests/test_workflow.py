@@ -272,6 +272,14 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
 
     runs = len(list((checkout / "results/smoke/mqar_cliff/runs").iterdir()))
+    data = next((checkout / "results/smoke/data").glob("*/data.json"))
+    before = data.stat()
+    data.write_text("prepared again, to something else")
+    counted = jobs(snakemake(checkout, "--dry-run", "draft"))
+    assert counted["train"] == runs and "prepare" not in counted
+    data.write_text("")
+    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+
     smoke["mqar_cliff"]["seeds"] = [0, 1, 2]
     overlay.write_text(yaml_file.dump(smoke))
     output = snakemake(checkout, "--dry-run", "draft")
@@ -338,6 +346,34 @@ def test_every_rule_says_what_it_needs(name: str) -> None:
     if "localrule: True" not in body:
         for word in ("benchmark:", "threads:", "runtime=", "mem_mb="):
             assert word in body
+
+
+@pytest.mark.parametrize("name", rules())
+def test_no_input_is_taken_for_old(name: str) -> None:
+    """Whatever is made again makes what depends on it stale."""
+    assert "ancient(" not in rules()[name]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_tree_that_cannot_be_written_to_is_told_in_one_sentence(checkout: Path) -> None:
+    checkout.chmod(0o555)
+    try:
+        output = snakemake(checkout, "--dry-run", "draft", status=1)
+    finally:
+        checkout.chmod(0o755)
+    assert f"error: {checkout}: cannot be written to" in output and "Traceback" not in output
+
+
+def test_a_study_without_a_section_is_told_before_anything_trains(checkout: Path) -> None:
+    (checkout / "paper/sections/mqar_cliff.tex").unlink()
+    output = snakemake(checkout, "--dry-run", "draft", status=1)
+    assert "error: paper/sections/mqar_cliff.tex: no such file; the paper has a section for every study" in output
+    assert "Traceback" not in output
+
+
+def test_data_is_prepared_again_when_a_file_of_the_user_s_changes() -> None:
+    """No shipped scale reads one, so that no graph shows it."""
+    assert '"config.yaml", "prepare.code", "local.json"' in rules()["prepare"]
 
 
 def test_links_to_the_profiles() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import resource
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from ripstop.config import ConfigError
+from ripstop.files import write_text
 from ripstop.paper import plots, style
 from ripstop.statistics import Estimate
 
@@ -131,3 +134,16 @@ def test_two_processes_write_the_same_bytes(tmp_path, monkeypatch):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pdf", "a.png", "b.pdf", "b.png"]
+
+
+def test_a_full_disk_is_an_error_of_the_disk(ax, tmp_path):
+    """Whatever the writers of figures make of it: no file may grow beyond 4096 bytes."""
+    write_text(tmp_path / "f.pdf", "old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match=re.escape(str(tmp_path / "f.pdf"))):
+            plots.save(ax.figure, tmp_path / "f.pdf")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["f.pdf"] and (tmp_path / "f.pdf").read_text() == "old"

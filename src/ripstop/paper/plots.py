@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,10 +101,16 @@ def save(figure: Figure, path: Path) -> None:
     """The figure as `path` (PDF) with a PNG beside it. The same figure gives the same bytes."""
     with style():
         FigureCanvasAgg(figure)
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-        with replacing(path.with_suffix(".png")) as temporary:
-            figure.savefig(temporary, format="png", metadata={"Software": None})
+        _write(figure, path, "pdf", {"CreationDate": None, "Producer": None, "Creator": None})
+        _write(figure, path.with_suffix(".png"), "png", {"Software": None})
+
+
+def _write(figure: Figure, path: Path, form: str, metadata: dict[str, None]) -> None:
+    """Drawn in memory: the PDF's writer has an error of its own for a disk that is full."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=form, metadata=metadata)
+    with replacing(path) as temporary:
+        temporary.write_bytes(drawn.getvalue())
 
 
 def _point(
