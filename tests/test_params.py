@@ -74,7 +74,7 @@ def test_the_shipped_scales_lay_over_what_they_say() -> None:
     # keys that a study's block does not name, and its Params have
     assert all(values["compute"] == {"device": "cuda"} for values in full.values())
     assert all(values["training"]["precision"] == "bf16" for values in full.values())
-    assert full["mqar_cliff"]["training"]["lr"] == 0.001 and full["mqar_cliff"]["seeds"] == [0, 1, 2]
+    assert full["mqar_cliff"]["training"]["lr"] == 0.001 and full["mqar_cliff"]["seeds"] == [0, 1, 2, 3, 4]
 
 
 def test_an_overlay_changes_its_keys_and_no_others() -> None:
@@ -145,7 +145,7 @@ def test_overrides_have_the_last_word_at_the_scale_in_force_and_at_no_other() ->
     loaded = params.load(FILE, ["studies.mqar_cliff.seeds=[5, 6]", "studies.mqar_cliff.training.lr=2e-3"], "smoke")
     assert loaded.study("mqar_cliff", "smoke")["seeds"] == [5, 6]
     assert loaded.study("mqar_cliff", "smoke")["training"]["lr"] == 0.002
-    assert loaded.study("mqar_cliff", "cpu")["seeds"] == [0, 1, 2]
+    assert loaded.study("mqar_cliff", "cpu")["seeds"] == [0, 1, 2, 3, 4]
     assert loaded.study("blind_start", "smoke")["seeds"] == [0]
 
 
@@ -154,7 +154,7 @@ def test_overrides_set_items_of_lists_and_keys_that_the_block_does_not_name() ->
     loaded = params.load(FILE, [*items, "studies.d_state_scaling.reporting.tensorboard=true"])
     values = loaded.study("d_state_scaling", "cpu")
     assert values["shapes"][:3] == [[4, 2], [6, 2], [16, 2]]
-    assert values["steps"] == [77, 1000]
+    assert values["steps"] == [77, 600]
     assert values["reporting"] == {"tensorboard": True}
 
 
@@ -335,8 +335,8 @@ OVERRIDES = {
     "studies..seeds=1": r"write it as key=value",
     "studies.mqar_cliff.seeds=": r"--set studies.mqar_cliff.seeds=: is empty",
     "studies.mqar_cliff.seeds=[0": r"--set studies.mqar_cliff.seeds=\[0:1: not YAML",
-    "studies.mqar_cliff.seeds.7=1": r"has no studies.mqar_cliff.seeds.7; the list has items 0 to 2",
-    "studies.mqar_cliff.seeds.x=1": r"has no studies.mqar_cliff.seeds.x; the list has items 0 to 2",
+    "studies.mqar_cliff.seeds.7=1": r"has no studies.mqar_cliff.seeds.7; the list has items 0 to 4",
+    "studies.mqar_cliff.seeds.x=1": r"has no studies.mqar_cliff.seeds.x; the list has items 0 to 4",
     "studies.mqar_cliff.seeds[-1]=1": r"has no studies.mqar_cliff.seeds\[-1\]|no name",
     "studies.mqar_cliff.d_model.x=1": r"studies.mqar_cliff.d_model of .*params.yaml is 32 and holds no keys",
     "studies.mqar_cliff.patterns.a b=M": r"studies.mqar_cliff.patterns: 'a b' is no name",

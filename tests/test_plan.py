@@ -22,6 +22,7 @@ from ripstop.training.lock import Lock
 
 ROOT = Path(__file__).parents[1]
 STUDY = "mqar_cliff"
+TWO_SEEDS = f"studies.{STUDY}.seeds=[0, 1]"
 
 
 @pytest.fixture(autouse=True)
@@ -116,6 +117,7 @@ def test_each_digest_is_of_the_modules_that_its_stage_uses(
         "train": ["data.mqar", *MODEL, *TRAINING],
         "recall": ["data.mqar", "evaluation.evaluate", "evaluation.recall", *MODEL],
         "state_size": ["data.mqar", "evaluation.evaluate", "evaluation.state_size", *MODEL],
+        "learning_curve": ["data.mqar", "evaluation.evaluate", "evaluation.learning_curve", *MODEL],
     }.items():
         assert grid.files[f"{home}/{name}.code"] == " ".join([*begins, *modules]) + "\n"
     assert grid.files[f"data/{grid.data[0]}/prepare.code"] == "data.mqar\n"
@@ -318,7 +320,7 @@ def test_what_left_the_grid_is_named_and_removed_only_when_told(tmp_path: Path) 
 
 
 def test_prune_knows_old_data_and_leaves_copies_links_and_what_is_broken(tmp_path: Path) -> None:
-    make(tmp_path).write(root=tmp_path)
+    make(tmp_path, TWO_SEEDS).write(root=tmp_path)
     folder = tmp_path / "results" / "smoke"
     old = next((folder / "data").iterdir())
     shutil.copytree(old, folder / "data" / "mqar-mine")
@@ -334,7 +336,7 @@ def test_prune_knows_old_data_and_leaves_copies_links_and_what_is_broken(tmp_pat
 
 
 def test_prune_removes_nothing_while_one_of_them_is_trained(tmp_path: Path) -> None:
-    make(tmp_path).write(root=tmp_path)
+    make(tmp_path, TWO_SEEDS).write(root=tmp_path)
     fewer = make(tmp_path, f"studies.{STUDY}.seeds=[0]")
     named = prune.strangers(fewer, tmp_path)
     with Lock(named[-1] / "training.lock"), pytest.raises(ConfigError, match="in use by process"):
@@ -358,7 +360,7 @@ def test_accepted_results_keep_the_digest_that_they_were_made_with(tmp_path: Pat
     with pytest.raises(ConfigError, match="--reason"):
         accept.accept(grid, [STUDY], "  ", tmp_path)
     added = accept.accept(grid, [STUDY], "only a name changed", tmp_path)
-    assert {entry.stage for entry in added} == {"train", "recall", "state_size"}
+    assert {entry.stage for entry in added} == {"train", "recall", "learning_curve", "state_size"}
     assert all(entry.reason == "only a name changed" and entry.commit and entry.date for entry in added)
     after = make(tmp_path)
     codes = {Path(name).name: text for name, text in after.files.items() if name.endswith(".code") and "/runs/" in name}
@@ -369,15 +371,15 @@ def test_accepted_results_keep_the_digest_that_they_were_made_with(tmp_path: Pat
 
 def test_other_parameters_are_not_accepted(tmp_path: Path) -> None:
     trained(tmp_path, make(tmp_path, scale="cpu"), "0123456789abcdef")
-    grid = make(tmp_path, f"studies.{STUDY}.training.lr=0.5", scale="cpu")
+    grid = make(tmp_path, f"studies.{STUDY}.training.clip=0.5", scale="cpu")
     assert accept.accept(grid, [STUDY], "hoping", tmp_path) == []
     of_a_part = make(tmp_path, f"studies.{STUDY}.evaluation.recall.controls=[own]", scale="cpu")
     added = accept.accept(of_a_part, [STUDY], "recall is another one", tmp_path)
-    assert {entry.stage for entry in added} == {"train", "state_size"}
+    assert {entry.stage for entry in added} == {"train", "learning_curve", "state_size"}
 
 
 def test_results_of_two_codes_are_not_taken_for_one(tmp_path: Path) -> None:
-    grid = make(tmp_path)
+    grid = make(tmp_path, TWO_SEEDS)
     trained(tmp_path, grid, "0123456789abcdef")
     first = next(iter(grid.runs[STUDY]))
     folder = grid.folder(tmp_path) / STUDY / "runs" / first
@@ -407,3 +409,58 @@ def test_a_digest_accepted_twice_leads_to_the_first() -> None:
     assert found.origin("c") == found.origin("b") == found.origin("a") == "a"
     assert found.origin("z") == "z"
     table(("a", "b"), ("b", "a")).origin("a")  # a circle ends
+
+
+CHOICE = f"studies.{STUDY}.choice={{seed: 50, settings: {{training: {{lr: [0.1, 0.2]}}}}}}"
+
+
+def test_a_choice_has_its_candidates_and_its_runs(tmp_path: Path) -> None:
+    grid, before = make(tmp_path, CHOICE), make(tmp_path)
+    finals = before.runs[STUDY]
+    arms = {name.rpartition("_")[0] for name in finals}
+    assert grid.choices == {STUDY: {arm: [f"{arm}_candidate-{n}_seed-50" for n in (0, 1)] for arm in arms}}
+    candidates = {name for named in grid.choices[STUDY].values() for name in named}
+    assert grid.runs[STUDY].keys() == finals.keys() | candidates and candidates.isdisjoint(finals)
+    for name, job in grid.runs[STUDY].items():
+        if name in candidates:
+            assert (job.choice, job.parts, job.trains) == ("", {}, True)
+        else:
+            assert job.choice == name.rpartition("_")[0] and job.parts == finals[name].parts
+    assert grid.files[f"{STUDY}/choose.code"].strip()
+    assert f"{STUDY}/choose.code" not in before.files and before.choices == {STUDY: {}}
+    assert {job.choice for job in finals.values()} == {""}
+
+
+def test_what_is_offered_moves_the_candidates_alone(tmp_path: Path) -> None:
+    """Another value is another candidate; the runs that follow the choice hear of it from the choice's file."""
+    before, after = make(tmp_path, CHOICE), make(tmp_path, CHOICE.replace("0.2", "0.3"))
+    assert {(name.split("/")[2].split("_")[-2], Path(name).name) for name in moved(before, after)} == {
+        ("candidate-1", "config.yaml")
+    }
+    assert before.files.keys() == after.files.keys()
+    more = make(tmp_path, CHOICE.replace("0.2", "0.2, 0.3"))
+    assert not moved(before, more)
+    assert {name.split("/")[2].split("_")[-2] for name in more.files.keys() - before.files.keys()} == {"candidate-2"}
+
+
+def test_candidates_are_no_results(tmp_path: Path) -> None:
+    """They are planned, kept by prune, and read by no part of an evaluation."""
+    grid = make(tmp_path, CHOICE)
+    grid.write(root=tmp_path)
+    assert not prune.strangers(grid, tmp_path)
+    assert {path.name.split("_")[-2] for path in prune.strangers(make(tmp_path), tmp_path)} == {"candidate-0", "candidate-1"}
+    for arm, named in grid.choices[STUDY].items():
+        for number, name in enumerate(named):
+            run = Run.load(grid.folder(tmp_path) / STUDY / "runs" / name)
+            assert (run.choice, run.settings, run.evaluation) == (arm, {"training.lr": 0.1 * (number + 1)}, {})
+
+
+def test_a_plan_with_choices_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = make(tmp_path, CHOICE)
+    monkeypatch.setattr("ripstop.plan._resolve", lambda *_: pytest.fail("it was forgotten"))
+    assert make(tmp_path, CHOICE) == wanted and wanted.choices[STUDY]
+
+
+def test_the_code_that_chooses_is_the_choices_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ripstop.plan.code_digest", lambda modules, cuda=False: " ".join(sorted(modules)))
+    assert make(tmp_path, CHOICE).files[f"{STUDY}/choose.code"] == "ripstop.choices\n"

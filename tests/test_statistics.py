@@ -21,7 +21,7 @@ from ripstop.statistics import (
     fit_logistic,
     geometric_mean,
     mean_interval,
-    power_law,
+    tail,
 )
 
 PAIRS = np.array([4, 8, 16, 32, 64])
@@ -166,37 +166,22 @@ def test_capacity_interval_is_geometric_and_open_where_censored():
     assert capacity_interval([]).n == 0
 
 
-def test_power_law_by_hand():
-    exact = power_law([1, 2, 4, 8], [3, 6, 12, 24])
-    assert exact.value == pytest.approx(1) and (exact.low, exact.high) == pytest.approx((1, 1))
-    # log2 points (0, 0), (1, 1), (2, 1), (3, 3) about (1.5, 1.25): slope = (1.875 + 0.125 - 0.125 + 2.625) / 5
-    assert power_law([1, 2, 4, 8], [1, 2, 2, 8]).value == pytest.approx(0.9)
-    flat = power_law([2, 2, 2], [1, 2, 3])
-    assert math.isnan(flat.value) and (flat.low, flat.high, flat.n) == (-math.inf, math.inf, 3)
-    assert math.isnan(power_law([1, 2], [1, 4]).low)
-    with pytest.raises(ValueError, match="above 0"):
-        power_law([1, 2], [0, 1])
-
-
-def test_power_law_interval_holds_the_exponent_of_noisy_points():
-    x = np.repeat([4.0, 8, 16, 32, 64], 3)
-    rng = np.random.default_rng(3)
-    found = [power_law(x, 3 * x**0.7 * np.exp(rng.normal(size=15) * 0.2)) for _ in range(40)]
-    assert sum(e.low < 0.7 < e.high for e in found) >= 33  # 95 % of 40 less three standard errors
-    # the textbook standard error is 0.2 / sqrt(15 var(log x)) = 0.053, so a 95 % interval is about 0.22 wide
-    assert np.mean([e.high - e.low for e in found]) == pytest.approx(0.22, abs=0.05)
-
-
 def test_geometric_mean_by_hand():
     found = geometric_mean([2, 8], "pairs")
     assert (found.value, found.low, found.high, found.n, found.unit) == (4, 2, 8, 2, "pairs")
     assert geometric_mean([]).n == 0
 
 
-def test_the_interval_of_three_points_on_no_line():
-    # log2 points (0, 0), (1, 2), (2, 2): a resample of two of them has the slopes 2, 0 or 1, of all three 1
-    found = power_law([1, 2, 4], [1, 4, 4])
-    assert (found.value, found.low, found.high, found.n) == (pytest.approx(1), pytest.approx(0, abs=1e-9), pytest.approx(2), 3)
+@pytest.mark.parametrize(
+    ("n", "outside"),
+    # Student's t for n - 1 at 97.5 %, times the root of n / (n - 1), is a quantile of the normal:
+    # 12.706 * 1.4142 = 17.97; 4.3027 * 1.2247 = 5.2697; 2.7764 * 1.1180 = 3.1042; 1.9623 * 1.0005 = 1.9633
+    [(2, 0.0), (3, 6.83e-8), (5, 9.54e-4), (1000, 0.02481)],
+)
+def test_the_quantiles_of_a_bootstrap_by_hand(n: int, outside: float) -> None:
+    low, high = tail(n)
+    assert low == pytest.approx(outside, rel=2e-3, abs=1e-15)
+    assert high == pytest.approx(1 - outside, abs=5e-5) and high > 0.5 > low
 
 
 def test_an_estimate_that_cannot_be():

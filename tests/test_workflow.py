@@ -126,6 +126,7 @@ def test_graph_of_the_smallest_scale(shared: Path, dry: str) -> None:
     grid = grid_of(shared)
     runs = [job for jobs_of_study in grid.runs.values() for job in jobs_of_study.values()]
     assert counted["train"] == len(runs) > 0
+    assert counted["choose"] == sum(len(choices) for choices in grid.choices.values()) > 0
     assert counted["evaluate"] == sum(len(job.parts) for job in runs)
     assert counted["prepare"] == len(grid.data)
     assert counted["collect"] == counted["render"] == len(params()["studies"])
@@ -167,11 +168,15 @@ def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) ->
         for run, job in runs.items():
             home, data = f"{study}/runs/{run}", f"data/{job.data}/data.json"
             model, config = f"{home}/model.safetensors", f"{home}/config.yaml"
-            wanted["train", study, run] = ({config, f"{home}/train.code", data}, {model, f"{home}/training.json"})
+            choice = {f"{study}/choices/{job.choice}.json"} if job.choice else set()
+            wanted["train", study, run] = ({config, f"{home}/train.code", data} | choice, {model, f"{home}/training.json"})
             for part in job.parts:
                 own = {f"{home}/{part}.yaml", f"{home}/{part}.code"}
                 wanted[f"evaluate {part}", study, run] = ({model, config, data} | own, {f"{home}/parts/{part}"})
                 parts.add(f"{home}/parts/{part}")
+        for choice, candidates in grid.choices[study].items():
+            reports = {f"{study}/runs/{run}/training.json" for run in candidates}
+            wanted["choose", study, choice] = (reports | {f"{study}/choose.code"}, {f"{study}/choices/{choice}.json"})
         records, code = f"{study}/records.jsonl", f"{study}/paper.code"
         wanted["collect", study, ""] = (parts | {code}, {records})
         others = {f"{other}/records.jsonl" for other in grid.reads[study]}
@@ -181,7 +186,10 @@ def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) ->
     for job in shown(dry):
         about = job.wildcards
         place = about.get("data") or about.get("study", "")
-        found[f"{job.rule} {about.get('part', '')}".strip(), place, about.get("run", "")] = (job.input, job.output)
+        found[f"{job.rule} {about.get('part', '')}".strip(), place, about.get("run", about.get("choice", ""))] = (
+            job.input,
+            job.output,
+        )
     assert {key: value for key, value in found.items() if key[0] not in ("assemble", "pdf", "draft")} == wanted
 
 
@@ -298,12 +306,56 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
 
 
+def test_a_choice_follows_its_candidates_and_the_runs_follow_the_choice(checkout: Path) -> None:
+    """One arm of two candidates and two seeds: what is tried, more of it, and the code that decides."""
+    file, overlay = checkout / "params.yaml", checkout / "workflow/scales/smoke.yaml"
+    study, arm = "d_state_scaling", "d_state-4_expand-2"
+    values = params()
+    file.write_text(yaml_file.dump(values | {"studies": {study: values["studies"][study]}}))
+    for scale in overlay.parent.glob("*.yaml"):
+        laid = yaml_file.mapping(scale)
+        scale.write_text(yaml_file.dump({key: found for key, found in laid.items() if key in ("all", study)}))
+    smoke = yaml_file.mapping(overlay)
+    settings = {"training": {"lr": [0.1, 0.2]}, "model": {"embedding_std": [0.1]}}
+    smoke[study] |= {"shapes": [[4, 2]], "steps": [10], "seeds": [0, 1], "choice": {"settings": settings}}
+
+    def trained() -> tuple[list[str], dict[str, int], str]:
+        """The runs that a dry run trains, its jobs, and what it says."""
+        overlay.write_text(yaml_file.dump(smoke))
+        output = snakemake(checkout, "--dry-run", "--printshellcmds", "draft")
+        return sorted(job.wildcards["run"] for job in shown(output) if job.rule == "train"), jobs(output), output
+
+    candidates = [f"{arm}_candidate-{number}_seed-100" for number in (0, 1, 2)]
+    finals = [f"{arm}_steps-10_seed-{seed}" for seed in (0, 1)]
+    runs, counted, output = trained()
+    assert runs == [*candidates[:2], *finals] and counted["choose"] == 1
+    assert counted["evaluate"] == 2 * 2, "candidates are no results"
+    folders = " ".join(f"results/smoke/{study}/runs/{run}" for run in candidates[:2])
+    assert f"python -m ripstop choose {folders} --out results/smoke/{study}/choices/{arm}.json" in output
+    make_everything_current(checkout)
+    assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
+
+    settings["training"]["lr"][1] = 0.3
+    runs, counted, _ = trained()
+    assert runs == [candidates[1], *finals] and counted["choose"] == 1
+    settings["training"]["lr"] = [0.1, 0.2, 0.3]
+    runs, counted, _ = trained()
+    assert runs == [candidates[2], *finals] and counted["choose"] == 1
+    settings["training"]["lr"] = [0.1, 0.2]
+    source = checkout / "src/ripstop/choices.py"
+    text = source.read_text()
+    assert "losses.index(min(losses))" in text
+    source.write_text(text.replace("losses.index(min(losses))", "losses.index(max(losses))"))
+    runs, counted, _ = trained()
+    assert set(finals) <= set(runs) and counted["choose"] == 1
+
+
 @pytest.mark.parametrize("scale", ["cpu", "smoke", "h100"])
 def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(shared: Path, scale: str) -> None:
     grid = grid_of(shared, scale)
     for study, runs in grid.runs.items():
         assert runs, f"{study} has no run at scale {scale}"
-        for name in [study, *runs, *grid.data]:
+        for name in [study, *runs, *grid.choices[study], *grid.data]:
             assert re.fullmatch(r"[^/=,]+", name)
 
 

@@ -41,19 +41,22 @@ class Surface:
         return float(2.0**self.midpoint * size**self.exponent.value)
 
 
-def fit_surface(pairs: ArrayLike, size: ArrayLike, recall: ArrayLike, run: ArrayLike, chance: float) -> Surface:
+def fit_surface(
+    pairs: ArrayLike, size: ArrayLike, recall: ArrayLike, run: ArrayLike, chance: float, interval: bool = True
+) -> Surface:
     """Least squares over all points of all runs; the interval is a bootstrap over runs, drawn within each size.
 
     pairs, size: above 0; recall: in [0, 1]; run: which points belong together. All of one length. Fewer than 2 sizes, or
-    curves that are all flat at one end: the exponent is unknown. One run a size: its interval is.
+    curves that are all flat at one end: the exponent is unknown. One run a size, or no `interval` asked for: its interval is.
     """
-    log_n, log_s, r = np.log2(_array(pairs)), np.log2(_array(size)), _array(recall)
+    n, s, r = _array(pairs), _array(size), _array(recall)
     runs = np.asarray(run).ravel()
-    if not len(log_n) == len(log_s) == len(r) == len(runs):
-        raise ConfigError(f"a recall surface needs one of each, not {len(log_n)}, {len(log_s)}, {len(r)} and {len(runs)}")
-    if not 0 <= chance < 1:
-        raise ConfigError(f"chance is {chance}, which has to be from 0 to below 1")
-    names = list(dict.fromkeys(runs.tolist()))
+    if not len(n) == len(s) == len(r) == len(runs):
+        raise ConfigError(f"a recall surface needs one of each, not {len(n)}, {len(s)}, {len(r)} and {len(runs)}")
+    if np.any(n <= 0) or np.any(s <= 0) or not 0 <= chance < 1:
+        raise ConfigError("a recall surface needs pairs and sizes above 0 and a chance in [0, 1)")
+    log_n, log_s = np.log2(n), np.log2(s)
+    names = np.unique(runs).tolist()  # sorted: the draws do not depend on the order of the rows
     half = (1 + chance) / 2
     if len(np.unique(log_s)) < 2 or np.all(r > half) or np.all(r < half):
         return Surface(Estimate.unknown(len(names)), math.nan, math.nan, math.nan)
@@ -62,7 +65,7 @@ def fit_surface(pairs: ArrayLike, size: ArrayLike, recall: ArrayLike, run: Array
     rows = {name: np.flatnonzero(runs == name) for name in names}
     strata = [[rows[name] for name in names if log_s[rows[name][0]] == value] for value in np.unique(log_s)]
     estimate = Estimate(float(best.x[2]), n=len(names))
-    if min(map(len, strata)) > 1:
+    if interval and min(map(len, strata)) > 1:
         random = np.random.default_rng(SEED)
         drawn = []
         for _ in range(RESAMPLES):
@@ -93,7 +96,7 @@ def _fit(log_n: Array, log_s: Array, r: Array, chance: float, start: Array) -> o
     # The slope's bounds keep a step function's fit finite: recall falls from 0.99 to 0.01 within a fifth of an octave
     # or more, and within 180 octaves or less.
     bounds = ([-40, math.log(0.05), -5], [40, math.log(50), 5])
-    return optimize.least_squares(residuals, np.clip(start, *bounds), jac=jacobian, bounds=bounds)
+    return optimize.least_squares(residuals, np.clip(start, *bounds), jac=jacobian, bounds=bounds, method="dogbox")
 
 
 def _array(values: ArrayLike) -> Array:

@@ -20,6 +20,7 @@ from ripstop.records import Scalar
 from ripstop.training.config import Compute, TrainingConfig
 from ripstop.training.reporting import Reporting
 
+PLANNED = "`python -m ripstop plan --write` writes the files of every run"
 MOVES_NO_NUMBER = "the values of a run stand in its config.yaml, and the modules of its parts are named by it"
 
 
@@ -110,9 +111,7 @@ class Run(Strict):
 
         It has the settings that its arm chose.
         """
-        values = _read(folder / "config.yaml")
-        if values.get("choice") and not values.get("settings"):
-            values = choices.apply(values, choices.chosen(folder, str(values["choice"])).settings)
+        values = yaml_file.parse(choices.resolved(folder, PLANNED), str(folder / "config.yaml"))
         values["reporting"] = _read(folder / "reporting.yaml")
         values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
         values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
@@ -120,7 +119,7 @@ class Run(Strict):
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return yaml_file.mapping(path, "`python -m ripstop plan --write` writes the files of every run")
+    return yaml_file.mapping(path, PLANNED)
 
 
 def run_name(factors: Mapping[str, Scalar], seed: int | None = None) -> str:

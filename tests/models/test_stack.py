@@ -12,11 +12,13 @@ from models.architectures import ALL, MIXERS, VOCAB, decoder_only, encoder_decod
 from torch import Tensor, nn
 
 from ripstop.batch import Vocabulary
+from ripstop.config import ConfigError
 from ripstop.layers.block import Block
 from ripstop.layers.norms.rms_norm import RMSNormConfig
 from ripstop.mixers import MIXERS as KINDS
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.bidirectional import Bidirectional, BidirectionalConfig
+from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.stack import Stack, StackPlan
 
 
@@ -175,3 +177,48 @@ def test_the_bits_of_a_draw_stay(name: str, digest: str) -> None:
 
 
 SUMS = {"recurrent": 103.628473, "hybrid": 65.406032, "attention": 45.373973}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_plain_is_as_drawn_and_depth_divides_by_the_root_of_the_terms(depth: int) -> None:
+    """Bit for bit as drawn, and the quotient to the last digit; through the models' configuration. A layer adds one term."""
+    config = DecoderOnlyConfig(d_model=24, pattern=f"X{depth}", mixers={"X": KINDS.parse(MIXERS["M"])})
+    drawn = {}
+    for start in ("plain", "depth"):
+        torch.manual_seed(7)
+        drawn[start] = dict(config.replace(residual_init=start).stack.build().named_parameters())
+    torch.manual_seed(7)
+    by_hand = dict(as_drawn(config.stack).named_parameters(prefix="blocks"))
+    scaled = {f"blocks.{layer}.mixer.out_proj.weight" for layer in range(depth)}
+    assert by_hand.keys() == drawn["plain"].keys() == drawn["depth"].keys() > scaled
+    for name, weight in by_hand.items():
+        assert torch.equal(drawn["plain"][name], weight), name
+        wanted = weight / math.sqrt(depth) if name in scaled else weight
+        torch.testing.assert_close(drawn["depth"][name], wanted, rtol=2e-7 if name in scaled else 0, atol=0)
+    assert config.residual_init == "depth"
+
+
+def test_a_shared_weight_is_divided_once_or_not_at_all() -> None:
+    drawn = {}
+    for start in ("plain", "depth"):
+        torch.manual_seed(1)
+        drawn[start] = Stack(StackPlan(24, (SharedConfig(),), None, RMSNormConfig(), residual_init=start))
+    leave = [stack.get_parameter("blocks.0.mixer.leave.weight") for stack in drawn.values()]
+    torch.testing.assert_close(leave[1], leave[0] / math.sqrt(2), rtol=2e-7, atol=0)  # two terms through one weight
+
+
+@pytest.mark.parametrize("half", ["encoder", "decoder"])
+def test_both_halves_of_a_translator_start_as_told(half: str) -> None:
+    config = encoder_decoder("hybrid")
+    assert getattr(config, half).residual_init == "depth"
+    plan = getattr(config.replace(residual_init="plain"), half)
+    torch.manual_seed(0)
+    before = dict(as_drawn(plan).named_parameters())
+    torch.manual_seed(0)
+    after = dict(Stack(plan).blocks.named_parameters())
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_another_start_names_those_that_there_are() -> None:
+    with pytest.raises(ConfigError, match="residual_init: input should be 'depth' or 'plain'"):
+        decoder_only("recurrent").replace(residual_init="depths")

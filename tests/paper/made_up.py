@@ -20,16 +20,20 @@ CHANCE = 1 / 64
 DROPPED = {"hybrid_ratio": ["part=comet"]}
 """Study -> what the made-up records do without."""
 PARTS = {"state_bytes": "state_size", "loss": "likelihood", "bleu": "translation", "chrf++": "translation"}
+PARTS |= dict.fromkeys(("held_out_accuracy", "held_out_loss", "chosen", "candidate_loss"), "learning_curve")
+UNITS = {**METRICS, "held_out_accuracy": "fraction", "held_out_loss": "nats", "chosen": "score", "candidate_loss": "nats"}
+DERIVED = ("state_elements", "attention_share", "shape", "cross_layers")
+"""Factors that follow from others and do not enter a run's name."""
 
 Add = Callable[..., Record]
 
 
 def made_up(study: str, factors: Mapping[str, Scalar], seed: int, metric: str, value: float, **slice_: Scalar) -> Record:
     """One record of a study's run."""
-    named = "_".join(f"{k}-{v}" for k, v in factors.items() if k not in ("state_elements", "attention_share"))
+    named = "_".join(f"{k}-{v}" for k, v in factors.items() if k not in DERIVED)
     values = {
         "study": study, "run": f"{named}_seed-{seed}", "scale": "cpu", "seed": seed, "part": PARTS.get(metric, "recall"),
-        "factors": dict(factors), "slice": slice_, "metric": metric, "unit": METRICS.get(metric, "points"), "value": value,
+        "factors": dict(factors), "slice": slice_, "metric": metric, "unit": UNITS.get(metric, "points"), "value": value,
         "n": 100, "code": "c", "config": "k", "data": "d", "model": "m", "device": "cpu",
     }  # fmt: skip
     return Record.parse(values, "test")
@@ -56,6 +60,16 @@ def _recall(add: Add, capacity: float, noise: Callable[[], float]) -> Iterator[R
     yield add("chance", CHANCE)
 
 
+def _learning(add: Add, steps: int, settings: Mapping[str, float]) -> Iterator[Record]:
+    """An arm that learns for three quarters of its steps, with the settings that it chose."""
+    for part in range(1, 11):
+        yield add("held_out_loss", 4 - min(part, 8) / 3, step=part * steps // 10)
+        yield add("held_out_accuracy", min(part, 8) / 8.5, step=part * steps // 10)
+    for key, value in settings.items():
+        yield add("chosen", value, setting=key)
+        yield add("candidate_loss", 4 - 8 / 3, candidate=f"{key} {value}")
+
+
 def _mqar_cliff(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
     capacities = {"mamba2": 11, "attention": 500, "attention_conv": 900, "sliding_window": 6, "mamba2_attention": 400}
     for architecture, capacity in (capacities | {"attention_mamba2": 1}).items():
@@ -63,6 +77,7 @@ def _mqar_cliff(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator
             add = run(seed, {"architecture": architecture} | ({"d_state": 16} if "mamba2" in architecture else {}))
             yield from _recall(add, capacity, noise)
             yield add("state_bytes", 4096 + capacity, seq_len=70)
+            yield from _learning(add, 600, {"training.lr": 0.02, "model.embedding_std": 0.1})
 
 
 def _d_state_scaling(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
@@ -70,8 +85,10 @@ def _d_state_scaling(run: Callable[..., Add], noise: Callable[[], float]) -> Ite
         for steps in (400, 1000):
             for seed in range(2):
                 elements = d_state * expand * 32
-                add = run(seed, {"d_state": d_state, "expand": expand, "state_elements": elements, "steps": steps})
+                shape = {"d_state": d_state, "expand": expand, "shape": f"{d_state}x{expand}"}
+                add = run(seed, shape | {"state_elements": elements, "steps": steps})
                 yield from _recall(add, elements**0.8 / 15 * (steps / 400) ** 0.3, noise)
+                yield from _learning(add, steps, {"training.lr": 0.02})
 
 
 def _blind_start(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
@@ -87,7 +104,19 @@ def _blind_start(run: Callable[..., Add], noise: Callable[[], float]) -> Iterato
         "none_mean",
     ):
         for seed in range(3):
-            yield from _recall(run(seed, {"positions": arm, "steps": 300}), 2 if "none" in arm else 100, noise)
+            layers = 0 if "none" in arm else 2 if "layers" in arm or arm == "adaptive" else 1
+            add = run(seed, {"positions": arm, "cross_layers": layers, "steps": 300})
+            yield from _recall(add, 2 if "none" in arm else 100, noise)
+            yield from _learning(add, 300, {"training.lr": 0.005})
+
+
+def _residual_init(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    for depth in (1, 2, 4):
+        for start in ("depth", "plain"):
+            for seed in range(2):
+                add = run(seed, {"depth": depth, "start": start})
+                yield from _recall(add, 12 + 4 * (start == "plain"), noise)
+                yield from _learning(add, 300, {"training.lr": 0.01})
 
 
 def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
@@ -102,8 +131,11 @@ def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterat
 
 
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
-MADE |= {"hybrid_ratio": _hybrid_ratio}
+MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio}
 STUDIES = tuple(MADE)
+TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
+TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
+"""Study -> its tables."""
 
 
 def write(folder: Path) -> dict[str, Path]:

@@ -101,6 +101,25 @@ def test_a_bound_is_open_and_points_where_the_value_lies(ax):
     assert len(ax.get_legend_handles_labels()[1]) == 1
 
 
+def test_a_bound_in_a_row_points_along_the_row(ax):
+    bounds = [Estimate(64, 40, INF, 3), Estimate(4, -INF, 5, 3), Estimate(16, 12, 20, 3), Estimate(NAN, -INF, INF, 3)]
+    plots.forest(ax, list("abcd"), bounds)
+    fills = {line.get_gid(): line.get_markerfacecolor() == "white" for line in ax.get_lines() if line.get_gid()}
+    assert fills == {"a": True, "b": True, "c": False}
+    assert [text.get_position() for text in ax.texts if not text.get_text()] == [(12, 0), (-12, 0)]
+    assert [text.get_text() for text in ax.texts if text.get_text()] == ["unknown"]
+    assert plots.curves(ax) == [("a", 64, 0), ("b", 4, 1), ("c", 16, 2)]
+
+
+def test_a_fitted_line_is_drawn_where_the_model_says_something(ax):
+    plots.fitted_line(ax, [128, 256], [4, NAN], "nothing")
+    assert not ax.get_lines()
+    plots.fitted_line(ax, [128, 256], [4, 8], "joint fit")
+    (line,) = ax.get_lines()
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([128, 256], [4, 8])
+    assert ax.get_legend_handles_labels()[1] == ["joint fit"] and plots.curves(ax) == []
+
+
 def test_forest_puts_the_first_row_on_top_and_says_not_measured(ax):
     plots.forest(ax, ["layer 0", "none"], [Estimate(0.9, 0.8, 1.0, 3), Estimate.missing()])
     plots.reference_line(ax, 0.25, "chance", "x")

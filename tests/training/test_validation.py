@@ -93,6 +93,52 @@ def test_rows_hold_the_loss_of_the_model_at_that_step_and_training_keeps_its_bit
             assert found[by_hand.step] == held_out_loss(by_hand.model, cross_entropy, batches(), CPU, "fp32")[0]
 
 
+def test_every_validation_is_in_the_summary_with_its_targets(tmp_path: Path):
+    training = trainer(tmp_path, validate_every=5, validation=batches)
+    found = training.fit()["validation"]
+    assert [list(row) for row in found] == [["step", "n", "loss", "accuracy"]] * 5
+    assert [(row["step"], row["n"]) for row in found] == [(step, 28) for step in (5, 10, 15, 20, 24)]
+    reported = {row["step"]: row for row in rows(tmp_path) if "validation_loss" in row}
+    assert [row["loss"] for row in found] == [reported[row["step"]]["validation_loss"] for row in found]
+    assert [row["accuracy"] for row in found] == [reported[row["step"]]["validation_accuracy"] for row in found]
+    assert len({row["loss"] for row in found}) == 5
+    assert trainer(tmp_path / "without").fit()["validation"] == []
+
+
+@pytest.mark.parametrize("at", [4, 11, 15, 23])
+def test_validations_before_a_stop_are_in_the_summary_once(tmp_path: Path, at: int):
+    """Stopped after step 5, 12, 16 and 24 of 24 + 1, of which step 5 was just measured."""
+
+    class Interrupting(TinyStream):
+        def __next__(self) -> TokenBatch:
+            if self.position == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__next__()
+
+    told = {"validate_every": 5, "validation": batches, "steps": 25}
+    straight = trainer(tmp_path / "straight", **told).fit()
+    stopped = trainer(tmp_path / "stopped", **told)
+    stopped.stream = Interrupting(5)
+    with pytest.raises(SystemExit):
+        stopped.fit()
+    resumed = trainer(tmp_path / "stopped", **told).fit()
+    assert resumed["resumed_at"] == at + 1
+    assert resumed["validation"] == straight["validation"] and len(straight["validation"]) == 5
+
+
+def test_a_state_holds_its_own_rows(tmp_path: Path):
+    """What is measured later does not get into a state that was taken before."""
+    training = trainer(tmp_path / "one", validate_every=5, validation=batches, steps=5)
+    training.fit()
+    state = training.state_dict()
+    training._validate()
+    assert [row["step"] for row in state["held_out"]] == [5] and len(training._held_out) == 2
+    other = trainer(tmp_path / "two", validate_every=5, validation=batches, steps=5)
+    other.load_state_dict(state)
+    other._validate()
+    assert [row["step"] for row in state["held_out"]] == [5] and len(other._held_out) == 2
+
+
 class Misleading:
     """Held-out targets that the training unlearns: their loss falls while the logits lose their noise, then rises."""
 
@@ -149,7 +195,10 @@ def test_a_loss_that_is_no_number_is_never_the_best(tmp_path: Path):
         return loss if model.training else loss._replace(sum=loss.sum * math.nan)
 
     training = best_of(tmp_path, objective=never_finite_in_evaluation, steps=6)
-    assert training.fit()["kept"] == {"which": "last", "step": 6}
+    summary = training.fit()
+    assert summary["kept"] == {"which": "last", "step": 6}
+    assert [(row["step"], row["loss"]) for row in summary["validation"]] == [(3, None), (6, None)]
+    assert all(row["accuracy"] is not None for row in summary["validation"])
     assert [row["validation_loss"] for row in rows(tmp_path) if "validation_loss" in row] == [None, None]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from verify import tree
 
+from ripstop import provenance
 from ripstop.verify.runs import check_choices, check_records, check_runs
 
 CHOICE = {"settings": {"training.lr": 0.01}}
@@ -20,8 +21,10 @@ def folder(tmp_path: Path) -> Path:
     for i, (lr, loss) in enumerate([(0.1, 3.0), (0.01, 2.0)]):
         run = tmp_path / "runs" / f"candidate-{i}"
         run.mkdir(parents=True)
-        (run / "config.yaml").write_text(f"settings: {{training.lr: {lr}}}\n")
+        config = f"choice: arm\nsettings: {{training.lr: {lr}}}\n"
+        (run / "config.yaml").write_text(config)
         report = {"outcome": "finished", "validation": [{"loss": loss}], "kept": {"which": "last"}}
+        report |= {"identity": {"configuration": provenance.digest(config)}}
         (run / "training.json").write_text(json.dumps(report))
         found.append({"run": run.name, "settings": {"training.lr": lr}, "loss": loss})
     (tmp_path / "choices").mkdir()
@@ -37,6 +40,13 @@ def test_what_an_arm_chose_is_its_best_candidate(folder: Path) -> None:
     assert check_choices(folder, CHOICES) == []
     file.write_text(file.read_text().replace('{"settings": {"training.lr": 0.01}', '{"settings": {"training.lr": 0.1}'))
     assert check_choices(folder, CHOICES) == [f"{file}: settings.training.lr is 0.1, the candidates give 0.01"]
+
+
+def test_a_candidate_of_other_settings_is_told(folder: Path) -> None:
+    config = folder / "runs/candidate-1/config.yaml"
+    config.write_text(config.read_text().replace("0.01", "0.02"))
+    (told,) = check_choices(folder, CHOICES)
+    assert "candidate-1/training.json: is of another configuration than the candidate has now" in told
 
 
 def test_a_choice_whose_candidates_are_not_here_is_taken_as_it_is(folder: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from ripstop import provenance
+from ripstop.choices import resolved
 from ripstop.config import ConfigError
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.files import read_text, scratch_folder
@@ -61,7 +62,7 @@ def identity(run: Run, folder: Path, data: Path, part: str) -> dict[str, str]:
     code = folder / f"{part}.code"
     if not code.is_file():
         raise ConfigError(f"{code}: no such file; `python -m ripstop plan --write` writes the files of every run")
-    config = (folder / "config.yaml").read_bytes() + (folder / f"{part}.yaml").read_bytes()
+    config = resolved(folder) + read_text(folder / f"{part}.yaml")
     return {
         "code": read_text(code).strip(),
         "config": provenance.digest(config),
@@ -96,7 +97,7 @@ def _training_report(run: Run, folder: Path, made: dict[str, str]) -> dict[str, 
     if provenance.file_sha256(weights) != digest:
         raise ConfigError(f"{weights}: is not the model that {path.name} describes, or damaged; delete both and {again}")
     wanted = {
-        "configuration": provenance.digest((folder / "config.yaml").read_bytes()),
+        "configuration": provenance.digest(resolved(folder)),
         "code": read_text(folder / "train.code").strip() if (folder / "train.code").is_file() else "unknown",
         "data": made["data"],
     }

@@ -27,13 +27,17 @@ SHORT = {"training.lr": "learning rate", "model.embedding_std": "embedding std"}
 
 
 def late_gain(records: StudyRecords, **where: object) -> Estimate:
-    """How far the held-out accuracy moved over the last fifth of the steps, a mean over seeds; no unit, may be negative."""
-    return mean_interval([_late(curve) for _, curve in _curves(records, where)])
+    """How far the held-out accuracy moved over the last fifth of the steps, a mean over seeds; no unit, may be negative.
+
+    Unknown where a seed was not measured before that fifth.
+    """
+    gains = [_late(curve) for _, curve in _curves(records, where)]
+    return Estimate.unknown(len(gains)) if None in gains else mean_interval([gain for gain in gains if gain is not None])
 
 
-def has_converged(records: StudyRecords, **where: object) -> bool:
-    """The mean over seeds moved by less than `STILL` over the last fifth of the steps."""
-    return abs(late_gain(records, **where).value) < STILL
+def still_learns(records: StudyRecords, **where: object) -> bool:
+    """The mean over seeds moved by `STILL` or more over the last fifth of the steps; not where nothing is known of that."""
+    return abs(late_gain(records, **where).value) >= STILL
 
 
 def steps_to(records: StudyRecords, level: float, **where: object) -> Estimate:
@@ -45,28 +49,27 @@ def steps_to(records: StudyRecords, level: float, **where: object) -> Estimate:
 
 
 def n_not_converged(records: StudyRecords, factor: str) -> Estimate:
-    """How many values a factor has whose arms were still learning when their training ended."""
+    """How many values a factor has whose arms were still learning when their training ended; unknown where one is."""
     if records.is_dropped("part", PART):
         return Estimate.missing("arms")
-    arms = records.values(factor)
-    return Estimate.exact(sum(not has_converged(records, **{factor: arm}) for arm in arms), records.n_seeds, "arms")
+    gains = [late_gain(records, **{factor: arm}) for arm in records.values(factor)]
+    if any(math.isnan(gain.value) for gain in gains):
+        return Estimate.unknown(records.n_seeds, "arms")
+    return Estimate.exact(sum(abs(gain.value) >= STILL for gain in gains), records.n_seeds, "arms")
 
 
 def mark(records: StudyRecords, label: str, **where: object) -> str:
     """The label of an arm in a legend or table; one that was still learning says so."""
-    unknown = records.is_dropped("part", PART)
-    return label if unknown or has_converged(records, **where) else f"{label} (not converged)"
+    return f"{label} (not converged)" if still_learns(records, **where) else label
 
 
 def settings(records: StudyRecords, name: str, factor: str, labels: Mapping[str, str]) -> dict[str, Table]:
-    """A table called `name` of what each arm chose, or none where nothing was to choose."""
+    """A table called `name` of what each arm chose, in the order of `labels`, or none where nothing was to choose."""
     if "setting" not in records.table:
         return {}
-    keys = records.values("setting")
-    rows = [
-        [labels.get(str(arm), str(arm)), *(records.constant("chosen", setting=key, **{factor: arm}) for key in keys)]
-        for arm in records.values(factor)
-    ]
+    keys, present = records.values("setting"), records.values(factor)
+    arms = [*(arm for arm in labels if arm in present), *(arm for arm in present if arm not in labels)]
+    rows = [[labels.get(arm, arm), *(records.constant("chosen", setting=key, **{factor: arm}) for key in keys)] for arm in arms]
     header = [factor.replace("_", " "), *(SHORT.get(str(key), str(key)) for key in keys)]
     return {name: Table(header=header, rows=rows, caption=CAPTION)}
 
@@ -84,10 +87,10 @@ def _curves(records: StudyRecords, where: dict[str, object]) -> list[tuple[objec
     return [(seed, curve.set_index("step")["value"].sort_index()) for seed, curve in rows.groupby("seed")]
 
 
-def _late(curve: pd.Series) -> float:
-    """The last value minus that at four fifths of the steps, or at the last validation before."""
+def _late(curve: pd.Series) -> float | None:
+    """The last value minus that at four fifths of the steps, or at the last validation before; None where there is none."""
     before = curve[curve.index <= (1 - LAST_PART) * curve.index[-1]]
-    return float(curve.iloc[-1] - before.iloc[-1]) if len(before) else math.inf
+    return float(curve.iloc[-1] - before.iloc[-1]) if len(before) else None
 
 
 def _reached(curve: pd.Series, level: float) -> Capacity:

@@ -30,7 +30,7 @@ class ChoiceParams(Strict):
     """
 
     seed: int = Field(ge=0, lt=2**63, description="of the candidates; none of the study's seeds")
-    settings: dict[Literal["training", "model"], dict[str, Any]] = Field(min_length=1)
+    settings: dict[Literal["training", "model"], dict[str, Any]]
     steps: int | None = Field(None, ge=1, description="length of a candidate's training; none given: training.steps")
 
     @field_validator("settings")
@@ -52,7 +52,7 @@ class ChoiceParams(Strict):
         return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
 
-def _lists(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _lists(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _lists(value, f"{prefix}{name}.")
@@ -98,7 +98,8 @@ class Arm:
     factors: what distinguishes it from the study's other arms, in every record.
     derived: further factors that follow from these; they are recorded and do not enter the name.
     training: settings to replace in the study's training.
-    chooses: factors that name its choice of settings; arms with the same ones share it. None given: its `factors`.
+    chooses: factors that name its choice of settings; arms with the same ones share it, and may differ in training.steps
+        alone. None given: its `factors`.
     """
 
     factors: dict[str, Scalar]
@@ -119,8 +120,8 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
             first = found.setdefault(_choice_name(arm), arm)
             if first is arm:
                 yield from _candidates_of(arm, name, params, scale)
-            elif params.choice is not None and (first.model, first.data) != (arm.model, arm.data):
-                raise ConfigError(f"two arms choose as {_choice_name(arm)} and differ in model or data")
+            elif params.choice is not None and _all_but_steps(first) != _all_but_steps(arm):
+                raise ConfigError(f"two arms choose as {_choice_name(arm)} and differ in more than training.steps")
             yield from _runs_of(arm, name, params, scale)
     except ValidationError as error:  # values that are fine alone and do not fit together
         raise explain(error, where) from None
@@ -143,11 +144,14 @@ def _candidates_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Ite
     """The runs that the arm's settings are chosen from."""
     if params.choice is None:
         return
-    if params.training is None or not params.training.validate_every:
-        raise ConfigError("choice needs training.validate_every above 0, since the held-out loss decides")
+    unmeasured = ConfigError("choice needs training.validate_every above 0, since the held-out loss decides")
+    if params.training is None:
+        raise unmeasured
     if params.choice.seed in params.seeds:
         raise ConfigError(f"choice.seed: {params.choice.seed} is one of `seeds`; choose on another one")
-    training = params.training if params.choice.steps is None else params.training.replace(steps=params.choice.steps)
+    # One that diverges is never chosen, and stops nothing.
+    changes = _all_but_steps(arm)[2] | {"steps": params.choice.steps or params.training.steps, "on_divergence": "record"}
+    training = params.training.replace(**changes)
     factors = arm.factors if arm.chooses is None else arm.chooses
     for number, settings in enumerate(params.choice.candidates()):
         run = _run(arm, study, params, scale, params.choice.seed).replace(
@@ -157,9 +161,12 @@ def _candidates_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Ite
             choice=_choice_name(arm),
         )
         try:
-            run = Run.parse(choices.apply(run.model_dump(), settings) | {"settings": settings}, "choice.settings")
+            values = choices.apply(run.model_dump(), settings)
         except ConfigError as error:
             raise ConfigError(f"choice.settings: {error}") from None
+        run = Run.parse(values | {"settings": settings}, "choice.settings")
+        if run.training is None or not run.training.validate_every:
+            raise unmeasured
         run.check()
         yield run
 
@@ -180,6 +187,11 @@ def _run(arm: Arm, study: str, params: StudyParams, scale: str, seed: int) -> Ru
     )
 
 
+def _all_but_steps(arm: Arm) -> tuple[ModelConfig, DataConfig | None, dict[str, Any]]:
+    """Model, data and training of an arm, apart from the length of the training."""
+    return arm.model, arm.data, {key: value for key, value in arm.training.items() if key != "steps"}
+
+
 def _choice_name(arm: Arm) -> str:
     """Names the file of the arm's choice."""
-    return run_name(arm.factors if arm.chooses is None else arm.chooses)
+    return run_name(arm.factors if arm.chooses is None else arm.chooses) or "all"

@@ -15,6 +15,7 @@ import torch
 
 from ripstop import provenance, yaml_file
 from ripstop.batch import Batch, BatchStream
+from ripstop.choices import resolved
 from ripstop.config import ConfigError, TrainingError
 from ripstop.files import read_text, sentence
 from ripstop.models.accounting import describe
@@ -42,7 +43,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     run_dir, data = Path(run_dir), Path(data)
     run = Run.load(run_dir, overrides)
     with _one_sentence(run_dir), Lock(run_dir / LOCK):
-        config = run.files()["config.yaml"] if overrides else read_text(run_dir / "config.yaml")
+        config = run.files()["config.yaml"] if overrides else resolved(run_dir)
         training = _prepare(run, run_dir, data, config)
         remove_results(run_dir)
         summary = training.trainer.fit()

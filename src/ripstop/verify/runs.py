@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ripstop import provenance, yaml_file
-from ripstop.choices import choose
+from ripstop.choices import choose, resolved
 from ripstop.config import ConfigError
 from ripstop.files import read_text
 from ripstop.plan import Job
@@ -37,7 +37,11 @@ def check_choices(folder: Path, choices: Mapping[str, Sequence[str]]) -> list[st
         if file.is_file() and all((run / "training.json").is_file() for run in runs):
             with tempfile.TemporaryDirectory() as scratch:
                 again = Path(scratch) / file.name
-                choose(runs, again)
+                try:
+                    choose(runs, again)
+                except ConfigError as error:
+                    told.append(str(error))
+                    continue
                 told += json_differences(file, read_text(again), "the candidates give")
     return told
 
@@ -108,7 +112,7 @@ def _training(run: Path, report: Mapping[str, Any], identity: Mapping[str, Any])
         found = provenance.file_sha256(model)
         if found != report.get("model_sha256"):
             yield f"{model}: its SHA-256 is {found[:16]}, {file.name} says {str(report.get('model_sha256'))[:16]}"
-    wanted = {"configuration": provenance.digest((run / "config.yaml").read_bytes()), "code": _code(run / "train.code")}
+    wanted = {"configuration": provenance.digest(resolved(run)), "code": _code(run / "train.code")}
     wanted |= {"data": identity["data"]} if "data" in identity else {}
     trained = report.get("identity") or {}
     for key, value in wanted.items():
@@ -120,7 +124,7 @@ def _part(file: Path, run: Path, part: str, identity: Mapping[str, Any]) -> Iter
     settings = run / f"{part}.yaml"
     wanted = dict(identity) | {"part": part}
     if settings.is_file():
-        wanted["config"] = provenance.digest((run / "config.yaml").read_bytes() + settings.read_bytes())
+        wanted["config"] = provenance.digest(resolved(run) + read_text(settings))
     if code := _code(run / f"{part}.code"):
         wanted["code"] = code
     records = read_records(file)

@@ -24,8 +24,16 @@ ARMS = {
     "attention_mamba2": 5,
     "zebra": 6,
 }
+LABELS = [
+    "Mamba-2", "attention", "attention + short conv.", "sliding window", "Mamba-2, then attention", "attention, then Mamba-2",
+    "zebra",
+]  # fmt: skip
 CAPACITY = (8, 32)
 """Of mamba2, by seed; its d_state is 8. The other arms' own recall is 0.arm + 0.0pair + 0.00seed, zebra's 0.05 more."""
+
+
+LATE = {"attention": (0.30, 0.60), "zebra": (-0.02, -0.04)}
+"""Arm -> how far its held-out accuracy moved over the last fifth, by seed; the others moved by 0.001 and 0.003."""
 
 
 def own(name: str, seed: int, pair: int) -> float:
@@ -55,6 +63,11 @@ def made() -> list[Record]:
             add("chance", CHANCE)
             add("state_bytes", 1000 + arm, seq_len=100)
             add("state_bytes_formula", 7, seq_len=100)
+            gain = LATE.get(name, (0.001, 0.003))[seed]
+            for step, value in ((10, 0.0), (40, 0.3), (50, 0.3 + gain)):
+                add("held_out_accuracy", value, step=step)
+            add("chosen", (arm + 1) / 100, setting="training.lr")
+            add("chosen", 0.1 if arm % 2 else 0.3, setting="model.embedding_std")
     return records
 
 
@@ -82,6 +95,10 @@ def test_every_number(records):
     assert close(found["control_wrong"], 0.0305, 0.030, 0.031)
     assert close(found["control_shuffled"], 0.1305, 0.130, 0.131)
     assert close(found["control_zero"], 0.2305, 0.230, 0.231)
+    # the worst of 0.120 and 0.121; attention and zebra still move by 0.01 or more
+    assert (found["recall_attention_worst_seed"].value, found["recall_attention_worst_seed"].n) == (pytest.approx(0.120), 2)
+    assert found["recall_attention_worst_seed"].low == found["recall_attention_worst_seed"].high == pytest.approx(0.120)
+    assert (found["n_not_converged"].value, found["n_not_converged"].n, found["n_not_converged"].unit) == (2, 2, "arms")
     assert (found["chance"].value, found["chance"].low, found["chance"].high) == (0.2, 0.2, 0.2)
     assert (found["n_runs"].value, found["n_runs"].unit) == (14, "runs")
     assert found["capacity_mamba2"].unit == "pairs" and found["cliff_ratio_mamba2"].unit == ""
@@ -89,12 +106,15 @@ def test_every_number(records):
 
 
 def test_every_cell(records):
-    (name, table), *more = tables(records).items()
-    assert (name, more) == ("mqar_cliff", [])
+    found = tables(records)
+    assert list(found) == ["mqar_cliff", "mqar_cliff_settings"]
+    table = found["mqar_cliff"]
+    assert "Not converged" in " ".join(table.notes)
     assert list(table.header) == ["architecture", "4 pairs", "16 pairs", "64 pairs", "capacity (pairs)", "state (bytes)"]
     order = list(ARMS)
-    labels = ["Mamba-2", "attention", "attention + short conv.", "sliding window", "Mamba-2, then attention"]
-    assert [row[0] for row in table.rows] == [*labels, "attention, then Mamba-2", "zebra"]
+    marked = [*LABELS]
+    marked[1], marked[6] = "attention (not converged)", "zebra (not converged)"
+    assert [row[0] for row in table.rows] == marked
     for name, row in zip(order, table.rows, strict=True):
         for pair, cell in enumerate(row[1:4]):
             values = sorted(own(name, seed, pair) for seed in (0, 1))
@@ -106,6 +126,13 @@ def test_every_cell(records):
     for name in order[1:6]:
         assert (capacities[name].value, capacities[name].low) == (4, -math.inf), name
     assert capacities["zebra"].value == 64 and capacities["zebra"].high == math.inf
+
+
+def test_every_setting_that_was_chosen(records):
+    table = tables(records)["mqar_cliff_settings"]
+    assert list(table.header) == ["architecture", "embedding std", "learning rate"]
+    wanted = [[label, 0.1 if arm % 2 else 0.3, (arm + 1) / 100] for arm, label in enumerate(LABELS)]
+    assert [list(row) for row in table.rows] == wanted
 
 
 def test_every_point(records):
@@ -146,11 +173,22 @@ def test_a_dropped_arm_and_part_are_not_measured():
     found = numbers(records)
     missing = {name for name, estimate in found.items() if estimate.n == 0}
     gone = {"recall_mamba2_max_pairs", "recall_attention_max_pairs", "capacity_mamba2", "cliff_ratio_mamba2", "hybrid_gain"}
-    assert missing == gone
+    assert missing == gone | {"recall_attention_worst_seed"}
+    assert found["n_not_converged"].value == 1
     table = tables(records)["mqar_cliff"]
     assert [row[-1] for row in table.rows] == [None] * 5
     with style.style():
         assert len({label for label, *_ in plots.curves(figures(records)["mqar_cliff"].axes[0])}) == 5
+
+
+def test_a_dropped_learning_curve_marks_and_tells_nothing():
+    kept = [r for r in made() if r.part != "learning_curve"]
+    records = asked("mqar_cliff", kept, ("part", "learning_curve"))
+    assert {name for name, estimate in numbers(records).items() if estimate.n == 0} == {"n_not_converged"}
+    found = tables(records)
+    assert list(found) == ["mqar_cliff"] and [row[0] for row in found["mqar_cliff"].rows] == LABELS
+    with pytest.raises(ConfigError, match="names metric 'held_out_accuracy', which no record has.*part=learning_curve"):
+        numbers(asked("mqar_cliff", kept))
 
 
 def test_a_missing_measure_is_an_error():

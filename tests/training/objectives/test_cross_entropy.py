@@ -44,5 +44,20 @@ def test_a_batch_without_target_adds_nothing():
     model = TinyModel()
     loss = cross_entropy(model, TokenBatch(tokens_BT, torch.full_like(tokens_BT, IGNORE)))
     loss.sum.backward()
-    assert (loss.sum.item(), loss.n) == (0.0, 0)
+    assert (loss.sum.item(), loss.n, loss.metrics["accuracy"].item()) == (0.0, 0, 0.0)
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_accuracy_is_the_part_of_targets_that_are_most_likely():
+    """Rows of logits: the first and the last position are right, the second is wrong, the third has no target."""
+
+    class Fixed(TinyModel):
+        def forward(self, batch: TokenBatch, at_BT: torch.Tensor | None = None) -> torch.Tensor:
+            logits_BTV = torch.tensor([[[0.0, 3.0, 1.0], [0.0, 3.0, 1.0]], [[2.0, 0.0, 1.0], [0.0, 1.0, 5.0]]])
+            return logits_BTV if at_BT is None else logits_BTV[at_BT]
+
+    batch = TokenBatch(torch.zeros(2, 2, dtype=torch.int64), torch.tensor([[1, 0], [IGNORE, 2]]))
+    loss = cross_entropy(Fixed(), batch)
+    assert loss.n == 3 and set(loss.metrics) == {"accuracy"}
+    assert loss.metrics["accuracy"].item() == pytest.approx(2 / 3)
+    assert not loss.metrics["accuracy"].requires_grad

@@ -59,7 +59,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "recall_none": _recall(trained, "none"),
         "recall_none_mean": _recall(trained, "none_mean"),
         "layer0_minus_other": _layer0_minus_other(trained, singles),
-        "adaptive_minus_layer0": difference_interval(_scores(trained, "adaptive"), _scores(trained, "layer_0"), "fraction"),
+        "adaptive_minus_layer0": _adaptive_minus_layer0(trained),
         "steps_to_90_layer0": _steps(trained, "layer_0"),
         "steps_to_90_last": _steps(trained, singles[-1]) if singles else Estimate.missing("steps"),
         "steps_to_90_adaptive": _steps(trained, "adaptive"),
@@ -110,7 +110,7 @@ def tables(records: StudyRecords) -> dict[str, Table]:
             "training, mean over seeds with its 95 % interval.",
             notes=learning.NOTES,
         ),
-        **learning.settings(trained, "blind_start_settings", "positions", LABELS),
+        **learning.settings(trained, "blind_start_settings", "positions", {name: _label(name) for name in _arms(records)}),
     }
 
 
@@ -162,6 +162,12 @@ def _layer0_minus_other(records: StudyRecords, singles: list[str]) -> Estimate:
     if not others:
         return Estimate.unknown(len(first), "fraction")
     return difference_interval(first, mean_of(_scores(records, name) for name in others), "fraction")
+
+
+def _adaptive_minus_layer0(records: StudyRecords) -> Estimate:
+    adaptive, first = _scores(records, "adaptive"), _scores(records, "layer_0")
+    both = len(adaptive) and len(first)
+    return difference_interval(adaptive, first, "fraction") if both else Estimate.missing("fraction")
 
 
 def _control(records: StudyRecords, control: str, num_pairs: float) -> Estimate:

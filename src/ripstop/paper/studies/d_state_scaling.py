@@ -49,7 +49,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "capacity_at_max_d_state": at_width.capacity(d_state=largest),
         "capacity_exponent_d_state": _surface(at_width, "d_state").exponent,
         "capacity_exponent_total_state": surface.exponent,
-        "surface_residual": Estimate.exact(surface.residual, surface.exponent.n),
+        "surface_residual": _residual(surface),
         "recall_easiest": at_width.mean("accuracy", d_state=largest, control="own", num_pairs=fewest),
         "n_not_converged": learning.n_not_converged(trained, "shape"),
         "recall_gain_per_doubling": _gain(at_width, smallest, largest),
@@ -82,7 +82,7 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
         points = [records.capacity(**shape, steps=steps) for shape in shapes]
         at = [shape["state_elements"] for shape in shapes]
         plots.scatter_with_interval(right, at, points, f"{steps:g} steps", look)
-    surface = _surface(records.only(steps=trainings[-1]), "state_elements")
+    surface = _surface(records.only(steps=trainings[-1]), "state_elements", interval=False)
     sizes = sorted({shape["state_elements"] for shape in shapes})
     plots.fitted_line(right, sizes, [surface.capacity(size) for size in sizes], "joint fit")
     plots.log2_axis(right, sizes, "state elements")
@@ -117,7 +117,7 @@ def tables(records: StudyRecords) -> dict[str, Table]:
             "seeds with its 95 % interval. A bound means that the curve crosses half recall outside the tested pairs. "
             "Late gain: how far recall on held-out data moved over the last fifth of the longest training.",
         ),
-        **learning.settings(longest, "d_state_scaling_settings", "shape", {}),
+        **learning.settings(longest, "d_state_scaling_settings", "shape", _labels(records)),
     }
 
 
@@ -130,6 +130,17 @@ def _shapes(records: StudyRecords) -> list[dict[str, int]]:
     """Every shape of the state, sorted."""
     found = {tuple(int(value) for value in row) for row in records.table[list(SHAPE)].itertuples(index=False)}
     return [dict(zip(SHAPE, shape, strict=True)) for shape in sorted(found)]
+
+
+def _labels(records: StudyRecords) -> dict[str, str]:
+    """The name of every shape in the records -> that in the paper."""
+    shapes = _shapes(records)
+    return {f"{s['d_state']}x{s['expand']}": f"d_state {s['d_state']}, expand {s['expand']}" for s in shapes}
+
+
+def _residual(surface: Surface) -> Estimate:
+    n = surface.exponent.n
+    return Estimate.unknown(n, "fraction") if math.isnan(surface.residual) else Estimate.exact(surface.residual, n, "fraction")
 
 
 def _gain(records: StudyRecords, smallest: int, largest: int) -> Estimate:
@@ -157,7 +168,7 @@ def _longer_training(records: StudyRecords) -> Estimate:
     return geometric_mean([2 ** (sum(logs) / len(logs)) for _, logs in sorted(moved.items())])
 
 
-def _surface(records: StudyRecords, factor: str) -> Surface:
+def _surface(records: StudyRecords, factor: str, interval: bool = True) -> Surface:
     """Recall in the number of pairs and in `factor`, over all runs."""
     rows = records.pick("accuracy", control="own")
-    return fit_surface(rows["num_pairs"], rows[factor], rows["value"], rows["run"], records.chance)
+    return fit_surface(rows["num_pairs"], rows[factor], rows["value"], rows["run"], records.chance, interval)

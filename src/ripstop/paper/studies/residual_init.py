@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -22,8 +24,8 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     depths = records.values("depth")
     gains = [_gain(records, depth) for depth in depths]
     return {
-        "depths_plain_better": Estimate.exact(sum(gain.low > 0 for gain in gains), records.n_seeds, "depths"),
-        "depths_depth_better": Estimate.exact(sum(gain.high < 0 for gain in gains), records.n_seeds, "depths"),
+        "depths_plain_better": _count(records, [gain.low for gain in gains]),
+        "depths_depth_better": _count(records, [-gain.high for gain in gains]),
         "n_depths": Estimate.exact(len(depths), records.n_seeds, "depths"),
         "gain_shallowest": gains[0],
         "gain_deepest": gains[-1],
@@ -76,6 +78,13 @@ def tables(records: StudyRecords) -> dict[str, Table]:
             notes=learning.NOTES,
         )
     }
+
+
+def _count(records: StudyRecords, ends: list[float]) -> Estimate:
+    """How many depths have this end of their interval above 0; unknown where one seed gives no interval."""
+    if any(map(math.isnan, ends)):
+        return Estimate.unknown(records.n_seeds, "depths")
+    return Estimate.exact(sum(end > 0 for end in ends), records.n_seeds, "depths")
 
 
 def _recall(records: StudyRecords, depth: float, start: str) -> pd.Series:

@@ -25,12 +25,13 @@ def cross_entropy(model: Model, batch: TokenBatch) -> Loss:
     """Sum over the N target positions of -log p(target), in nats and at least float32.
 
     Logits are computed at those positions only. The metric `accuracy` is the part of them whose most likely token is the
-    target.
+    target; 0 where there is none.
     """
     at_BT = batch.asked_BT
     logits_NV = model(batch, at_BT=at_BT)
     targets_N = batch.targets_BT[at_BT]  # after the model: on CUDA this waits for the device
     wide = torch.promote_types(logits_NV.dtype, torch.float32)
+    n = targets_N.numel()
+    correct_N = logits_NV.detach().argmax(-1) == targets_N
     loss = F.cross_entropy(logits_NV.to(wide), targets_N, reduction="sum")
-    correct = logits_NV.detach().argmax(-1) == targets_N
-    return Loss(loss, targets_N.numel(), {"accuracy": correct.float().mean()})
+    return Loss(loss, n, {"accuracy": correct_N.float().sum() / max(n, 1)})
