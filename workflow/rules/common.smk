@@ -22,7 +22,9 @@ try:
     grid = plan(params.load(Path("params.yaml"), scale=str(config["scale"]) if config else None))
     NO_LATEX = why_no_latex(Path("paper/main.tex"))
     if not os.access(".", os.W_OK):
-        raise ConfigError(f"{Path.cwd()}: cannot be written to, and Snakemake notes there what it made; change its permissions")
+        raise ConfigError(
+            f"{Path.cwd()}: cannot be written to, and Snakemake notes there what it made; change its permissions"
+        )
 except ConfigError as error:
     sys.exit(f"error: {error}")
 except OSError as error:
