@@ -58,7 +58,7 @@ BOTH = {"train", "evaluate"}
 ALL = {"train", "evaluate", "prepare"}
 
 MOVES = {
-    "the state's decay loses its sign": ("ops/state_space_chunked.py", "s = (dt * A_H)", "s = (dt * -A_H)", BOTH),
+    "the state's decay loses its sign": ("ops/state_space_chunked.py", "s = (dt * (A_H", "s = (dt * (-A_H", BOTH),
     "the recurrence": ("ops/state_space.py", "torch.exp(dt_BH * A_H)", "torch.exp(A_H)", BOTH),
     "the norm's default epsilon": ("ops/normalize.py", "eps: float = 1e-5", "eps: float = 1e-6", BOTH),
     "the initial range of a mixer": ("mixers/mamba2.py", "(1.0, 16.0)", "(1.0, 8.0)", BOTH),

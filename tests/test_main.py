@@ -93,7 +93,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str | bytes | None, str]] = {
     "no step": (of_study(training__steps="0"), None, "studies.mqar_cliff.training.steps: input should be greater than"),
     "endless steps": (of_study(training__steps="1000000000000"), None, "mqar_cliff.training.steps: input should be less than"),
     "no token": (of_study(training__tokens_per_step="0"), None, "studies.mqar_cliff.training.tokens_per_step: input should be"),
-    "an absurd width": (of_study(d_model="1000000000"), None, "params.yaml: studies.mqar_cliff: the model would have"),
+    "an absurd width": (of_study(d_model="1000000000"), None, "params.yaml: studies.mqar_cliff.d_model: input should be less"),
     "no training": (of_study(training="null"), None, "studies.mqar_cliff.training: needs a mapping (got None)"),
     "test pairs that are none": (of_study(data__test_pairs="''"), None, "studies.mqar_cliff.data.test_pairs: needs a list"),
     "an unknown kind": (of_study(mixers__M__kind="mamba3"), None, "mixers.M: unknown kind 'mamba3'; did you mean 'mamba2'?"),
@@ -416,11 +416,11 @@ def test_from_records_to_paper_and_verdicts(
     out = f"results/cpu/{study}/paper"
     metrics = ("--metrics", "m.json", "--curves", "c.csv")
     status, said = call("render", study, "--records", collected, "--out", out, *metrics)
-    assert (status, said) == (0, f"14 numbers, 1 figures and 1 tables of {study} in {out}\n")
+    assert (status, said) == (0, f"16 numbers, 1 figures and 2 tables of {study} in {out}\n")
     assert Path("m.json").is_file() and Path("c.csv").is_file()
     text = ("--text", ROOT / "paper", "--params", PARAMS)
     status, said = call("assemble", out, "--scale", "cpu", "--out", "results/cpu/paper", *text)
-    assert (status, said) == (0, "5 files in results/cpu/paper\n")
+    assert (status, said) == (0, "6 files in results/cpu/paper\n")
     Path("paper/figures").mkdir(parents=True)
     Path("paper/figures/old.pdf").write_text("old")
     assert call("publish", "results/cpu/paper") == (
@@ -437,4 +437,4 @@ def test_from_records_to_paper_and_verdicts(
     recorded = Path("paper/verdicts.json")
     recorded.write_text(recorded.read_text().replace('"verdict": "supported"', '"verdict": "refuted"'))
     status, said = call(*verify)
-    assert status == 1 and "claim mqar_attention_recalls was recorded as refuted and is now supported" in said
+    assert status == 1 and "mqar_control_wrong was recorded as refuted and is now supported" in said

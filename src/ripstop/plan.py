@@ -110,12 +110,12 @@ def plan(params: Params, root: Path = Path()) -> Plan:
     if found is None:
         found = _resolve(params, accepted)
         _remember(key, found)
-    _has_sections(found, root)
+    _has_sections(found, Path(params.file).parent)
     return found
 
 
 def _has_sections(plan: Plan, root: Path) -> None:
-    """Each study has its section in the paper, which is put together only when everything is trained."""
+    """Each study has its section in the paper beside the parameters, which is put together only when everything is trained."""
     for study in plan.studies:
         path = root / "paper/sections" / f"{study}.tex"
         if not path.is_file():
