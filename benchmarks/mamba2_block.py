@@ -4,6 +4,10 @@
 
 All three hold the same weights and are checked to agree, in output and in gradients, before the clock starts. Repetitions are
 interleaved, so that what else the machine does meets all of them alike; medians of wall time are compared.
+
+Beside each stands the floor: the larger of the time that the block's FLOPs take at this machine's rate of matrix products, and
+the time that the bytes take which no implementation can spare, at its rate of copying. Those bytes are input, output and their
+gradients once, and the projected tensor and its gradient written and read once each.
 """
 
 from __future__ import annotations
@@ -11,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -24,8 +27,10 @@ from torch import Tensor, nn
 from transformers.models.mamba2.configuration_mamba2 import Mamba2Config as PeerConfig
 from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as PeerMixer
 
+from ripstop import provenance
 from ripstop.files import write_text
 from ripstop.mixers.mamba2 import Mamba2, Mamba2Config
+from ripstop.training.peak import matmul_flops
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 
@@ -118,6 +123,29 @@ def largest_error(got: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
     return max(float(((a - b).abs().max() / b.abs().max()).detach()) for a, b in zip(got, wanted, strict=True))
 
 
+def copied_bytes_per_second(n_bytes: int = 2**28) -> float:
+    """Bytes read and written a second when a tensor larger than any cache is copied; the fastest of five."""
+    a = torch.ones(n_bytes // 4)
+    b = torch.empty_like(a)
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        b.copy_(a)
+        times.append(time.perf_counter() - start)
+    return 2 * n_bytes / min(times[1:])
+
+
+def floor(
+    config: Mamba2Config, d_model: int, n_time: int, tokens: int, flops_rate: float, bytes_rate: float
+) -> dict[str, float]:
+    """FLOPs and bytes of forward and backward, and the milliseconds that the slower of the two takes at the measured rates."""
+    flops = 3 * tokens * config.flops_per_token(d_model, n_time)
+    d_inner, n_heads = config.expand * d_model, config.n_heads(d_model)
+    projected = 2 * d_inner + 2 * config.n_groups * config.d_state + n_heads
+    n_bytes = 4 * tokens * (4 * d_model + 4 * projected)
+    return {"flops": flops, "bytes": n_bytes, "floor_ms": 1e3 * max(flops / flops_rate, n_bytes / bytes_rate)}
+
+
 def measure(n_time: int, tokens: int, repeats: int, d_model: int, config: Mamba2Config) -> dict[str, float]:
     """Medians of milliseconds, ratios to ours, and the largest relative difference of outputs and gradients."""
     torch.manual_seed(0)
@@ -165,17 +193,22 @@ def main() -> None:
     transformers.logging.set_verbosity_error()  # it says on every call that it has no CUDA kernels here
     config = Mamba2Config(d_state=arguments.d_state, head_dim=arguments.head_dim, chunk_size=arguments.chunk_size)
     print(f"ms, forward + backward of one block, {arguments.tokens} tokens, d_model {arguments.d_model}, {config}")
-    print(f"{'T':>5} {'ripstop':>9} {'transformers':>19} {'minimal SSD':>19} {'difference':>11}")
+    flops_rate, bytes_rate = matmul_flops(torch.device("cpu"), "fp32", 1.0), copied_bytes_per_second()
+    print(f"floor at {flops_rate / 1e9:.1f} GFLOP/s and {bytes_rate / 1e9:.1f} GB/s")
+    print(f"{'T':>5} {'floor':>7} {'ripstop':>9} {'transformers':>19} {'minimal SSD':>19} {'difference':>11}")
     rows = []
     for n_time in arguments.lengths:
         row = measure(n_time, arguments.tokens, arguments.repeats, arguments.d_model, config)
+        row |= floor(config, arguments.d_model, n_time, arguments.tokens, flops_rate, bytes_rate)
         rows.append(row)
         peers = " ".join(f"{row[f'{name}_ms']:11.1f} ({row[f'{name}_ratio']:4.1f}x)" for name in ("transformers", "minimal"))
-        print(f"{row['T']:5d} {row['ripstop_ms']:9.1f} {peers} {row['error']:11.1e}", flush=True)
+        print(f"{row['T']:5d} {row['floor_ms']:7.1f} {row['ripstop_ms']:9.1f} {peers} {row['error']:11.1e}", flush=True)
     if arguments.out:
-        machine = {"processor": platform.machine(), "cores": os.cpu_count(), "threads": arguments.threads}
-        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-        report = {"rows": rows, "config": config.model_dump(), "d_model": arguments.d_model, **machine, **versions}
+        report = {
+            "rows": rows, "config": config.model_dump(), "d_model": arguments.d_model, "threads": arguments.threads,
+            "flops_per_s": flops_rate, "bytes_per_s": bytes_rate, "device": provenance.processor(), "load": os.getloadavg(),
+            "commit": provenance.commit(), "versions": provenance.versions() | {"transformers": transformers.__version__},
+        }  # fmt: skip
         write_text(arguments.out, json.dumps(report, indent=2) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Steps/s of a training of the paper, this tree beside an earlier commit: two processes that take turns on the same batches.
 
-    OMP_NUM_THREADS=1 python benchmarks/training_steps.py --before main [--out benchmarks/results/training_steps.json]
+    OMP_NUM_THREADS=1 python benchmarks/training_steps.py [--before main] [--out benchmarks/results/training_steps.json]
 
 Each process imports its own checkout and does so many whole updates whenever it is asked to: data, forward, backward, clipping
 and optimizer, as the trainer does them. Only one works at a time, so that what else the machine does meets both alike; CPU time
@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
+PAIRS, TOKENS = [4, 8, 16, 32, 64], 2048
 RUNS = [("mqar_cliff", "mamba2"), ("mqar_cliff", "attention"), ("mqar_cliff", "sliding_window"), ("blind_start", "layer_0")]
 
 
@@ -38,7 +39,9 @@ def worker(study: str, arm: str, steps: int) -> None:
     os.dup2(2, 1)  # whatever else is printed
     values = params.load(Path("params.yaml")).study(study, "cpu")
     run = next(run for run in runs(studies.load(study), values, "cpu", "params.yaml") if arm in run.factors.values())
-    run = run.replace(data=run.data.replace(curriculum=0.0))  # rows of every length from the first step on
+    # The same rows whatever the parameters of the two commits say, of every length from the first step on.
+    data = run.data.replace(num_pairs=PAIRS, test_pairs=PAIRS, n_keys=PAIRS[-1], n_values=PAIRS[-1], curriculum=0.0)
+    run = run.replace(data=data, training=run.training.replace(tokens_per_step=TOKENS))
     vocab_size = run.data.vocab_size(Path())
     device = prepare_device(run.compute, run.training.precision)
     torch.manual_seed(0)
@@ -87,7 +90,7 @@ def measure(before: Path, study: str, arm: str, steps: int, repeats: int) -> dic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--before", default="main", help="the commit to compare with")
+    parser.add_argument("--before", default="HEAD", help="the commit to compare with")
     parser.add_argument("--out", type=Path, help="write the figures as JSON here")
     parser.add_argument("--steps", type=int, default=10, help="updates a turn")
     parser.add_argument("--repeats", type=int, default=10)
