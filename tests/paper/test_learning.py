@@ -97,7 +97,8 @@ def test_a_dropped_part_says_nothing_and_marks_nothing() -> None:
     assert learning.steps_to(records, 0.5, architecture="a").n == 0
     assert learning.n_not_converged(records, "architecture").n == 0
     assert learning.mark(records, "A", architecture="a") == "A"
-    assert learning.settings(records, "s", "architecture", {}) == {}
+    (table,) = learning.settings(records, "s", "architecture", {}).values()
+    assert (list(table.header), table.rows) == (["architecture"], [["a"]]) and "no settings were on offer" in table.caption
     assert learning.chosen(records, "training.lr", architecture="a") is None
     with pytest.raises(ConfigError, match="names metric 'held_out_accuracy', which no record has"):
         learning.mark(asked("mqar_cliff", made), "A", architecture="a")

@@ -23,6 +23,7 @@ CAPTION = (
     "The settings that each arm chose, by the lowest held-out loss of one training for each combination on offer, with a seed "
     "that no result has."
 )
+NOTHING_CHOSEN = "At this scale no settings were on offer: every arm trained with the study's own."
 SHORT = {"training.lr": "learning rate", "model.embedding_std": "embedding std"}
 
 
@@ -64,14 +65,13 @@ def mark(records: StudyRecords, label: str, **where: object) -> str:
 
 
 def settings(records: StudyRecords, name: str, factor: str, labels: Mapping[str, str]) -> dict[str, Table]:
-    """A table called `name` of what each arm chose, in the order of `labels`, or none where nothing was to choose."""
-    if "setting" not in records.table:
-        return {}
-    keys, present = records.values("setting"), records.values(factor)
+    """A table called `name` of what each arm chose, in the order of `labels`; it says so where nothing was to choose."""
+    keys = records.values("setting") if "setting" in records.table else []
+    present = records.values(factor)
     arms = [*(arm for arm in labels if arm in present), *(arm for arm in present if arm not in labels)]
     rows = [[labels.get(arm, arm), *(records.constant("chosen", setting=key, **{factor: arm}) for key in keys)] for arm in arms]
     header = [factor.replace("_", " "), *(SHORT.get(str(key), str(key)) for key in keys)]
-    return {name: Table(header=header, rows=rows, caption=CAPTION)}
+    return {name: Table(header=header, rows=rows, caption=CAPTION if keys else NOTHING_CHOSEN)}
 
 
 def chosen(records: StudyRecords, setting: str, **where: object) -> float | None:
