@@ -200,7 +200,7 @@ def test_a_dropped_learning_curve_marks_and_tells_nothing():
     missing = {name for name, estimate in numbers(records).items() if estimate.n == 0}
     assert missing == {"n_not_converged", "steps_to_90_layer0", "steps_to_90_last", "steps_to_90_adaptive"}
     found = tables(records)
-    assert list(found) == ["blind_start"] and [row[0] for row in found["blind_start"].rows] == LABELS
+    assert list(found) == ["blind_start", "blind_start_settings"] and [row[0] for row in found["blind_start"].rows] == LABELS
     with style.style():
         last = figures(records)["blind_start"].axes[-1]
     assert plots.curves(last) == [] and {text.get_text() for text in last.texts} == {"not measured"}

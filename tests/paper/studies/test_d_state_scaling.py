@@ -196,4 +196,6 @@ def test_a_dropped_learning_curve_is_not_measured():
     records = asked("d_state_scaling", kept, ("part", "learning_curve"))
     assert {name for name, estimate in numbers(records).items() if estimate.n == 0} == {"n_not_converged"}
     found = tables(records)
-    assert list(found) == ["d_state_scaling"] and {row[5].n for row in found["d_state_scaling"].rows} == {0}
+    assert list(found) == ["d_state_scaling", "d_state_scaling_settings"] and {
+        row[5].n for row in found["d_state_scaling"].rows
+    } == {0}

@@ -186,7 +186,7 @@ def test_a_dropped_learning_curve_marks_and_tells_nothing():
     records = asked("mqar_cliff", kept, ("part", "learning_curve"))
     assert {name for name, estimate in numbers(records).items() if estimate.n == 0} == {"n_not_converged"}
     found = tables(records)
-    assert list(found) == ["mqar_cliff"] and [row[0] for row in found["mqar_cliff"].rows] == LABELS
+    assert list(found) == ["mqar_cliff", "mqar_cliff_settings"] and [row[0] for row in found["mqar_cliff"].rows] == LABELS
     with pytest.raises(ConfigError, match="names metric 'held_out_accuracy', which no record has.*part=learning_curve"):
         numbers(asked("mqar_cliff", kept))
 
