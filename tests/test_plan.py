@@ -163,6 +163,8 @@ def test_resources_come_from_the_run_and_not_from_the_name_of_the_scale(tmp_path
     assert {(job.gpus, job.mem_mb, job.threads) for job in jobs.values()} == {(1, 777, 1)}
     assert {job.gpus for job in make(tmp_path, scale="cpu").runs[STUDY].values()} == {0}
     assert {job.gpus for job in make(tmp_path, scale="h100").runs[STUDY].values()} == {1}
+    asked = make(tmp_path, f"studies.{STUDY}.resources.gpus=3", scale="cpu").runs[STUDY]
+    assert {job.gpus for job in asked.values()} == {3}
 
 
 def test_the_longest_training_has_the_most_work(tmp_path: Path) -> None:
