@@ -304,6 +304,9 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     smoke["mqar_cliff"] |= {"evaluation": {}, "reporting": {"log_every": 3}, "resources": {"mem_mb": 2000}}
     overlay.write_text(yaml_file.dump(smoke))
     assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
+    assert "Nothing to be done" in snakemake(checkout, "draft")  # and the next training reports as it is told
+    reporting = (checkout / "results/smoke/mqar_cliff/runs").glob("*/reporting.yaml")
+    assert {yaml_file.mapping(path)["log_every"] for path in reporting} == {3}
 
 
 def test_a_choice_follows_its_candidates_and_the_runs_follow_the_choice(checkout: Path) -> None:
