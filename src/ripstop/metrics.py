@@ -35,6 +35,7 @@ UNITS = {
     "seconds": Unit(),
     "tokens/s": Unit(),
     "score": Unit(low=-math.inf),  # of a learned metric, which promises no bounds
+    "setting": Unit(low=-math.inf),  # a number that a configuration holds, in whatever it is there
     "bytes": COUNT,
     "elements": COUNT,
     "parameters": COUNT,
@@ -49,6 +50,10 @@ METRICS = {
     "accuracy": "fraction",
     "chance": "fraction",
     "loss": "nats",
+    "held_out_accuracy": "fraction",
+    "held_out_loss": "nats",
+    "candidate_loss": "nats",
+    "chosen": "setting",
     "bleu": "points",
     "chrf++": "points",
     "comet": "score",

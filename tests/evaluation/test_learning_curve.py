@@ -74,7 +74,7 @@ def test_the_records_are_the_validations_and_what_was_chosen(trained: tuple[Path
         for row in report["validation"]
         for name, unit in (("loss", "nats"), ("accuracy", "fraction"))
     ]
-    wanted.append(("chosen", 3e-2, "score", 1, {"setting": "training.lr"}))
+    wanted.append(("chosen", 3e-2, "setting", 1, {"setting": "training.lr"}))
     for number, lr in enumerate(LR):
         of_candidate = json.loads((folder.parent / f"candidate-{number}/training.json").read_text())
         assert [row["step"] for row in of_candidate["validation"]] == [4]

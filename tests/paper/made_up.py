@@ -21,7 +21,6 @@ DROPPED = {"hybrid_ratio": ["part=comet"]}
 """Study -> what the made-up records do without."""
 PARTS = {"state_bytes": "state_size", "loss": "likelihood", "bleu": "translation", "chrf++": "translation"}
 PARTS |= dict.fromkeys(("held_out_accuracy", "held_out_loss", "chosen", "candidate_loss"), "learning_curve")
-UNITS = {**METRICS, "held_out_accuracy": "fraction", "held_out_loss": "nats", "chosen": "score", "candidate_loss": "nats"}
 DERIVED = ("state_elements", "attention_share", "shape", "cross_layers")
 """Factors that follow from others and do not enter a run's name."""
 
@@ -33,7 +32,7 @@ def made_up(study: str, factors: Mapping[str, Scalar], seed: int, metric: str, v
     named = "_".join(f"{k}-{v}" for k, v in factors.items() if k not in DERIVED)
     values = {
         "study": study, "run": f"{named}_seed-{seed}", "scale": "cpu", "seed": seed, "part": PARTS.get(metric, "recall"),
-        "factors": dict(factors), "slice": slice_, "metric": metric, "unit": UNITS.get(metric, "points"), "value": value,
+        "factors": dict(factors), "slice": slice_, "metric": metric, "unit": METRICS.get(metric, "points"), "value": value,
         "n": 100, "code": "c", "config": "k", "data": "d", "model": "m", "device": "cpu",
     }  # fmt: skip
     return Record.parse(values, "test")

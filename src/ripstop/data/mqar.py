@@ -62,7 +62,7 @@ class MqarConfig(DataConfig):
     format: Literal["separator", "colon"] = "separator"
     curriculum: float = Field(0.0, ge=0, le=1, description="part of the steps over which the largest num_pairs grows")
     n_test: int = Field(512, ge=2, le=2**24, description="test examples for each of test_pairs")
-    n_valid: int = Field(64, ge=1, le=2**24, description="validation examples for each of num_pairs")
+    n_valid: int = Field(64, ge=1, le=2**24, description="validation examples of the largest num_pairs; see `validation`")
     test_seed: int = Field(0, description="of the test and the validation examples")
     files: ClassVar[tuple[str, ...]] = ("test.safetensors",)
 
@@ -119,9 +119,14 @@ class MqarConfig(DataConfig):
         return MqarStream(self, plan)
 
     def validation(self, data: Path, plan: StreamPlan) -> Iterator[TokenBatch]:
-        """`n_valid` examples of each of `num_pairs`, drawn as training draws them, from numbers of their own."""
+        """Examples of each of `num_pairs`, drawn as training draws them, from numbers of their own.
+
+        `n_valid` of the largest, and of fewer pairs as many more, so that each number of pairs has about as many targets: loss
+        and accuracy over all of them are means over the numbers of pairs.
+        """
         for num_pairs in self.num_pairs:
-            drawn = examples(self, num_pairs, self.n_valid, _generator("valid", self.test_seed, num_pairs), "train")
+            n = self.n_valid * self.num_pairs[-1] // num_pairs
+            drawn = examples(self, num_pairs, n, _generator("valid", self.test_seed, num_pairs), "train")
             rows = max(1, plan.tokens_per_batch // self.row_length(num_pairs))
             columns = (column.split(rows) for column in vars(drawn).values())
             yield from (to_batch(self, MqarExamples(*part)) for part in zip(*columns, strict=True))

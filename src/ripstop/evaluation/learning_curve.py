@@ -44,7 +44,7 @@ def _curve(rows: list[dict[str, Any]], where: str) -> Iterator[Measurement]:
 def _chosen(choice: choices.Choice) -> Iterator[Measurement]:
     for key, value in choice.settings.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield Measurement("chosen", value, "score", 1, {"setting": key})
+            yield Measurement("chosen", value, "setting", 1, {"setting": key})
     for candidate in choice.candidates:
         if candidate.loss is not None:
             tried = ", ".join(f"{key} {value}" for key, value in candidate.settings.items())

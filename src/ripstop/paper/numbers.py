@@ -24,7 +24,7 @@ CLAIM_COUNTS = (
 """Numbers of claims, controls apart; the claims' own file defines `claims.<this>` for the paper."""
 
 NOT_MEASURED = "not measured"
-COUNT_UNITS = {"runs", "count"}
+COUNT_UNITS = {"runs", "count", "arms", "layers", "depths", "steps"}
 MOST_DECIMALS = 4
 FILE = "numbers.json"
 SECTIONS = "sections"
