@@ -88,15 +88,15 @@ def _importance_backward(d_importance: Tensor, part: _Part, blocks: Blocks) -> T
     return padded[..., before : before + part.n_compressed]
 
 
-def select(importance_BGTM: Tensor, blocks: Blocks, t_T: Tensor, start_BT: Tensor | None) -> Tensor:
+def select(importance_BGTM: Tensor, blocks: Blocks, own_BT: Tensor, first_BT: Tensor | None = None) -> Tensor:
     """The selected blocks, int64 (B, G, T, n) ascending, with the number of blocks M where there are no more.
 
-    t_T, start_BT: positions of the queries and of their documents' first, which begin at blocks.
+    own_BT: the block that each query lies in, (T,) or (B, T). first_BT: the first block of its document; none given: 0.
     """
     n_blocks = importance_BGTM.shape[-1]
-    index_M = torch.arange(n_blocks, device=t_T.device)
-    own = (t_T // blocks.select_block).view(1, 1, -1, 1)
-    first = torch.zeros_like(own) if start_BT is None else (start_BT // blocks.select_block)[:, None, :, None]
+    index_M = torch.arange(n_blocks, device=own_BT.device)
+    own = own_BT[..., None, :, None]
+    first = torch.zeros_like(own) if first_BT is None else first_BT[..., None, :, None]
     forced = (index_M < first + blocks.n_first) | (index_M > own - blocks.n_local)
     # Numbers that compare as the float32 importance does, which is not negative, and break ties by the index.
     bits = importance_BGTM.float().view(torch.int32).long().masked_fill_(forced, FORCED)
@@ -136,7 +136,8 @@ class _Inputs(NamedTuple):
             layouts, start = (layout, compressed), layout.start_BS
             q, k, v = layout.spread(q), compressed.spread(k), compressed.spread(v)
         n_groups = k.shape[2]
-        return _Inputs(_grouped(q, n_groups), *(_grouped(x, n_groups).squeeze(3) for x in (k, v)), start, layouts)
+        k, v = (_grouped(x, n_groups).squeeze(3) for x in (k, v))
+        return _Inputs(_grouped(q, n_groups), k, v, start, layouts)
 
 
 @without_autocast
@@ -155,8 +156,9 @@ def _forward(
         values = inputs.v[:, :, : part.n_compressed]
         y[:, :, at] = torch.matmul(weights.flatten(2, 3), values).unflatten(2, weights.shape[2:4])
         of_all = _importance(weights.sum(3), part, blocks)
-        t_T = torch.arange(n_past + part.begin, n_past + part.end, device=q.device)
-        chosen = select(of_all, blocks, t_T, None if inputs.start_BT is None else inputs.start_BT[:, at])
+        own_T = torch.arange(n_past + part.begin, n_past + part.end, device=q.device) // blocks.select_block
+        first = None if inputs.start_BT is None else inputs.start_BT[:, at] // blocks.select_block
+        chosen = select(of_all, blocks, own_T, first)
         importance[:, :, at] = F.pad(of_all, (0, 1)).gather(-1, chosen)
         ids[:, :, at] = chosen.masked_fill(chosen == part.n_blocks, -1)
     y, ids, importance = _ungrouped(y).to(v.dtype), ids.transpose(1, 2), importance.transpose(1, 2)

@@ -54,6 +54,18 @@ def gathered(k_BSGK: Tensor, v_BSGP: Tensor, ids_BTGn: Tensor, select_block: int
     return k_BSGK[index], v_BSGP[index]
 
 
+def weighted_step(q_B1HK: Tensor, k_BsGK: Tensor, v_BsGP: Tensor, select_block: int, weights_B1Gn: Tensor) -> Tensor:
+    """One query over what `gathered` returned, softmax inside each block, with the blocks' weights. -> (B, 1, H, P)."""
+    n_groups, n_blocks = k_BsGK.shape[2], -(-k_BsGK.shape[1] // select_block)
+    fill = n_blocks * select_block - k_BsGK.shape[1]
+    q_BGRK = q_B1HK.squeeze(1).unflatten(1, (n_groups, -1)) * q_B1HK.shape[-1] ** -0.5
+    scores_BGRs = F.pad(torch.einsum("bgrk,bsgk->bgrs", q_BGRK, k_BsGK), (0, fill), value=float("-inf"))
+    inside_BGRnQ = scores_BGRs.unflatten(-1, (n_blocks, select_block)).softmax(-1)
+    weights_BG1n1 = weights_B1Gn[:, 0, :, None, :n_blocks, None]
+    total_BGRs = (inside_BGRnQ * weights_BG1n1).flatten(3)[..., : k_BsGK.shape[1]]
+    return torch.einsum("bgrs,bsgp->bgrp", total_BGRs, v_BsGP).flatten(1, 2).unsqueeze(1)
+
+
 def dense(
     q_BTHK: Tensor,
     k_BSGK: Tensor,

@@ -18,7 +18,7 @@ from ripstop.ops.segments import Segments
 
 
 class Blocks(NamedTuple):
-    """How the past is cut. Compressed block j stands for tokens j d, ..., j d + l - 1; selection block i for i l', ..., i l' + l' - 1.
+    """How the past is cut. Compressed block j is of the l tokens from j d on, selection block i of the l' tokens from i l' on.
 
     compress_block: l. compress_stride: d, which divides l and l'. select_block: l'. n_selected: blocks that a query reads, n;
     among them, whatever their scores, the first `n_first` of the document and the last `n_local`, the query's own included.
@@ -206,3 +206,19 @@ def selected_attention_reference(
     inside_BTHnS = masked_softmax(scores_BTHS.unsqueeze(3).expand_as(seen_BTHnS), seen_BTHnS)
     weights_BTHn = weights_BTGn.repeat_interleave(heads_a_group, 2)
     return torch.einsum("bthn,bthns,bshp->bthp", weights_BTHn, inside_BTHnS, v_BSHP)
+
+
+def block_mass(q_BTHK: Tensor, k_BSGK: Tensor, select_block: int, documents: Documents | None = None) -> Tensor:
+    """What dense attention gives to each block of the query's document, summed over a group's heads, (B, T, G, M). Takes the
+    scores of all pairs."""
+    (n_queries, n_keys), heads_a_group = (q_BTHK.shape[1], k_BSGK.shape[1]), q_BTHK.shape[2] // k_BSGK.shape[2]
+    q_BTGRK = q_BTHK.unflatten(2, (-1, heads_a_group)) * q_BTHK.shape[-1] ** -0.5
+    s_S = torch.arange(n_keys, device=q_BTHK.device)
+    t_T1 = s_S[n_keys - n_queries :].unsqueeze(1)
+    start_BT1 = torch.zeros_like(t_T1).unsqueeze(0) if documents is None else documents.start_BT.unsqueeze(2)
+    unseen_BTS = (s_S > t_T1) | (s_S < start_BT1)
+    scores_BTGRS = torch.einsum("btgrk,bsgk->btgrs", q_BTGRK, k_BSGK)
+    mass_BTGS = scores_BTGRS.masked_fill(unseen_BTS[:, :, None, None], float("-inf")).softmax(-1).sum(3)
+    block_BTS = (s_S - start_BT1).clamp(min=0) // select_block
+    mass_BTGM = mass_BTGS.new_zeros(*mass_BTGS.shape[:3], -(-n_keys // select_block))
+    return mass_BTGM.scatter_add(-1, block_BTS.unsqueeze(2).expand_as(mass_BTGS), mass_BTGS)
