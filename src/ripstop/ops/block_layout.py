@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ripstop.ops.sparse_attention import Documents
+from ripstop.ops.sparse_attention import NOWHERE, Documents
 
 
 class Layout(NamedTuple):
@@ -59,8 +59,8 @@ class CompressedLayout(NamedTuple):
 
     @staticmethod
     def of(layout: Layout, starts_BN: Tensor, stride: int) -> CompressedLayout:
-        """starts_BN: from `compressed_starts`, T where there is no block."""
-        there_BN = starts_BN < layout.place_BT.shape[1]
+        """starts_BN: from `compressed_starts`."""
+        there_BN = starts_BN < NOWHERE
         row = there_BN.nonzero()[:, 0]
         slot = layout.place_BT[row, starts_BN[there_BN]] // stride
         return CompressedLayout(there_BN, row, slot, layout.n_places // stride)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ripstop.ops.segments import Segments
@@ -70,17 +71,22 @@ def documents_of(start_BT: Tensor | None, end_BT: Tensor | None) -> Documents | 
     return None if start_BT is None or end_BT is None else Documents(start_BT, end_BT)
 
 
+NOWHERE = 2**31 - 1
+"""Behind every sequence."""
+
+
 def compressed_starts(documents: Documents, blocks: Blocks) -> Tensor:
-    """Index of the first token of every compressed block of every document, in order, (B, T // d); T where there are no more.
+    """Index of the first token of every compressed block of every document, in order, (B, T // d + 2), then `NOWHERE`.
 
     Every d positions from the start of a document, as far as l tokens of it follow. Of one size whatever the documents are: a
-    document of n >= l tokens has at most n / d such blocks.
+    document of n >= l tokens has at most n / d such blocks; and never of size 0 or 1, which a compiler would tell apart.
     """
     n_time = documents.start_BT.shape[1]
     index_T = torch.arange(n_time, device=documents.start_BT.device)
     position_BT = index_T - documents.start_BT
     begins_BT = (position_BT % blocks.compress_stride == 0) & (documents.end_BT - index_T >= blocks.compress_block - 1)
-    return torch.where(begins_BT, index_T, n_time).sort(1).values[:, : n_time // blocks.compress_stride]
+    starts_BT = torch.where(begins_BT, index_T, NOWHERE).sort(1).values
+    return F.pad(starts_BT, (0, 2), value=NOWHERE)[:, : n_time // blocks.compress_stride + 2]
 
 
 def compressed_visible(n_queries: int, n_past: int, starts_N: Tensor, blocks: Blocks, documents: Documents | None) -> Tensor:

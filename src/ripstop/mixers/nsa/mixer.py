@@ -54,7 +54,10 @@ class NativeSparseAttention(HeadsMixer):
         compressed, selected, window = self._branches(qkv, position)
         documents = Documents.of(segments)
         starts = None if documents is None else compressed_starts(documents, self.blocks)
-        k, v = self.compression(compressed.k, compressed.v, starts)
+        # Room behind the text for blocks that no query sees: never none or one of them, which a compiler would tell apart.
+        fill = self.blocks.compress_block + self.blocks.compress_stride - 1
+        k, v = (F.pad(x, (0, 0, 0, 0, 0, fill)) for x in (compressed.k, compressed.v))
+        k, v = self.compression(k, v, starts)
         y_window = window_attention.window_attention(self.backend, *window, self.window_size, 0, segments)
         y_BTD = self._attend(x_BTD, Heads(compressed.q, k, v), selected, y_window, 0, segments)
         return without_padding(y_BTD, segments)
@@ -135,8 +138,8 @@ class NativeSparseAttention(HeadsMixer):
         y_compressed, ids, importance = sparse_attention.compress_and_select(
             self.backend, *compressed, self.blocks, n_past, documents
         )  # fmt: skip
-        if intervention is not None and intervention.select == "random":
-            ids = self._random(ids, n_past, documents)
+        if intervention is not None and intervention.select != "scores":
+            ids = self._chosen_otherwise(intervention, ids, importance, n_past, documents)
         selection = Selection(self.backend, *selected, compressed, ids, importance, self.blocks, n_past, segments)
         y_selected, loss = self.teaching.attend(selection, self.training)
         gates_BTH3 = self.gate_out(F.silu(self.gate_in(x_BTD))).unflatten(-1, (self.n_heads, len(trace.BRANCHES)))
@@ -148,10 +151,19 @@ class NativeSparseAttention(HeadsMixer):
                 y_BTHK = y_BTHK + gates_BTH3[..., i : i + 1] * y
         return self.combine(y_BTHK)
 
-    def _random(self, ids_BTGn: Tensor, n_past: int, documents: Documents | None) -> Tensor:
-        """As many blocks, the forced ones among them, and the others at random."""
-        n_blocks = self.blocks.n_selectable(n_past + ids_BTGn.shape[1])
-        shape = (len(ids_BTGn), ids_BTGn.shape[2], ids_BTGn.shape[1], n_blocks)
-        own = position_of(ids_BTGn.shape[1], n_past, documents, ids_BTGn.device) // self.blocks.select_block
-        chosen = select(trace.random_importance(shape, ids_BTGn.device), self.blocks, own).transpose(1, 2)
+    def _chosen_otherwise(
+        self, how: trace.Intervention, ids_BTGn: Tensor, importance_BTGn: Tensor, n_past: int, documents: Documents | None
+    ) -> Tensor:
+        """As many blocks, the forced ones among them; the others at random, or the oracle's before those that were selected."""
+        (n_batch, n_time, n_groups, _), device = ids_BTGn.shape, ids_BTGn.device
+        n_blocks = self.blocks.n_selectable(n_past + n_time)
+        if how.blocks_BM is None:
+            goes_by = trace.random_importance((n_batch, n_groups, n_time, n_blocks), device)
+        else:
+            goes_by = importance_BTGn.new_zeros(n_batch, n_time, n_groups, n_blocks + 1)
+            goes_by = goes_by.scatter(-1, ids_BTGn.long() % (n_blocks + 1), importance_BTGn)[..., :n_blocks].transpose(1, 2)
+            named = (how.blocks_BM.unsqueeze(2) == torch.arange(n_blocks, device=device)).any(1)
+            goes_by = goes_by.masked_fill(named[:, None, None], torch.finfo(torch.float32).max)
+        own = position_of(n_time, n_past, documents, device) // self.blocks.select_block
+        chosen = select(goes_by, self.blocks, own).transpose(1, 2)
         return chosen.masked_fill(chosen == n_blocks, -1).to(ids_BTGn.dtype)

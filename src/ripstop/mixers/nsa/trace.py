@@ -16,6 +16,7 @@ from torch import Tensor
 
 Branch = Literal["compressed", "selected", "window"]
 BRANCHES: tuple[Branch, ...] = get_args(Branch)
+Select = Literal["scores", "random", "oracle"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,12 @@ class Trace:
 
 @dataclass(frozen=True)
 class Intervention:
-    """select: "scores" as ever, or "random", forced blocks apart. drop: branches whose output is taken away."""
+    """select: "scores" as ever; "random", forced blocks apart; "oracle", with `blocks_BM` in the place of those scored lowest.
+    drop: branches whose output is taken away."""
 
-    select: Literal["scores", "random"] = "scores"
-    seed: int = 0
+    select: Select = "scores"
     drop: tuple[Branch, ...] = ()
+    blocks_BM: Tensor | None = None
 
 
 _trace: Trace | None = None
@@ -61,14 +63,18 @@ def tracing() -> Iterator[Trace]:
 
 
 @contextmanager
-def intervening(select: Literal["scores", "random"] = "scores", seed: int = 0, drop: tuple[Branch, ...] = ()) -> Iterator[None]:
-    """Within, blocks are selected at random (a function of `seed`), or branches are silent."""
+def intervening(
+    select: Select = "scores", seed: int = 0, drop: tuple[Branch, ...] = (), blocks_BM: Tensor | None = None
+) -> Iterator[None]:
+    """Within, free blocks are drawn at random (a function of `seed`) or come from an oracle (`blocks_BM`, numbers of blocks for
+    each row, -1 for none), or branches are silent. As many blocks are read as ever."""
     global _intervention, _generator
-    unknown = set(drop) - set(BRANCHES)
-    if unknown or select not in ("scores", "random"):
-        raise ValueError(f"no branch or way to select is called {sorted(unknown) or select!r}; there is: {', '.join(BRANCHES)}")
+    if not set(drop) <= set(BRANCHES) or select not in get_args(Select):
+        raise ValueError(f"select is {select!r} and drop {drop}; there is: {get_args(Select)}, {BRANCHES}")
+    if (select == "oracle") != (blocks_BM is not None):
+        raise ValueError("blocks_BM goes with select='oracle', which needs it")
     former = _intervention, _generator
-    _intervention, _generator = Intervention(select, seed, drop), torch.Generator().manual_seed(seed)
+    _intervention, _generator = Intervention(select, drop, blocks_BM), torch.Generator().manual_seed(seed)
     try:
         yield
     finally:
