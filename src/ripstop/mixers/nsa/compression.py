@@ -33,7 +33,7 @@ class Compression(nn.Module):
             self.output_2KC = nn.Parameter(torch.empty(2, head_dim, hidden).uniform_(-(hidden**-0.5), hidden**-0.5))
 
     def forward(self, k_BSGK: Tensor, v_BSGK: Tensor, starts_BN: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """starts_BN: where the blocks begin, behind the sequence where there is none; none given: at 0, stride, 2 stride, ...."""
+        """starts_BN: where blocks begin, behind the sequence where there is none; not given: at 0, stride, 2 stride, ...."""
         k, v = self._windows(k_BSGK, starts_BN), self._windows(v_BSGK, starts_BN)  # (B, N, l, G, K)
         if self.phi == "score":
             score = (k * self.score_GK).sum(-1, keepdim=True)
