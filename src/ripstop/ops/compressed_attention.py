@@ -66,11 +66,11 @@ def _weights(q: Tensor, k: Tensor, part: _Part, blocks: Blocks, n_past: int, sta
     return weights.masked_fill_(unseen.all(-1, keepdim=True), 0)
 
 
-def _importance(weights_Gn: Tensor, part: _Part, blocks: Blocks) -> Tensor:
-    """(B, G, t, n) -> (B, G, t, M): Eq. (9), the weights of a group's heads summed already."""
+def _importance(weights_BGtN: Tensor, part: _Part, blocks: Blocks) -> Tensor:
+    """-> (B, G, t, M): Eq. (9), the weights of a group's heads summed already."""
     overlap, step = blocks.overlap, blocks.select_block // blocks.compress_stride
     before = len(overlap) - step
-    padded = F.pad(weights_Gn, (before, part.n_blocks * step - part.n_compressed))
+    padded = F.pad(weights_BGtN, (before, part.n_blocks * step - part.n_compressed))
     last = (part.n_blocks - 1) * step + 1
     importance = padded[..., 0:last:step] * overlap[0]
     for k, weight in enumerate(overlap[1:], 1):
