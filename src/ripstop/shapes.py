@@ -9,7 +9,7 @@ V  vocabulary                 W  width of a convolution or of a window
 c  chunks, or blocks          Q  positions inside one chunk
 R  rows: prompts, resamples   M  beams of a prompt; blocks to select from
 n  selected blocks            l  tokens of a compressed block
-s  tokens that a query reads  t  some of the T
+s  tokens that one reads      t  some of the T
 1  an axis of one             2  x and y; keys and values
 3  branches
 """
