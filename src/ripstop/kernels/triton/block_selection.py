@@ -147,10 +147,9 @@ def _largest(
     importance = tl.zeros((WIDTH,), tl.float32)
     for offset in tl.static_range(1 - L, A):
         # As many pairs (m, n) of Eq. 9 have m - n = offset: 1, 2, 2, 2, 1 at the paper's sizes.
-        pairs: tl.constexpr = (offset + L if offset + L < A else A) - (offset if offset > 0 else 0)
         key = block * A + offset
-        seen = (key >= lowest) & (key < beyond)
-        importance += pairs * tl.load(p + key, mask=seen, other=0.0)
+        weight = tl.load(p + key, mask=(key >= lowest) & (key < beyond), other=0.0)
+        importance += weight * ((offset + L if offset + L < A else A) - (offset if offset > 0 else 0))
     always = (block < lead + FIRST) | (block > own - LOCAL)
     importance = tl.where(always, float("inf"), importance)
     # Numbers from 0 on are ordered as their bits are; below them, earlier blocks are larger: no two ranks are equal.
