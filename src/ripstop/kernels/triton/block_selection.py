@@ -26,8 +26,9 @@ def select_blocks(
     q_BTHK: Tensor, k_BNGK: Tensor, lse_BTH: Tensor, compress_block: int, compress_stride: int, select_block: int,
     n_selected: int, n_first: int = 1, n_local: int = 2,
     first: int = 0, start_BT: Tensor | None = None, scale: float | None = None,
-) -> Tensor:  # fmt: skip
-    """ids_BTGn, int32: numbers of the selected blocks of select_block tokens, rising, -1 after the last.
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """ids_BTGn, int32: numbers of the selected blocks of select_block tokens, rising, -1 after the last; and their importance,
+    float32, 0 after the last.
 
     Always among them: the document's first n_first blocks and its last n_local, the query's own included. The others are those
     of the largest importance, of equal ones the earlier. lse_BTH: of the compressed attention of the same queries and keys.
@@ -42,12 +43,13 @@ def select_blocks(
 def _select(
     q: Tensor, k: Tensor, lse: Tensor, start: Tensor | None, length: int, stride: int, block: int,
     n_selected: int, n_first: int, n_local: int, first: int, scale: float,
-) -> Tensor:  # fmt: skip
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     n_batch, n_queries, n_heads, n_k = q.shape
     n_keys, n_groups = k.shape[1:3]
     heads = n_heads // n_groups
     padded = power_of_two(heads, 1)  # heads of a query in a tile
     ids = torch.empty(n_batch, n_queries, n_groups, n_selected, dtype=torch.int32, device=q.device)
+    importance = torch.empty_like(ids, dtype=torch.float32)
     shape = launch("scores", q, n_k, n_k)
     rows = min(shape.rows, power_of_two(n_queries * padded))
     chunk = min(n_queries, max(rows // padded, BUFFER // (4 * n_batch * n_groups * max(n_keys, 1))))
@@ -66,21 +68,24 @@ def _select(
             )  # fmt: skip
         width = power_of_two(n_blocks)
         _largest[(n, n_batch * n_groups)](
-            p, start, ids, begin, chunk, first, n_queries, n_keys, **numbers, G=n_groups, BLOCK=block,
+            p, start, ids, importance, begin, chunk, first, n_queries, n_keys, **numbers, G=n_groups, BLOCK=block,
             FIRST=n_first, LOCAL=n_local, N=n_selected, WIDTH=width, SLOTS=power_of_two(n_selected, 1),
             num_warps=1 if width <= 256 else 4 if width <= 4096 else 8,
         )  # fmt: skip
-    return ids
+    return ids, importance
 
 
-def _fake(q: Tensor, k: Tensor, lse: Tensor, start: Any, length: int, stride: int, block: int, n: int, *rest: Any) -> Tensor:
-    return q.new_empty(*q.shape[:2], k.shape[2], n, dtype=torch.int32)
+def _fake(
+    q: Tensor, k: Tensor, lse: Tensor, start: Any, length: int, stride: int, block: int, n: int, *rest: Any
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ids = q.new_empty(*q.shape[:2], k.shape[2], n, dtype=torch.int32)
+    return ids, torch.empty_like(ids, dtype=torch.float32)
 
 
 registered = torch.library.custom_op(
-    "ripstop::select_blocks", _select, mutates_args=(),
+    "ripstop::triton_select_blocks", _select, mutates_args=(),
     schema="(Tensor q, Tensor k, Tensor lse, Tensor? start, int length, int stride, int block, int n_selected, int n_first, "
-    "int n_local, int first, float scale) -> Tensor",
+    "int n_local, int first, float scale) -> (Tensor, Tensor)",
 )  # fmt: skip
 registered.register_fake(_fake)
 
@@ -96,9 +101,7 @@ def _scores(
     QUERIES: tl.constexpr = ROWS // PADDED
     b, g = (tl.program_id(2) // G).to(tl.int64), tl.program_id(2) % G
     query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
-    lowest, beyond = bounds(
-        begin + tl.minimum(query, n - 1), b, start, n_queries, first, n_keys, LENGTH, STRIDE, 0, HAS_START
-    )
+    lowest, beyond = bounds(begin + tl.minimum(query, n - 1), b, start, n_queries, first, n_keys, LENGTH, STRIDE, 0, HAS_START)
     key_from = tl.maximum(tl.min(lowest, 0) // COLUMNS * COLUMNS, tl.program_id(1) * REACH)
     key_to = tl.minimum(tl.max(beyond, 0), (tl.program_id(1) + 1) * REACH)
     # Heads are the columns here: their sum is cheap along the inner axis of a tile.
@@ -128,7 +131,7 @@ def _scores(
 
 @triton.jit(do_not_specialize=["begin", "chunk", "first", "n_queries", "n_keys"])
 def _largest(
-    p, start, ids, begin, chunk, first, n_queries, n_keys,
+    p, start, ids, importances, begin, chunk, first, n_queries, n_keys,
     LENGTH: tl.constexpr, STRIDE: tl.constexpr, HAS_START: tl.constexpr, G: tl.constexpr, BLOCK: tl.constexpr,
     FIRST: tl.constexpr, LOCAL: tl.constexpr, N: tl.constexpr, WIDTH: tl.constexpr, SLOTS: tl.constexpr,
 ):  # fmt: skip
@@ -151,9 +154,9 @@ def _largest(
         weight = tl.load(p + key, mask=(key >= lowest) & (key < beyond), other=0.0)
         importance += weight * ((offset + L if offset + L < A else A) - (offset if offset > 0 else 0))
     always = (block < lead + FIRST) | (block > own - LOCAL)
-    importance = tl.where(always, float("inf"), importance)
     # Numbers from 0 on are ordered as their bits are; below them, earlier blocks are larger: no two ranks are equal.
-    rank = (importance.to(tl.int32, bitcast=True).to(tl.int64) << 32) | (WIDTH - 1 - block).to(tl.int64)
+    bits = tl.where(always, float("inf"), importance).to(tl.int32, bitcast=True)
+    rank = (bits.to(tl.int64) << 32) | (WIDTH - 1 - block).to(tl.int64)
     rank = tl.where((block >= lead) & (block <= own), rank, -1)
     least = tl.max(rank, 0)
     for _ in range(N - 1):
@@ -161,6 +164,10 @@ def _largest(
     taken = (rank >= least) & (rank >= 0)
     slot = tl.cumsum(taken.to(tl.int32), 0) - 1
     ids += ((b * n_queries + time) * G + g) * N
+    importances += ((b * n_queries + time) * G + g) * N
     tl.store(ids + slot, block, mask=taken)
+    tl.store(importances + slot, importance, mask=taken)
     empty = tl.arange(0, SLOTS)
-    tl.store(ids + empty, tl.full((SLOTS,), -1, tl.int32), mask=(empty < N) & (empty >= tl.sum(taken.to(tl.int32), 0)))
+    none = (empty < N) & (empty >= tl.sum(taken.to(tl.int32), 0))
+    tl.store(ids + empty, tl.full((SLOTS,), -1, tl.int32), mask=none)
+    tl.store(importances + empty, tl.zeros((SLOTS,), tl.float32), mask=none)

@@ -14,7 +14,7 @@ from ripstop.kernels.triton.tiles import power_of_two
 
 
 def splits(n_programs: int, n_tiles: int, device: torch.device) -> int:
-    """In how many parts each program's n_tiles tiles of keys are cut, so that the device is full: a power of two, at most 64."""
+    """In how many parts each program's n_tiles tiles of keys are cut, so that the device is full: a power of two up to 64."""
     wanted = _processors(device) // max(n_programs, 1)
     return max(1, min(64, 1 << max(wanted.bit_length() - 1, 0), 1 << max(n_tiles.bit_length() - 1, 0)))
 
@@ -30,9 +30,7 @@ def combine(y_nBTHP: Tensor, lse_nBTH: Tensor, dtype: torch.dtype) -> tuple[Tens
     if n_splits == 1:
         return y_nBTHP[0], lse_nBTH[0]
     y, lse = y_nBTHP.new_empty(*shape, n_p, dtype=dtype), lse_nBTH.new_empty(shape)
-    _combine[(lse.numel(),)](
-        y_nBTHP, lse_nBTH, y, lse, lse.numel(), SPLITS=n_splits, P=n_p, PP=power_of_two(n_p), num_warps=2
-    )
+    _combine[(lse.numel(),)](y_nBTHP, lse_nBTH, y, lse, lse.numel(), SPLITS=n_splits, P=n_p, PP=power_of_two(n_p), num_warps=2)
     return y, lse
 
 
@@ -45,9 +43,7 @@ def _combine(y_parts, lse_parts, y, lse, n_rows, SPLITS: tl.constexpr, P: tl.con
     weight = tl.exp(lse_part - tl.where(top == float("-inf"), 0.0, top))
     total = tl.sum(weight, 0)
     whole = tl.where(total > 0, total, 1.0)
-    y_part = tl.load(
-        y_parts + (part[:, None] * n_rows + row) * P + column[None, :], mask=(column < P)[None, :], other=0.0
-    )
+    y_part = tl.load(y_parts + (part[:, None] * n_rows + row) * P + column[None, :], mask=(column < P)[None, :], other=0.0)
     out = tl.sum(y_part * (weight / whole)[:, None], 0)
     tl.store(y + row * P + column, out.to(y.dtype.element_ty), mask=column < P)
     tl.store(lse + row, tl.where(total > 0, top + tl.log(whole), float("-inf")))

@@ -56,7 +56,7 @@ def _fake_backward(dy: Tensor, y: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: 
 
 _ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor ids, Tensor? start, int block, int first, float scale"
 selected = Operation(
-    "selected_attention",
+    "triton_selected_attention",
     f"({_ARGUMENTS}) -> (Tensor, Tensor)",
     _forward,
     f"(Tensor dy, Tensor y, Tensor lse, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",

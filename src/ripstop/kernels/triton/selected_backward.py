@@ -205,7 +205,9 @@ def _sum(
         within = lead + tl.arange(0, ROWS)
         acc = tl.zeros((ROWS, TILE), tl.float32)
         for i in range(0, item_to - item_from):
-            acc += load_rows(parts + (item_from.to(tl.int64) + i) * BLOCK * WIDTH, within * WIDTH, within < BLOCK, 0, TILE, WIDTH)
+            acc += load_rows(
+                parts + (item_from.to(tl.int64) + i) * BLOCK * WIDTH, within * WIDTH, within < BLOCK, 0, TILE, WIDTH
+            )
         key = tl.program_id(0) * BLOCK + within
         inside = (within < BLOCK) & (key < n_keys)
         store_rows(total, ((b * n_keys + key) * G + g) * WIDTH, acc, inside, 0, TILE, WIDTH)

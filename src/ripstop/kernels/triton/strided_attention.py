@@ -70,11 +70,9 @@ def _fake_backward(dy: Tensor, y: Tensor, lse: Tensor, q: Tensor, k: Tensor, v: 
     return tuple(t.new_empty(t.shape) for t in (q, k, v))
 
 
-_ARGUMENTS = (
-    "Tensor q, Tensor k, Tensor v, Tensor? start, int length, int stride, int window, int first, float scale"
-)
+_ARGUMENTS = "Tensor q, Tensor k, Tensor v, Tensor? start, int length, int stride, int window, int first, float scale"
 strided = Operation(
-    "strided_attention",
+    "triton_strided_attention",
     f"({_ARGUMENTS}) -> (Tensor, Tensor)",
     _forward,
     f"(Tensor dy, Tensor y, Tensor lse, {_ARGUMENTS}) -> (Tensor, Tensor, Tensor)",

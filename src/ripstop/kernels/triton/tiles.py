@@ -92,7 +92,7 @@ def precision(x: Tensor) -> str:
 
 
 def innermost(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """The tensors with their last axis dense, as kernels read them; other strides may be any: slices and caches are not copied."""
+    """The tensors with their last axis dense, as kernels read them; other strides may be any: caches are not copied."""
     return tuple(t if t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous() for t in tensors)
 
 
