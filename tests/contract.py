@@ -209,29 +209,13 @@ CASES = [
     ),
     Case(
         "nsa",
-        "every_size_the_same",
+        "score_weighted_every_size_the_same",
         {
-            "n_heads": 4,
-            "n_kv_heads": 1,
-            "compress_block": 4,
-            "compress_stride": 4,
-            "select_block": 4,
-            "n_selected": 3,
-            "n_first": 0,
-            "n_local": 1,
-            "window_size": 7,
-            "phi": "mean",
-            "rope": [],
+            **{"n_heads": 4, "n_kv_heads": 1, "compress_block": 4, "compress_stride": 4, "select_block": 4, "n_selected": 30},
+            **{"n_first": 0, "n_local": 1, "window_size": 7, "phi": "mean", "rope": [], "teaching": {"kind": "score_weighted"}},
         },
-        _NSA,
-        {3: 2 * (24 * 10 * 6 + 24 * 24 + 24 * 32 + 32 * 12) + 4 * 24 * 2 * 2},
-    ),
-    Case(
-        "nsa",
-        "score_weighted",
-        {**_NSA_SIZES, "n_selected": 16, "n_kv_heads": 4, "teaching": {"kind": "score_weighted"}},
         (*_NSA[:-1], "ripstop.ops.selected_attention.weighted_step"),
-        {7: 2 * (24 * 28 * 6 + 24 * 24 + 24 * 32 + 32 * 12) + 4 * 24 * 2 * 4},
+        {3: 2 * (24 * 10 * 6 + 24 * 24 + 24 * 32 + 32 * 12) + 4 * 24 * 2 * 2},  # 2 pairs a token in each of two branches
     ),
     Case(
         "bidirectional",
