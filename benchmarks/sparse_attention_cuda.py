@@ -4,9 +4,9 @@
 
 Sizes are the paper's (arXiv 2502.11089): 64 query heads in 4 groups, keys of 192 and values of 128, l = 32, d = 16, l' = 64,
 n = 16, w = 512, bfloat16, one sequence. Data are random, so that neighbouring queries share few of their blocks: the worst
-case for the cache. "whole" is the sum of the three branches with the selection; dense is the fastest of SDPA's own kernels
+case for the cache. "whole" is the gated sum of the three branches with the selection; dense is the fastest SDPA kernel
 that takes the sizes. Times are medians by events of the device, the first call apart. Kernels are compiled beforehand by as
-many processes as there are cores. --tune times each kernel in several launches at 16k, and measures all with the fastest.
+many processes as there are cores. --tune times each kernel in several launches at 32k, and measures all with the fastest.
 
 Needs torch and triton only; every result is printed as it comes, and the file is written anew after each step.
 """
@@ -29,20 +29,44 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ripstop.ops.segments import Segments
+from ripstop.ops.sparse_attention import (
+    Blocks,
+    Documents,
+    compressed_attention_reference,
+    importance_reference,
+    position_of,
+    select_reference,
+    selected_attention_reference,
+)
+from ripstop.ops.window_attention import window_attention_reference
+
 DEVICE = "cuda"
 LENGTHS = (4096, 8192, 16384, 32768, 65536)
 HEADS, GROUPS, K, P = 64, 4, 192, 128
-L, D, BLOCK, N, WINDOW = 32, 16, 64, 16, 512
-TUNED_AT = 16384
+BLOCKS, WINDOW = (32, 16, 64, 16), 512
+L, D, BLOCK, N = BLOCKS
+TUNED_AT = 32768
 # Launches (rows, columns, warps, stages) to try, the module's own apart.
 CANDIDATES = {
-    "strided": [(128, 64, 4, 3), (64, 64, 4, 2), (128, 128, 8, 2), (64, 128, 4, 2)],
-    "strided_dq": [(64, 64, 4, 2), (64, 64, 8, 2), (128, 32, 8, 3)],
-    "strided_dkv": [(128, 64, 8, 2), (64, 64, 4, 1), (64, 128, 8, 2), (32, 64, 4, 2)],
-    "scores": [(128, 128, 8, 3), (128, 64, 4, 3), (64, 128, 4, 3)],
-    "selected": [(16, 64, 4, 2), (16, 32, 4, 3), (16, 64, 2, 2), (16, 32, 2, 3), (16, 32, 1, 3), (16, 64, 8, 3)],
-    "selected_dq": [(16, 64, 4, 2), (16, 32, 4, 3), (16, 32, 2, 3), (16, 64, 8, 3)],
-    "selected_dkv": [(128, 64, 8, 2), (64, 64, 4, 2), (64, 64, 4, 1), (32, 64, 4, 2)],
+    "compressed": [(64, 32, 4, 3), (64, 32, 4, 2), (64, 64, 4, 1), (128, 64, 8, 2), (128, 64, 8, 3), (128, 32, 8, 3)],
+    "compressed_dq": [(64, 32, 4, 3), (64, 32, 4, 2), (64, 64, 4, 1), (128, 64, 8, 2), (128, 64, 8, 1), (128, 32, 8, 2)],
+    "compressed_dkv": [(32, 128, 8, 2), (64, 128, 8, 1), (32, 128, 8, 3), (64, 64, 4, 1), (32, 64, 4, 2), (32, 64, 4, 1)],
+    "scores": [
+        (64, 64, 4, 2),
+        (128, 64, 4, 2),
+        (64, 128, 4, 2),
+        (64, 128, 4, 1),
+        (128, 128, 8, 2),
+        (64, 64, 4, 3),
+        (128, 64, 8, 2),
+    ],
+    "selected": [(16, 64, 2, 1), (16, 32, 2, 2), (16, 32, 1, 2), (16, 64, 2, 3), (16, 64, 1, 2), (16, 32, 2, 3)],
+    "selected_dq": [(16, 64, 2, 1), (16, 64, 2, 2), (16, 32, 2, 2), (16, 32, 1, 2), (16, 32, 1, 3)],
+    "selected_dkv": [(32, 64, 4, 1), (32, 64, 4, 3), (16, 64, 4, 2), (32, 64, 8, 2), (16, 64, 2, 2), (32, 64, 2, 2)],
+    "window": [(64, 64, 4, 1), (64, 32, 4, 2), (64, 32, 4, 3), (128, 64, 8, 3)],
+    "window_dq": [(64, 32, 4, 2), (64, 64, 4, 1), (64, 64, 4, 2), (128, 32, 8, 2)],
+    "window_dkv": [(32, 64, 4, 2), (32, 128, 8, 2), (64, 64, 4, 1), (64, 64, 8, 2)],
 }
 
 
@@ -83,6 +107,8 @@ def main() -> None:
         with reported(result["milliseconds"], str(n_time)):
             keep("milliseconds", result["milliseconds"] | {str(n_time): measure(n_time)})
         torch.cuda.empty_cache()
+    with reported(result, "kernels"):
+        keep("kernels", kernels(max(given.lengths)))
     keep("decode", {})
     for n_keys in given.lengths:
         with reported(result["decode"], str(n_keys)):
@@ -138,7 +164,7 @@ class Inputs:
     """Random tensors; on the host memory that nobody fills."""
 
     def __init__(self, of: Sizes, device: str = DEVICE):
-        n_compressed, self.first = (of.n_keys - L) // D + 1, of.n_keys - of.n_queries
+        n_compressed, self.first = of.n_keys // D + 2 if of.packed else (of.n_keys - L) // D + 1, of.n_keys - of.n_queries
 
         def tensor(*shape: int) -> Tensor:
             if device == "cpu":
@@ -150,20 +176,18 @@ class Inputs:
         self.selected = tensor(1, of.n_keys, of.groups, of.k), tensor(1, of.n_keys, of.groups, of.p)
         self.window = tensor(1, of.n_keys, of.groups, of.k), tensor(1, of.n_keys, of.groups, of.p)
         self.dy = tensor(1, of.n_queries, of.heads, of.p).detach()
+        self.gates = tensor(1, of.n_queries, of.heads, 3)
         self.lse = torch.zeros(1, of.n_queries, of.heads, device=device)
         self.ids = torch.zeros(1, of.n_queries, of.groups, N, dtype=torch.int32, device=device)
-        self.time = self.first + torch.arange(of.n_queries, device=device)
-        # Documents from 0, from the 5th and from the 9th block on.
-        begin = (self.time >= 5 * BLOCK) * 5 * BLOCK + (self.time >= 9 * BLOCK) * 4 * BLOCK
-        self.start = begin.to(torch.int32).unsqueeze(0) if of.packed else None
+        self.start = torch.zeros(1, of.n_queries, dtype=torch.int32, device=device) if of.packed else None
 
 
 # Name, and what is proved.
 CASES = {
     "bfloat16, the paper's sizes": Sizes.sequence(1500),
-    "bfloat16, 3 heads a group, after a past, documents": Sizes(1512, 1000, 12, 4, 64, 64, packed=True),
+    "bfloat16, 3 heads a group, after a past": Sizes(1512, 1000, 12, 4, 64, 64),
     "bfloat16, one token": Sizes(8001, 1),
-    "float16, 1 head a group": Sizes(1000, 1000, 4, 4, 128, 128, torch.float16),
+    "float16, 1 head a group, documents": Sizes(1000, 1000, 4, 4, 128, 128, torch.float16, True),
     "float32, 4 heads a group, documents": Sizes(1000, 1000, 8, 2, 96, 64, torch.float32, True),
 }
 
@@ -177,7 +201,7 @@ def compile_beforehand(tune: bool) -> None:
 
     sizes = [*CASES.values(), *map(Sizes.sequence, LENGTHS), *(Sizes(n, 1) for n in LENGTHS)]
     sizes.sort(key=lambda of: of.dtype != torch.float32)  # these take longest
-    kernels = ("strided", "strided_dq", "scores", "selected", "selected_dq")
+    kernels = ("compressed", "compressed_dq", "window", "window_dq", "scores", "selected", "selected_dq")
     tasks = [(kernel, None, of) for of in sizes for kernel in kernels if of.n_queries > 1 or not kernel.endswith("dq")]
     if tune:
         tasks += [(kernel, launch, Sizes.sequence(TUNED_AT)) for kernel, all_ in CANDIDATES.items() for launch in all_]
@@ -230,8 +254,7 @@ def compile_for(kernel: str, launch: tuple[int, ...] | None, of: Sizes, capabili
     before = tiles.LAUNCHES[kernel]
     if launch is not None:
         use(kernel, launch)
-    for call in calls(kernel, Inputs(of, "cpu")):
-        call()
+    call_of(kernel, Inputs(of, "cpu"))()
     tiles.LAUNCHES[kernel] = before
 
 
@@ -244,124 +267,117 @@ def use(kernel: str, launch: tuple[int, ...]) -> None:
 # Calls ---------------------------------------------------------------------------------------------------------------------
 
 
-def compressed(x: Inputs) -> tuple[Tensor, Tensor]:
-    from ripstop.kernels.triton.strided_attention import compressed_attention
+def settings(x: Inputs) -> dict[str, tuple[Any, ...]]:
+    """What the functions around the kernels are given after the queries."""
+    scale = x.q.shape[-1] ** -0.5
+    return {
+        "compressed": (*x.compressed, x.start, L, D, 0, x.first, scale),
+        "window": (*x.window, x.start, 1, 1, WINDOW, x.first, scale),
+        "selected": (*x.selected, x.ids, x.start, BLOCK, x.first, scale),
+    }
 
-    return compressed_attention(x.q, *x.compressed, L, D, x.first, x.start)
+
+@torch.no_grad()
+def forward(x: Inputs, branch: str) -> tuple[Tensor, Tensor]:
+    from ripstop.kernels.triton import selected_forward, strided_forward
+
+    function = selected_forward.forward if branch == "selected" else strided_forward.forward
+    return function(x.q, *settings(x)[branch])
 
 
-def selection(x: Inputs, lse: Tensor) -> Tensor:
+@torch.no_grad()
+def backward(x: Inputs, branch: str, y: Tensor, lse: Tensor) -> tuple[Tensor, ...]:
+    from ripstop.kernels.triton import selected_backward, strided_backward
+
+    function = selected_backward.backward if branch == "selected" else strided_backward.backward
+    return function(x.dy, y, lse, x.q, *settings(x)[branch])
+
+
+@torch.no_grad()
+def select(x: Inputs) -> Tensor:
     from ripstop.kernels.triton.block_selection import select_blocks
 
-    return select_blocks(x.q, x.compressed[0], lse, L, D, BLOCK, N, 1, 2, x.first, x.start)[0]
+    return select_blocks(x.q, x.compressed[0], x.lse, x.start, Blocks(*BLOCKS), x.first, x.q.shape[-1] ** -0.5)[0]
 
 
-def selected(x: Inputs, ids: Tensor) -> Tensor:
-    from ripstop.kernels.triton.selected_attention import selected_attention
-
-    return selected_attention(x.q, *x.selected, ids, BLOCK, x.first, x.start)
-
-
-def window(x: Inputs) -> Tensor:
-    from ripstop.kernels.triton.strided_attention import window_attention
-
-    return window_attention(x.q, *x.window, WINDOW, x.first, x.start)
-
-
-def calls(kernel: str, x: Inputs) -> list[Callable[[], Any]]:
-    """Functions that run the kernel, the smallest there are; of "strided..." for compressed blocks and for a window."""
-    from ripstop.kernels.triton import selected_backward, selected_forward, strided_backward, strided_forward
-
-    q, scale = x.q.detach(), x.q.shape[-1] ** -0.5
-    of_compressed = (*(t.detach() for t in x.compressed), x.start, L, D, 0, x.first, scale)
-    of_window = (*(t.detach() for t in x.window), x.start, 1, 1, WINDOW, x.first, scale)
-    of_selected = (*(t.detach() for t in x.selected), x.ids, x.start, BLOCK, x.first, scale)
-    if kernel == "strided":
-        return [lambda: strided_forward.forward(q, *of_compressed), lambda: strided_forward.forward(q, *of_window)]
-    if kernel.startswith("strided"):
-        given = (x.dy, x.dy, x.lse, q)
-        return [
-            lambda: strided_backward.backward(*given, *of_compressed),
-            lambda: strided_backward.backward(*given, *of_window),
-        ]
+def call_of(kernel: str, x: Inputs) -> Callable[[], Any]:
+    """The smallest function that runs the kernel."""
+    branch = kernel.split("_")[0]
     if kernel == "scores":
-        return [lambda: selection(x, x.lse)]
-    if kernel == "selected":
-        return [lambda: selected_forward.forward(q, *of_selected)]
-    return [lambda: selected_backward.backward(x.dy, x.dy, x.lse, q, *of_selected)]
+        return lambda: select(x)
+    if kernel == branch:
+        return lambda: forward(x, branch)
+    return lambda: backward(x, branch, x.dy, x.lse)
+
+
+def whole(x: Inputs, window_size: int = WINDOW) -> Tensor:
+    """The three branches, gated and summed."""
+    from ripstop.kernels.triton.gated_sum import gated_sum
+    from ripstop.kernels.triton.sparse_attention import compress_and_select, selected_attention
+    from ripstop.kernels.triton.window_attention import window_attention
+
+    y, ids, _ = compress_and_select(x.q, *x.compressed, Blocks(*BLOCKS), x.first)
+    y_selected = selected_attention(x.q, *x.selected, ids, BLOCK)
+    return gated_sum(x.gates, y, y_selected, window_attention(x.q, *x.window, window_size))
 
 
 # Proof ---------------------------------------------------------------------------------------------------------------------
 
 
 def prove(of: Sizes) -> dict[str, Any]:
-    """Relative errors |x - reference| / |reference| of outputs and gradients; the reference is dense, under masks, in float32,
-    or float64 where the kernels compute in float32."""
-    torch.manual_seed(0)
-    x = Inputs(of)
-    t_T1, begin_T = x.time.unsqueeze(1), torch.zeros_like(x.time) if x.start is None else x.start[0].long()
-    j, s = torch.arange(x.compressed[0].shape[1], device=DEVICE), torch.arange(of.n_keys, device=DEVICE)
-    sees_compressed = (j * D >= begin_T[:, None]) & (j * D + L - 1 <= t_T1)
-    sees_past = (s >= begin_T[:, None]) & (s <= t_T1)
-    errors: dict[str, Any] = {}
+    """Relative errors |x - reference| / |reference| of outputs and gradients; the reference is by definition, under masks, in
+    float32, or float64 where the kernels compute in float32."""
+    from ripstop.kernels.triton.sparse_attention import compress_and_select, selected_attention
+    from ripstop.kernels.triton.window_attention import window_attention
 
-    y, lse = compressed(x)
-    exact, weights = reference(x.q, *x.compressed, sees_compressed.unsqueeze(0))
-    compare(errors, "compressed", y, exact, (x.q, *x.compressed))
-    ids = selection(x, lse)
-    errors["selection"] = wrong_blocks(ids, weights, begin_T // BLOCK, x.time // BLOCK)
-    n_blocks = (of.n_keys - 1) // BLOCK + 1
-    chosen = torch.zeros(of.n_queries, of.groups, n_blocks + 1, dtype=torch.bool, device=DEVICE)
-    chosen.scatter_(2, torch.where(ids[0] < 0, n_blocks, ids[0]).long(), True)
-    sees_selected = chosen[..., s // BLOCK].transpose(0, 1) & sees_past
-    compare(errors, "selected", selected(x, ids), reference(x.q, *x.selected, sees_selected)[0], (x.q, *x.selected))
-    sees_window = (sees_past & (s > t_T1 - WINDOW)).unsqueeze(0)
-    compare(errors, "window", window(x), reference(x.q, *x.window, sees_window)[0], (x.q, *x.window))
+    torch.manual_seed(0)
+    x, blocks, errors = Inputs(of), Blocks(*BLOCKS), {}
+    # Documents of 200, 1 and 600 tokens and of what is left, none but the first of which begins at a block.
+    numbers = torch.bucketize(torch.arange(of.n_keys, device=DEVICE), torch.tensor([200, 201, 801], device=DEVICE), right=True)
+    segments = Segments.of(numbers.unsqueeze(0)) if of.packed else None
+    documents = Documents.of(segments)
+    start = None if segments is None else segments.start_BT
+    dtype = torch.float64 if of.dtype == torch.float32 else torch.float32
+    q, kc, vc, ks, vs, kw, vw = (t.detach().to(dtype).requires_grad_() for t in (x.q, *x.compressed, *x.selected, *x.window))
+
+    y, ids, _ = compress_and_select(x.q, *x.compressed, blocks, x.first, documents)
+    exact, weights = compressed_attention_reference(q, kc, vc, blocks, x.first, documents)
+    compare(errors, "compressed", y, exact, (x.q, *x.compressed), (q, kc, vc))
+    importance = importance_reference(weights.detach(), of.groups, blocks, x.first, documents)
+    wanted = select_reference(importance, blocks, position_of(of.n_queries, x.first, documents, q.device))
+    errors["selection"] = differences(ids, wanted, importance)
+    y = selected_attention(x.q, *x.selected, ids, BLOCK, documents)
+    exact = selected_attention_reference(q, ks, vs, ids, BLOCK, documents)
+    compare(errors, "selected", y, exact, (x.q, *x.selected), (q, ks, vs))
+    y = window_attention(x.q, *x.window, WINDOW, start)
+    exact = window_attention_reference(q, kw, vw, WINDOW, 0, segments)
+    compare(errors, "window", y, exact, (x.q, *x.window), (q, kw, vw))
     return errors
 
 
-def reference(q: Tensor, k: Tensor, v: Tensor, seen_GTS: Tensor) -> tuple[Tensor, Tensor]:
-    """y and the weights, (H, T, S)."""
-    dtype = torch.float64 if q.dtype == torch.float32 else torch.float32
-    n_heads, heads = q.shape[2], q.shape[2] // k.shape[2]
-    k, v = (x[0].to(dtype).repeat_interleave(heads, 1) for x in (k, v))
-    seen = seen_GTS.repeat_interleave(heads, 0) if len(seen_GTS) > 1 else seen_GTS.expand(n_heads, -1, -1)
-    scores = torch.einsum("thk,shk->hts", q[0].to(dtype), k) * q.shape[-1] ** -0.5
-    weights = scores.masked_fill(~seen, -1e30).softmax(-1) * seen
-    return torch.einsum("hts,shp->thp", weights, v).unsqueeze(0), weights.detach()
-
-
-def compare(errors: dict[str, Any], name: str, y: Tensor, exact: Tensor, inputs: tuple[Tensor, ...]) -> None:
+def compare(
+    errors: dict[str, Any], name: str, y: Tensor, exact: Tensor, inputs: tuple[Tensor, ...], exact_inputs: tuple[Tensor, ...]
+) -> None:
     dy = torch.randn_like(y)
     found = [y, *torch.autograd.grad(y, inputs, dy)]
-    wanted = [exact, *torch.autograd.grad(exact, inputs, dy.to(exact.dtype))]
+    wanted = [exact, *torch.autograd.grad(exact, exact_inputs, dy.to(exact.dtype))]
     relative = [((a.double() - b.double()).norm() / b.double().norm()).item() for a, b in zip(found, wanted, strict=True)]
     errors[name] = dict(zip(("y", "dq", "dk", "dv"), (float(f"{e:.2e}") for e in relative), strict=True))
 
 
-def wrong_blocks(ids: Tensor, weights_HTN: Tensor, lead: Tensor, own: Tensor) -> dict[str, float]:
-    """How many selected blocks differ from those by the reference's weights, and the largest relative gap of importance between
-    what was taken and what was left: rounding, where it is tiny."""
-    n_groups = ids.shape[2]
-    weights = weights_HTN.unflatten(0, (n_groups, -1)).sum(1).transpose(0, 1)  # (T, G, N)
-    n_blocks = int(own.max()) + 1
-    a, length = BLOCK // D, L // D
-    padded = F.pad(weights, (length - 1, n_blocks * a + length))
-    importance = sum(
-        padded[..., m - n + length - 1 :: a][..., :n_blocks] for m in range(a) for n in range(length)
-    )  # fmt: skip
-    i = torch.arange(n_blocks, device=ids.device)
-    forced = (i < lead[:, None] + 1) | (i > own[:, None] - 2)
-    there = ((i >= lead[:, None]) & (i <= own[:, None])).unsqueeze(1)
-    rank = torch.where(forced.unsqueeze(1), torch.inf, importance).masked_fill(~there, -1)
-    best = rank.topk(min(N, n_blocks), -1)
-    wanted = torch.zeros_like(rank, dtype=torch.bool).scatter_(2, best.indices, best.values >= 0)
-    got = torch.zeros(*rank.shape[:2], n_blocks + 1, dtype=torch.bool, device=ids.device)
-    got = got.scatter_(2, torch.where(ids[0] < 0, n_blocks, ids[0]).long(), True)[..., :n_blocks]
-    worst = rank.masked_fill(~got, torch.inf).amin(-1)
-    left = rank.masked_fill(got | ~there, -1).amax(-1)
-    gap = ((left - worst) / left.clamp(min=1e-12)).clamp(min=0).max().item()
-    return {"different": int((wanted & ~got).sum()), "of": int(wanted.sum()), "gap": float(f"{gap:.1e}")}
+def differences(ids: Tensor, wanted: Tensor, importance: Tensor) -> dict[str, float]:
+    """How many selected blocks are not the reference's, and by which part the least important of those taken falls short of the
+    least important of the reference's, at most: where it is rounding, it is tiny."""
+    least = [importance.gather(-1, i.clamp(min=0).long()).masked_fill(i < 0, torch.inf) for i in (ids, wanted)]
+    different = (ids.sort(-1).values != wanted.sort(-1).values).any(-1)
+    # Forced blocks stand in both, whatever their importance: only what is in one of them counts.
+    lone = [
+        part.masked_fill((a.unsqueeze(-1) == b.unsqueeze(-2)).any(-1), torch.inf).amin(-1)
+        for part, a, b in ((least[0], ids, wanted), (least[1], wanted, ids))
+    ]
+    short = ((lone[1] - lone[0]) / lone[1])[different]
+    gap = short.max().item() if len(short) else 0.0
+    return {"rows that differ": int(different.sum()), "of": different.numel(), "gap": float(f"{gap:.1e}")}
 
 
 # Time ----------------------------------------------------------------------------------------------------------------------
@@ -396,15 +412,14 @@ def tune(kernel: str) -> dict[str, Any]:
     from ripstop.kernels.triton import tiles
 
     x = Inputs(Sizes.sequence(TUNED_AT))
-    with torch.no_grad():
-        _, x.lse = compressed(x)
-        x.ids = selection(x, x.lse)
+    _, x.lse = forward(x, "compressed")
+    x.ids = select(x)
     times: dict[str, Any] = {}
     for launch in [tuple(tiles.LAUNCHES[kernel][0]), *CANDIDATES[kernel]]:
         use(kernel, launch)
         with reported(times, str(launch)):
-            times[str(launch)] = [milliseconds(call, 0.05) for call in calls(kernel, x)]
-    measured = {name: sum(t) for name, t in times.items() if isinstance(t, list)}
+            times[str(launch)] = milliseconds(call_of(kernel, x), 0.05)
+    measured = {name: t for name, t in times.items() if isinstance(t, float)}
     best = min(measured, key=measured.__getitem__)
     use(kernel, tuple(int(n) for n in best.strip("()").split(",")))
     return {"best": best, **times}
@@ -414,21 +429,18 @@ def measure(n_time: int) -> dict[str, Any]:
     """Every kernel, the whole, and dense attention."""
     torch.manual_seed(1)
     x, found = Inputs(Sizes.sequence(n_time)), {}
-    found["compressed"] = forward_and_backward(lambda: compressed(x)[0], (x.q, *x.compressed), x.dy)
-    with torch.no_grad():
-        _, lse = compressed(x)
-        ids = selection(x, lse)
-        found["selection"] = {"forward": milliseconds(lambda: selection(x, lse))}
-    found["selected"] = forward_and_backward(lambda: selected(x, ids), (x.q, *x.selected), x.dy)
-    found["window"] = forward_and_backward(lambda: window(x), (x.q, *x.window), x.dy)
-
-    def whole() -> Tensor:
-        y, lse = compressed(x)
-        return y + selected(x, selection(x, lse.detach())) + window(x)
-
-    inputs = (x.q, *x.compressed, *x.selected, *x.window)
+    _, x.lse = forward(x, "compressed")
+    x.ids = select(x)
+    found["selection"] = {"forward": milliseconds(lambda: select(x))}
+    for branch in settings(x):
+        y, lse = forward(x, branch)
+        found[branch] = {
+            "forward": milliseconds(lambda branch=branch: forward(x, branch)),
+            "backward": milliseconds(lambda given=(branch, y, lse): backward(x, *given)),
+        }
+    inputs = (x.q, *x.compressed, *x.selected, *x.window, x.gates)
     torch.cuda.reset_peak_memory_stats()
-    found["whole"] = forward_and_backward(whole, inputs, x.dy)
+    found["whole"] = forward_and_backward(lambda: whole(x), inputs, x.dy)
     found["whole"]["gigabytes"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
     torch.cuda.empty_cache()
     for name, backend in (("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
@@ -441,6 +453,18 @@ def measure(n_time: int) -> dict[str, Any]:
             part: round(min(t[part] for t in times) / found["whole"][part], 3) for part in ("forward", "backward")
         }
     return found
+
+
+def kernels(n_time: int) -> dict[str, float]:
+    """Milliseconds of every kernel of a forward and backward of the whole."""
+    from torch.profiler import ProfilerActivity, profile
+
+    x = Inputs(Sizes.sequence(n_time))
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        torch.autograd.grad(whole(x), (x.q, *x.compressed, *x.selected, *x.window, x.gates), x.dy)
+        torch.cuda.synchronize()
+    times = {event.key[:60]: event.device_time_total / 1000 for event in profiled.key_averages()}
+    return {name: round(t, 3) for name, t in sorted(times.items(), key=lambda item: -item[1]) if t > 0.05}
 
 
 def dense(x: Inputs, padded: bool) -> Tensor:
@@ -457,12 +481,11 @@ def measure_decode(n_keys: int) -> dict[str, Any]:
     x = Inputs(Sizes(n_keys, 1))
     found: dict[str, Any] = {}
 
-    def whole() -> Tensor:
-        y, lse = compressed(x)
-        return y + selected(x, selection(x, lse)) + window_of_one(x)
-
+    # What a ring buffer holds is what the token sees.
+    ring = Inputs(Sizes(n_keys, 1))
+    ring.window = tuple(t[:, -WINDOW:] for t in ring.window)
     with torch.no_grad():
-        found["whole"] = milliseconds(replay(whole))
+        found["whole"] = milliseconds(replay(lambda: whole(ring, 0)))
         for name, backend in (("flash", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
             with reported(found, f"dense, {name}"), sdpa_kernel(backend):
                 found[f"dense, {name}"] = milliseconds(replay(lambda p=name == "flash": dense(x, p)))
@@ -470,14 +493,6 @@ def measure_decode(n_keys: int) -> dict[str, Any]:
         with reported(found, "dense, heads as queries"), sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             found["dense, heads as queries"] = milliseconds(replay(lambda: grouped(x)))
     return found
-
-
-def window_of_one(x: Inputs) -> Tensor:
-    """What a ring buffer holds is what the token sees."""
-    from ripstop.kernels.triton.strided_attention import window_attention
-
-    k, v = (t[:, -WINDOW:] for t in x.window)
-    return window_attention(x.q, k, v, WINDOW, k.shape[1] - 1)
 
 
 def grouped(x: Inputs) -> Tensor:
@@ -502,7 +517,7 @@ def measure_fla(n_time: int) -> dict[str, Any]:
     """fla's parallel_nsa and ours at sizes that both take: keys and values of 128, given blocks, the selected branch alone."""
     from fla.ops.nsa import parallel_nsa
 
-    from ripstop.kernels.triton.selected_attention import selected_attention
+    from ripstop.kernels.triton.sparse_attention import selected_attention
 
     torch.manual_seed(2)
     q, k, v = (torch.randn(1, n_time, n, 128, device=DEVICE, dtype=torch.bfloat16).requires_grad_() for n in (64, 4, 4))

@@ -171,7 +171,7 @@ def _forward(
 
 
 @without_autocast
-def _backward(
+def backward(
     dy: Tensor, d_importance: Tensor, q: Tensor, k: Tensor, v: Tensor, ids: Tensor, start: Tensor | None, end: Tensor | None,
     sizes: list[int], n_past: int,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
@@ -225,7 +225,7 @@ operation = Operation(
     f"(Tensor q, Tensor k, Tensor v, {_SETTINGS}) -> (Tensor, Tensor, Tensor)",
     _forward,
     f"(Tensor dy, Tensor d_importance, Tensor q, Tensor k, Tensor v, Tensor ids, {_SETTINGS}) -> (Tensor, Tensor, Tensor)",
-    _backward,
+    backward,
     _save,
     _differentiate,
 )

@@ -7,49 +7,37 @@ and keeps the n largest. No gradient passes.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from ripstop.kernels.triton.strided_attention import dense
+from ripstop.kernels.triton.partial_softmax import splits
 from ripstop.kernels.triton.strided_forward import bounds
-from ripstop.kernels.triton.tiles import Widths, innermost, launch, load_rows, power_of_two, precision, products
+from ripstop.kernels.triton.tiles import Widths, launch, load_rows, power_of_two, precision, products
+from ripstop.ops.sparse_attention import Blocks
 
 BUFFER = 256 * 2**20
-TILES_A_PROGRAM = 8
+MOST_TILES = 64
+"""Tiles of keys that one program takes, if there are programs enough."""
 
 
 def select_blocks(
-    q_BTHK: Tensor, k_BNGK: Tensor, lse_BTH: Tensor, compress_block: int, compress_stride: int, select_block: int,
-    n_selected: int, n_first: int = 1, n_local: int = 2,
-    first: int = 0, start_BT: Tensor | None = None, scale: float | None = None,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """ids_BTGn, int32: numbers of the selected blocks of select_block tokens, rising, -1 after the last; and their importance,
-    float32, 0 after the last.
+    q: Tensor, k: Tensor, lse: Tensor, start: Tensor | None, blocks: Blocks, first: int, scale: float
+) -> tuple[Tensor, Tensor]:
+    """ids (B, T, G, n), int32: numbers of the selected blocks in the row, rising, -1 after the last; and their importance, in
+    q's precision, 0 after the last.
 
     Always among them: the document's first n_first blocks and its last n_local, the query's own included. The others are those
-    of the largest importance, of equal ones the earlier. lse_BTH: of the compressed attention of the same queries and keys.
+    of the largest importance, of equal ones the earlier. lse: of the compressed attention of the same queries and keys.
     """
-    q, k = innermost(q_BTHK.detach(), k_BNGK.detach())
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    sizes = (compress_block, compress_stride, select_block, n_selected, n_first, n_local, first, scale)
-    given = (q, k, lse_BTH.contiguous(), dense(start_BT), *sizes)
-    return registered(*given) if torch.compiler.is_compiling() else _select(*given)
-
-
-def _select(
-    q: Tensor, k: Tensor, lse: Tensor, start: Tensor | None, length: int, stride: int, block: int,
-    n_selected: int, n_first: int, n_local: int, first: int, scale: float,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    length, stride, block, n_selected, n_first, n_local = blocks
     n_batch, n_queries, n_heads, n_k = q.shape
     n_keys, n_groups = k.shape[1:3]
     heads = n_heads // n_groups
     padded = power_of_two(heads, 1)  # heads of a query in a tile
     ids = torch.empty(n_batch, n_queries, n_groups, n_selected, dtype=torch.int32, device=q.device)
-    importance = torch.empty_like(ids, dtype=torch.float32)
+    importance = torch.empty_like(ids, dtype=q.dtype)
     shape = launch("scores", q, n_k, n_k)
     rows = min(shape.rows, power_of_two(n_queries * padded))
     chunk = min(n_queries, max(rows // padded, BUFFER // (4 * n_batch * n_groups * max(n_keys, 1))))
@@ -59,42 +47,29 @@ def _select(
     for begin in range(0, n_queries, chunk):
         n = min(chunk, n_queries - begin)
         if n_keys:
-            reach = shape.columns * TILES_A_PROGRAM
-            _scores[(triton.cdiv(n, rows // padded), triton.cdiv(n_keys, reach), n_batch * n_groups)](
-                q, k, lse, start, p, *q.stride()[:3], *k.stride()[:3], begin, n, chunk, first, n_queries, n_keys, scale,
+            n_tiles, n_key_tiles = triton.cdiv(n, rows // padded), triton.cdiv(n_keys, shape.columns)
+            programs = splits(n_tiles * n_batch * n_groups, n_key_tiles, q.device, 8)
+            reach = shape.columns * min(MOST_TILES, triton.cdiv(n_key_tiles, programs))
+            _scores[(n_tiles, triton.cdiv(n_keys, reach), n_batch * n_groups)](
+                q, k, lse, start, p, *q.stride()[:3], *k.stride()[:3], begin, n, chunk, first, n_queries, n_keys, reach, scale,
                 **numbers, R=heads, PADDED=padded, G=n_groups, K=n_k, K1=Widths.of(k, k).K1, K2=Widths.of(k, k).K2,
-                REACH=reach, ROWS=rows, COLUMNS=shape.columns, PRECISION=precision(q),
+                ROWS=rows, COLUMNS=shape.columns, PRECISION=precision(q),
                 num_warps=shape.warps if rows >= 64 else 4, num_stages=shape.stages,
             )  # fmt: skip
         width = power_of_two(n_blocks)
         _largest[(n, n_batch * n_groups)](
             p, start, ids, importance, begin, chunk, first, n_queries, n_keys, **numbers, G=n_groups, BLOCK=block,
             FIRST=n_first, LOCAL=n_local, N=n_selected, WIDTH=width, SLOTS=power_of_two(n_selected, 1),
-            num_warps=1 if width <= 256 else 4 if width <= 4096 else 8,
+            num_warps=1 if width <= 1024 else 4 if width <= 4096 else 8,
         )  # fmt: skip
     return ids, importance
 
 
-def _fake(
-    q: Tensor, k: Tensor, lse: Tensor, start: Any, length: int, stride: int, block: int, n: int, *rest: Any
-) -> tuple[Tensor, Tensor]:  # fmt: skip
-    ids = q.new_empty(*q.shape[:2], k.shape[2], n, dtype=torch.int32)
-    return ids, torch.empty_like(ids, dtype=torch.float32)
-
-
-registered = torch.library.custom_op(
-    "ripstop::triton_select_blocks", _select, mutates_args=(),
-    schema="(Tensor q, Tensor k, Tensor lse, Tensor? start, int length, int stride, int block, int n_selected, int n_first, "
-    "int n_local, int first, float scale) -> (Tensor, Tensor)",
-)  # fmt: skip
-registered.register_fake(_fake)
-
-
-@triton.jit(do_not_specialize=["begin", "n", "chunk", "first", "n_queries", "n_keys"])
+@triton.jit(do_not_specialize=["begin", "n", "chunk", "first", "n_queries", "n_keys", "reach"])
 def _scores(
-    q, k, lse, start, p, q_b, q_t, q_h, k_b, k_s, k_g, begin, n, chunk, first, n_queries, n_keys, scale,
+    q, k, lse, start, p, q_b, q_t, q_h, k_b, k_s, k_g, begin, n, chunk, first, n_queries, n_keys, reach, scale,
     LENGTH: tl.constexpr, STRIDE: tl.constexpr, HAS_START: tl.constexpr, R: tl.constexpr, PADDED: tl.constexpr, G: tl.constexpr,
-    K: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr, REACH: tl.constexpr,
+    K: tl.constexpr, K1: tl.constexpr, K2: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """p of n queries from `begin` on, (B, chunk, G, keys). What a query does not see is left, or is no number to rely on."""
@@ -102,8 +77,8 @@ def _scores(
     b, g = (tl.program_id(2) // G).to(tl.int64), tl.program_id(2) % G
     query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     lowest, beyond = bounds(begin + tl.minimum(query, n - 1), b, start, n_queries, first, n_keys, LENGTH, STRIDE, 0, HAS_START)
-    key_from = tl.maximum(tl.min(lowest, 0) // COLUMNS * COLUMNS, tl.program_id(1) * REACH)
-    key_to = tl.minimum(tl.max(beyond, 0), (tl.program_id(1) + 1) * REACH)
+    key_from = tl.maximum(tl.min(lowest, 0) // COLUMNS * COLUMNS, tl.program_id(1) * reach)
+    key_to = tl.minimum(tl.max(beyond, 0), (tl.program_id(1) + 1) * reach)
     # Heads are the columns here: their sum is cheap along the inner axis of a tile.
     row = tl.arange(0, ROWS)
     of = tl.program_id(0) * QUERIES + row // PADDED
@@ -166,8 +141,8 @@ def _largest(
     ids += ((b * n_queries + time) * G + g) * N
     importances += ((b * n_queries + time) * G + g) * N
     tl.store(ids + slot, block, mask=taken)
-    tl.store(importances + slot, importance, mask=taken)
+    tl.store(importances + slot, importance.to(importances.dtype.element_ty), mask=taken)
     empty = tl.arange(0, SLOTS)
     none = (empty < N) & (empty >= tl.sum(taken.to(tl.int32), 0))
     tl.store(ids + empty, tl.full((SLOTS,), -1, tl.int32), mask=none)
-    tl.store(importances + empty, tl.zeros((SLOTS,), tl.float32), mask=none)
+    tl.store(importances + empty, tl.zeros((SLOTS,), importances.dtype.element_ty), mask=none)

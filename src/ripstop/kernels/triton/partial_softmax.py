@@ -13,9 +13,10 @@ from torch import Tensor
 from ripstop.kernels.triton.tiles import power_of_two
 
 
-def splits(n_programs: int, n_tiles: int, device: torch.device) -> int:
-    """In how many parts each program's n_tiles tiles of keys are cut, so that the device is full: a power of two up to 64."""
-    wanted = _processors(device) // max(n_programs, 1)
+def splits(n_programs: int, n_tiles: int, device: torch.device, rounds: int = 1) -> int:
+    """In how many parts each program's n_tiles tiles of keys are cut, so that each processor has `rounds` of them: a power of
+    two up to 64."""
+    wanted = rounds * _processors(device) // max(n_programs, 1)
     return max(1, min(64, 1 << max(wanted.bit_length() - 1, 0), 1 << max(n_tiles.bit_length() - 1, 0)))
 
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ripstop.kernels.triton.partial_softmax import splits
-from ripstop.kernels.triton.strided_forward import bounds, whole_tiles
+from ripstop.kernels.triton.strided_forward import bounds, name_of, whole_tiles
 from ripstop.kernels.triton.tiles import Widths, launch, load_rows, power_of_two, precision, products, store_rows
 
 
@@ -33,14 +33,14 @@ def backward(
     strides = (*q_BTHK.stride()[:3], *k_BNGK.stride()[:3], *v_BNGP.stride()[:3])
     numbers = (first, n_queries, n_keys, scale)
 
-    shape = launch("strided_dq", q_BTHK, n_k + n_p, n_k + n_p)
+    shape = launch(f"{name_of(length)}_dq", q_BTHK, n_k + n_p, n_k + n_p)
     rows = min(shape.rows, power_of_two(n_queries * heads))
     _dq[(triton.cdiv(n_queries * heads, rows), n_batch * n_groups)](
         q_BTHK, k_BNGK, v_BNGP, start_BT, dy_BTHP, y_BTHP, lse_BTH, delta, dq, *strides, *numbers,
         **sizes, ROWS=rows, COLUMNS=shape.columns, num_warps=shape.warps if rows >= 64 else 4, num_stages=shape.stages,
     )  # fmt: skip
 
-    shape = launch("strided_dkv", q_BTHK, n_k + n_p, n_k + n_p)
+    shape = launch(f"{name_of(length)}_dkv", q_BTHK, n_k + n_p, n_k + n_p)
     n_tiles = triton.cdiv(n_keys, shape.columns)
     n_rows = triton.cdiv(min(n_queries, window + shape.columns if window else n_queries) * heads, shape.rows)
     n_splits = splits(n_tiles * n_batch * n_groups, n_rows, q_BTHK.device)

@@ -25,7 +25,7 @@ def forward(
     _, n_keys, n_groups, n_p = v_BNGP.shape
     heads = n_heads // n_groups
     widths = Widths.of(k_BNGK, v_BNGP)
-    shape = launch("strided", q_BTHK, n_k, n_k + n_p)
+    shape = launch(name_of(length), q_BTHK, n_k, n_k + n_p)
     rows = min(shape.rows, power_of_two(n_queries * heads))
     n_tiles = triton.cdiv(n_queries * heads, rows)
     n_splits = splits(n_tiles * n_batch * n_groups, triton.cdiv(n_keys, shape.columns), q_BTHK.device)
@@ -37,6 +37,11 @@ def forward(
         PRECISION=precision(q_BTHK), num_warps=shape.warps if rows >= 64 else 4, num_stages=shape.stages,
     )  # fmt: skip
     return combine(y, lse, q_BTHK.dtype)
+
+
+def name_of(length: int) -> str:
+    """What launches call this attention."""
+    return "window" if length == 1 else "compressed"
 
 
 def _outputs(q_BTHK: Tensor, n_splits: int, n_p: int) -> tuple[Tensor, Tensor]:

@@ -29,17 +29,20 @@ class Launch(NamedTuple):
     stages: int
 
 
-# By kernel, for numbers of 2 and of 4 bytes.
+# By kernel, for numbers of 2 bytes (the fastest of those tried on an H200, benchmarks/sparse_attention_cuda.py) and of 4.
 LAUNCHES = {
-    "strided": (Launch(128, 64, 8, 3), Launch(64, 32, 4, 2)),
-    "strided_dq": (Launch(128, 64, 8, 2), Launch(32, 32, 4, 2)),
-    "strided_dkv": (Launch(64, 64, 8, 2), Launch(32, 32, 4, 2)),
-    "scores": (Launch(128, 64, 8, 3), Launch(64, 32, 4, 2)),
-    "selected": (Launch(16, 64, 4, 3), Launch(16, 32, 4, 2)),
-    "selected_dq": (Launch(16, 64, 4, 3), Launch(16, 32, 4, 2)),
-    "selected_dkv": (Launch(64, 64, 8, 2), Launch(32, 32, 4, 2)),
+    "compressed": (Launch(64, 64, 4, 2), Launch(64, 32, 4, 2)),
+    "compressed_dq": (Launch(128, 32, 8, 3), Launch(32, 32, 4, 2)),
+    "compressed_dkv": (Launch(64, 128, 8, 2), Launch(32, 32, 4, 2)),
+    "scores": (Launch(128, 128, 8, 3), Launch(64, 32, 4, 2)),
+    "selected": (Launch(16, 64, 2, 2), Launch(16, 32, 4, 2)),
+    "selected_dq": (Launch(16, 32, 2, 3), Launch(16, 32, 4, 2)),
+    "selected_dkv": (Launch(32, 64, 4, 2), Launch(32, 32, 4, 2)),
+    "window": (Launch(64, 64, 4, 2), Launch(64, 32, 4, 2)),
+    "window_dq": (Launch(128, 32, 8, 3), Launch(32, 32, 4, 2)),
+    "window_dkv": (Launch(64, 128, 8, 2), Launch(32, 32, 4, 2)),
 }
-STREAMS_ROWS = ("strided_dkv", "selected_dkv")
+STREAMS_ROWS = ("compressed_dkv", "selected_dkv", "window_dkv")
 """Kernels that keep a tile of keys and stream queries; the others keep queries and stream keys."""
 
 
