@@ -42,7 +42,7 @@ class NSAConfig(HeadsConfig):
     gate: Literal["sigmoid", "softmax"] = "sigmoid"
     d_gate: Size = 32
     teaching: Annotated[TeachingConfig, TEACHINGS] = NoTeachingConfig()
-    backend: Literal["auto", "reference", "torch"] = "auto"
+    backend: Literal["auto", "reference", "torch", "triton"] = "auto"
 
     @model_validator(mode="after")
     def _blocks_fit(self) -> NSAConfig:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ripstop.kernels import attention, sparse_attention, window_attention
+from ripstop.kernels import attention, sparse_attention
 from ripstop.mixers.heads import HeadsMixer
 from ripstop.mixers.nsa import trace
 from ripstop.mixers.nsa.compression import Compression
@@ -58,7 +58,7 @@ class NativeSparseAttention(HeadsMixer):
         fill = self.blocks.compress_block + self.blocks.compress_stride - 1
         k, v = (F.pad(x, (0, 0, 0, 0, 0, fill)) for x in (compressed.k, compressed.v))
         k, v = self.compression(k, v, starts)
-        y_window = window_attention.window_attention(self.backend, *window, self.window_size, 0, segments)
+        y_window = sparse_attention.window_attention(self.backend, *window, self.window_size, segments)
         y_BTD = self._attend(x_BTD, Heads(compressed.q, k, v), selected, y_window, 0, segments)
         return without_padding(y_BTD, segments)
 
@@ -80,8 +80,7 @@ class NativeSparseAttention(HeadsMixer):
         old_k, old_v = state.ordered_window(min(state.length, self.window_size - 1))
         k, v = torch.cat([old_k.to(window.k.dtype), window.k], 1), torch.cat([old_v.to(window.v.dtype), window.v], 1)
         first = state.length + n_new - k.shape[1]
-        inputs = (window.q, k, v, self.window_size, 0)
-        y_window = window_attention.window_attention(self.backend, *inputs, None, None, first)
+        y_window = sparse_attention.window_attention(self.backend, window.q, k, v, self.window_size, None, first)
         y_BTD = self._attend(x_BTD, compressed, selected, y_window, state.length)
         return y_BTD, state.with_window(window.k, window.v)._replace(length=state.length + n_new)
 
@@ -91,7 +90,8 @@ class NativeSparseAttention(HeadsMixer):
         n_past, state = state.length, state.with_window(window.k, window.v)._replace(length=state.length + 1)
         # What the ring holds now is exactly what this token sees.
         held = state.filled()
-        y_window = attention.attention(self.backend, window.q, held.window_k, held.window_v, causal=False)
+        backend = sparse_attention.beside(self.backend)
+        y_window = attention.attention(backend, window.q, held.window_k, held.window_v, causal=False)
         return self._attend(x_B1D, compressed, selected, y_window, n_past).squeeze(1), state
 
     def _branches(self, qkv: Tensor, position: Tensor) -> tuple[Heads, Heads, Heads]:
@@ -145,11 +145,10 @@ class NativeSparseAttention(HeadsMixer):
         gates_BTH3 = self.gate_out(F.silu(self.gate_in(x_BTD))).unflatten(-1, (self.n_heads, len(trace.BRANCHES)))
         gates_BTH3 = gates_BTH3.softmax(-1) if self.gate == "softmax" else gates_BTH3.sigmoid()
         trace.note(ids, gates_BTH3, loss)
-        y_BTHK = torch.zeros_like(y_window)
-        for i, y in enumerate((y_compressed, y_selected, y_window)):
-            if intervention is None or trace.BRANCHES[i] not in intervention.drop:
-                y_BTHK = y_BTHK + gates_BTH3[..., i : i + 1] * y
-        return self.combine(y_BTHK)
+        if intervention is not None and intervention.drop:
+            gates_BTH3 = gates_BTH3 * gates_BTH3.new_tensor([branch not in intervention.drop for branch in trace.BRANCHES])
+        n_keys = n_past + x_BTD.shape[1]
+        return self.combine(sparse_attention.gated_sum(self.backend, n_keys, gates_BTH3, y_compressed, y_selected, y_window))
 
     def _chosen_otherwise(
         self, how: trace.Intervention, ids_BTGn: Tensor, importance_BTGn: Tensor, n_past: int, documents: Documents | None

@@ -43,7 +43,7 @@ class Selection:
 
     def full(self) -> Tensor:
         """Attention over everything, (B, T, H, K)."""
-        return attention.attention(self.backend, self.q, self.k, self.v, True, self.segments)
+        return attention.attention(sparse_attention.beside(self.backend), self.q, self.k, self.v, True, self.segments)
 
     def importance_of_all(self) -> tuple[Tensor, Tensor]:
         """Numbers, -1 where there are no more, and importance of all blocks of each query's document, (B, T, G, M)."""
