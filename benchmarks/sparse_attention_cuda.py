@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--fla", action="store_true", help="time fla's parallel_nsa as well, where it is installed")
+    parser.add_argument("--warm", action="store_true", help="compile what `python -m ripstop bench selection` will launch, too")
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS)
     given = parser.parse_args()
     began = time.perf_counter()
@@ -83,7 +84,7 @@ def main() -> None:
         return
     from ripstop.kernels.triton import tiles
 
-    compile_beforehand(given.tune)
+    compile_beforehand(given.tune, given.warm)
     print(f"compiled after {time.perf_counter() - began:.0f} s", flush=True)
     result: dict[str, Any] = {"device": torch.cuda.get_device_name(), "versions": versions(), "sizes": sizes()}
 
@@ -195,11 +196,13 @@ CASES = {
 # Compilation ---------------------------------------------------------------------------------------------------------------
 
 
-def compile_beforehand(tune: bool) -> None:
+def compile_beforehand(tune: bool, warm: bool) -> None:
     """Fills Triton's cache by processes that know the device's architecture, but do not touch the device."""
     from ripstop.kernels.triton import tiles
 
     sizes = [*CASES.values(), *map(Sizes.sequence, LENGTHS), *(Sizes(n, 1) for n in LENGTHS)]
+    if warm:
+        sizes += [Sizes(n, n_queries, 64, 4, 128, 128) for n in (2048, *LENGTHS) for n_queries in (n, 1)]
     sizes.sort(key=lambda of: of.dtype != torch.float32)  # these take longest
     kernels = ("compressed", "compressed_dq", "window", "window_dq", "scores", "selected", "selected_dq")
     tasks = [(kernel, None, of) for of in sizes for kernel in kernels if of.n_queries > 1 or not kernel.endswith("dq")]

@@ -19,6 +19,9 @@ from ripstop.kernels.triton.selected_forward import count, sizes, tokens
 from ripstop.kernels.triton.strided_backward import dkv_tile
 from ripstop.kernels.triton.tiles import Widths, launch, load_rows, power_of_two, precision, products, store_rows
 
+FEW_PAIRS, MANY_PAIRS, MANY = 256, 1024, 2**20
+"""Pairs of an item: few, so that a short sequence keeps a device busy; many in a long one, whose items take memory."""
+
 
 def backward(
     dy_BTHP: Tensor, y_BTHP: Tensor, lse_BTH: Tensor,
@@ -79,7 +82,7 @@ class Items(NamedTuple):
         none = n_batch * n_groups * n_blocks
         block_p, pair_p = torch.where(ids_BTGn < 0, none, ids_BTGn + row_BG * n_blocks).flatten().sort(stable=True)
         n_pairs = block_p.numel()
-        size = 1024 if n_pairs > 2**20 else 256
+        size = FEW_PAIRS if n_pairs <= MANY else MANY_PAIRS
         number_b = torch.arange(none + 1, device=ids_BTGn.device, dtype=torch.int32)
         begin_b = torch.searchsorted(block_p, number_b, out_int32=True)
         items_b = (begin_b.diff() + size - 1) // size
