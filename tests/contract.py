@@ -101,6 +101,15 @@ _WINDOW_NESTED = {"kind": "sliding_window", "n_heads": 2, "window_size": 5, "sin
 _SSD, _CONV = "ripstop.ops.state_space.ssd_chunked", "ripstop.ops.convolution.causal_conv"
 _ATTENTION = ("ripstop.ops.softmax_attention.attention", "ripstop.ops.softmax_attention.sdpa")
 _WINDOW = ("ripstop.ops.window_attention.window_attention", "ripstop.ops.window_attention.sdpa")
+_NSA = (
+    *_WINDOW,
+    "ripstop.ops.compressed_attention.compress_and_select",
+    "ripstop.ops.selected_attention.selected_attention",
+    "ripstop.ops.selected_attention.gathered",
+)
+_NSA_SIZES = {"n_heads": 4, "n_kv_heads": 2, "compress_block": 8, "compress_stride": 4, "select_block": 8, "window_size": 12}
+# 4 heads and 2 for keys and values of 6 in each branch, so 16 heads of projections; gates by 32 hidden units.
+_NSA_LINEAR = 2 * (24 * 16 * 6 + 24 * 24 + 24 * 32 + 32 * 12)
 # Inner width 48, 6 heads, 48 + 2 * 5 = 58 channels: projections, convolution, one update and one read of 48 * 5 numbers.
 _MAMBA2_FLOPS = 2 * (24 * (48 + 58 + 6) + 48 * 24 + 4 * 58 + 2 * 48 * 5)
 # 24 channels each for queries, keys, values and output; tokens of 8 see 1, 2, 3, 4, 5, 6, 7 and 7: 35 pairs.
@@ -177,6 +186,36 @@ CASES = [
         {"n_heads": 2, "window_size": 300, "sink_size": 4, "rope": False},
         (*_WINDOW, *_ATTENTION),
         {99: 2 * (4 * 24 * 24 + 24 * 100)},
+    ),
+    Case(
+        "nsa",
+        "all_selected",
+        {**_NSA_SIZES, "n_selected": 16},
+        _NSA,
+        {
+            7: _NSA_LINEAR + 4 * 24 * 2 * 28 // 7,
+            # 4 tokens see one compressed block, 4 two and 1 three; all see their past, and 12 of it in the window. The
+            # convolution of 8 tokens with 12 units and the layer behind it, for 3 blocks of keys and values of 2 heads.
+            16: _NSA_LINEAR + 4 * 24 * (15 + 136 + 126) // 16 + 3 * 4 * 2 * (8 * 6 * 12 + 12 * 6) // 16,
+        },
+    ),
+    Case(
+        "nsa",
+        "few_selected_conv",
+        {**_NSA_SIZES, "n_selected": 4, "d_conv": 3, "phi": "score", "rope": ["window"], "gate": "softmax"},
+        (*_NSA, _CONV),
+        # 40 tokens: 4 see 1, 2, ..., 8 compressed blocks and the last 9; 32 read all and the others 24 and 1, 2, ..., 8.
+        {40: _NSA_LINEAR + 2 * 3 * 96 + 4 * 24 * ((4 * 36 + 9) + (528 + 8 * 24 + 36) + (78 + 28 * 12)) // 40},
+    ),
+    Case(
+        "nsa",
+        "score_weighted_every_size_the_same",
+        {
+            **{"n_heads": 4, "n_kv_heads": 1, "compress_block": 4, "compress_stride": 4, "select_block": 4, "n_selected": 30},
+            **{"n_first": 0, "n_local": 1, "window_size": 7, "phi": "mean", "rope": [], "teaching": {"kind": "score_weighted"}},
+        },
+        (*_NSA[:-1], "ripstop.ops.selected_attention.weighted_step"),
+        {3: 2 * (24 * 10 * 6 + 24 * 24 + 24 * 32 + 32 * 12) + 4 * 24 * 2 * 2},  # 2 pairs a token in each of two branches
     ),
     Case(
         "bidirectional",

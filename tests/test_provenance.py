@@ -48,6 +48,15 @@ def test_a_changed_tracked_file_makes_the_commit_dirty(tmp_path: Path, monkeypat
     git("add", "file")
     git("commit", "-m", "one")
     assert len(provenance.commit()) == 12
+    for made in ("results/metrics/cpu/a.json", "paper/main.pdf", "paper/verdicts.json", "paper/tables/a.tex"):
+        path = tmp_path / made
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("one")
+        git("add", made)
+    git("commit", "-m", "results")
+    for made in ("results/metrics/cpu/a.json", "paper/main.pdf", "paper/verdicts.json", "paper/tables/a.tex"):
+        (tmp_path / made).write_text("two")  # as the workflow does while it runs
+    assert len(provenance.commit()) == 12
     (tmp_path / "file").write_text("two")
     assert provenance.commit().endswith("-dirty")
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ripstop.plan import Plan
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure on this device what `auto` then goes by.")
+app.add_typer(bench, name="bench")
 
 Params = Annotated[Path, typer.Option(help="The parameters' file.")]
 Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]
@@ -227,6 +229,32 @@ def _scales(params: Path) -> list[str]:
     from ripstop import params as parameters
 
     return parameters.load(params).scales
+
+
+@bench.command()
+def selection(
+    lengths: Annotated[list[int], typer.Option(help="Tokens of a sequence. Repeatable.")] = [],  # noqa: B006
+    heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
+    groups: Annotated[int | None, typer.Option(help="Groups of heads that share keys and values.")] = None,
+    head_dim: Annotated[int | None, typer.Option(help="Width of a head.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32.")] = None,
+    margin: Annotated[float, typer.Option(help="By which part a form has to be faster to be recommended.")] = 0.1,
+    out: Annotated[Path | None, typer.Option(help="CSV to add to; not given: the one that `auto` reads.")] = None,
+) -> None:
+    """Time dense attention and the forms of sparse attention, and say from which length on which pays."""
+    from ripstop.kernels.measured import bench_selection as measuring
+    from ripstop.kernels.measured import selection as measured
+
+    rows = []
+    for row in measuring.measure(*measuring.asked_for(lengths, heads, groups, head_dim, dtype)):
+        rows.append(row)
+        print(
+            f"{row.length:>7} {row.form:<7} {row.forward:>10} {row.backward:>10} {row.decode:>9}  ms forward, backward, decode"
+        )
+        measured.write(rows, out or measured.FILE)
+    for sentence in measuring.recommendation(measured.read(out or measured.FILE), rows[0].device, margin):
+        print(sentence)
+    print(f"{len(rows)} rows in {out or measured.FILE}")
 
 
 @app.command()

@@ -14,6 +14,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 LIBRARIES = ("torch", "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "tokenizers", "datasets", "sacrebleu")
 MOVES_NO_NUMBER = "says what made a number"
+MADE = tuple(f":(top,exclude){path}" for path in ("results", "paper/*.pdf", "paper/*.json", "paper/figures", "paper/tables"))
+"""What the workflow writes itself while it runs, as git pathspecs."""
 
 
 def digest(text: str | bytes) -> str:
@@ -39,12 +41,18 @@ def files_digest(pattern: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the checkout, `-dirty` where tracked files differ from it, `unknown` outside a checkout."""
-    command = ["git", "-C", str(PACKAGE), "describe", "--always", "--dirty", "--abbrev=12"]
+    """The commit of the checkout; `-dirty` where tracked files differ from it, but for what the workflow writes itself while it
+    runs; `unknown` outside a checkout."""
+    git = ["git", "-C", str(PACKAGE)]
+    changed = ["diff", "--name-only", "HEAD", "--", ":/", *MADE]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        name = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        differs = subprocess.run([*git, *changed], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+    return f"{name}-dirty" if differs else name
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,9 @@ D  model width                G  groups of heads that share keys and values, or 
 H  heads                      C  channels of a convolution
 V  vocabulary                 W  width of a convolution or of a window
 c  chunks, or blocks          Q  positions inside one chunk
-R  rows: prompts, resamples   M  beams of a prompt
-1  an axis of one             2  x and y
+R  rows: prompts, resamples   M  beams of a prompt; blocks to select from
+n  selected blocks            l  tokens of a compressed block
+s  tokens that one reads      t  some of the T
+1  an axis of one             2  x and y; keys and values
+3  branches
 """
