@@ -31,11 +31,11 @@ class Launch(NamedTuple):
 
 # By kernel, for numbers of 2 bytes (the fastest of those tried on an H200, benchmarks/sparse_attention_cuda.py) and of 4.
 LAUNCHES = {
-    "compressed": (Launch(64, 64, 4, 2), Launch(64, 32, 4, 2)),
-    "compressed_dq": (Launch(128, 32, 8, 3), Launch(32, 32, 4, 2)),
-    "compressed_dkv": (Launch(64, 128, 8, 2), Launch(32, 32, 4, 2)),
-    "scores": (Launch(128, 128, 8, 3), Launch(64, 32, 4, 2)),
-    "selected": (Launch(16, 64, 2, 2), Launch(16, 32, 4, 2)),
+    "compressed": (Launch(128, 64, 8, 3), Launch(64, 32, 4, 2)),
+    "compressed_dq": (Launch(64, 32, 4, 3), Launch(32, 32, 4, 2)),
+    "compressed_dkv": (Launch(32, 128, 8, 3), Launch(32, 32, 4, 2)),
+    "scores": (Launch(128, 64, 4, 2), Launch(64, 32, 4, 2)),
+    "selected": (Launch(16, 32, 1, 2), Launch(16, 32, 4, 2)),
     "selected_dq": (Launch(16, 32, 2, 3), Launch(16, 32, 4, 2)),
     "selected_dkv": (Launch(32, 64, 4, 2), Launch(32, 32, 4, 2)),
     "window": (Launch(64, 64, 4, 2), Launch(64, 32, 4, 2)),
