@@ -72,7 +72,7 @@ def _exact(*tensors: Tensor) -> list[Tensor]:
 
 
 def _near(got: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
-    """By the norm; beside 1, as inputs are, where the exact gradient is 0 (a single key is seen) and rounding leaves a trace."""
+    """By the norm, or 1 where it is less: where a single key is seen the exact gradient is 0, and rounding leaves a trace."""
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     assert got.shape == wanted.shape and got.dtype == dtype
     assert (got.double() - wanted).norm() <= tolerance * max(wanted.norm().item(), 1.0)

@@ -8,7 +8,7 @@ stand in one tile whatever their number.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -64,7 +64,8 @@ def _shared_memory(device: torch.device) -> int:
     """Bytes of a program at most; of a Hopper where there is no GPU."""
     if device.type != "cuda":
         return 232448
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties: Any = torch.cuda.get_device_properties(device)
+    return properties.shared_memory_per_block_optin
 
 
 class Widths(NamedTuple):
