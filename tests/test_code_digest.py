@@ -86,6 +86,7 @@ STAYS = {
     "how files are written": ("files.py", "os.replace", "os.rename"),
     "a new option of reporting": ("training/reporting.py", "(Strict):", "(Strict):\n    loud: bool = False\n"),
     "an adapter to a CUDA kernel": ("kernels/adapters/mamba_ssm.py", "SMALLEST_CHUNK = 16", "SMALLEST_CHUNK = 32"),
+    "a CUDA kernel": ("kernels/triton/block_selection.py", "MOST_TILES = 64", "MOST_TILES = 32"),
     "another mixer": ("mixers/sliding_window.py", "position_T < self.sink_size", "position_T <= self.sink_size"),
     "another study": ("studies/hybrid_ratio.py", '"ratio": ratio', '"share": ratio'),
     "a table of the paper": ("paper/tables.py", "STACKED_FROM = 5", "STACKED_FROM = 6"),

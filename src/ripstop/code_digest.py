@@ -11,7 +11,7 @@ Two kinds of module do not enter, nor what they alone import:
 
 * one that says `MOVES_NO_NUMBER = "<why>"`: it shows, keeps or checks numbers (monitor, checkpoint, files), or its effect
   stands in the resolved configuration, which is an input of its own (config, params);
-* adapters to CUDA kernels (`ripstop.kernels.adapters`), unless the run may use them.
+* CUDA kernels and adapters to them (`ripstop.kernels.adapters`, `ripstop.kernels.triton`), unless the run may use them.
 
 Libraries do not enter either: their versions stand in every training.json, and constraints.txt pins them.
 """
@@ -27,7 +27,7 @@ from typing import Any
 from ripstop import provenance
 from ripstop.provenance import digest
 
-ADAPTERS = "ripstop.kernels.adapters"
+ADAPTERS = ("ripstop.kernels.adapters", "ripstop.kernels.triton")
 EXEMPTION = "MOVES_NO_NUMBER"
 SAYS = {"print", "log", "logger", "logging", "warnings", "console"}
 """Names whose calls, as statements, only say something: `print(...)`, `log.info(...)`."""

@@ -23,7 +23,8 @@ from ripstop.ops import softmax_attention
 from ripstop.ops.sparse_attention import Blocks
 
 BLOCKS, WINDOW = Blocks(32, 16, 64, 16), 512
-CUDA_LENGTHS, CPU_LENGTHS = (2048, 4096, 8192, 16384, 32768, 65536), (1024, 2048, 4096)
+CUDA_LENGTHS: tuple[int, ...] = (2048, 4096, 8192, 16384, 32768, 65536)
+CPU_LENGTHS: tuple[int, ...] = (1024, 2048, 4096)
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 PATIENCE = 2.0
 """Seconds that one call of a form may take; longer sequences are then left out for it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,8 +71,9 @@ def _row(values: dict[str, str]) -> Row:
 def write(rows: Iterable[Row], path: Path = FILE) -> None:
     """Puts the rows into the file, in the place of those of the same device, sizes, length and form."""
     kept = {row.what: row for row in read(path)} | {row.what: row for row in rows}
-    lines = [",".join(Row._fields), *(",".join(map(str, row)) for row in sorted(kept.values()))]
-    write_text(path, "\n".join(lines) + "\n")
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([Row._fields, *sorted(kept.values())])
+    write_text(path, table.getvalue())
 
 
 def pays_from(

@@ -8,7 +8,7 @@ stand in one tile whatever their number.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -31,11 +31,11 @@ class Launch(NamedTuple):
 
 # By kernel, for numbers of 2 bytes (the fastest of those tried on an H200, benchmarks/sparse_attention_cuda.py) and of 4.
 LAUNCHES = {
-    "compressed": (Launch(64, 64, 4, 2), Launch(64, 32, 4, 2)),
-    "compressed_dq": (Launch(128, 32, 8, 3), Launch(32, 32, 4, 2)),
-    "compressed_dkv": (Launch(64, 128, 8, 2), Launch(32, 32, 4, 2)),
-    "scores": (Launch(128, 128, 8, 3), Launch(64, 32, 4, 2)),
-    "selected": (Launch(16, 64, 2, 2), Launch(16, 32, 4, 2)),
+    "compressed": (Launch(128, 64, 8, 3), Launch(64, 32, 4, 2)),
+    "compressed_dq": (Launch(64, 32, 4, 3), Launch(32, 32, 4, 2)),
+    "compressed_dkv": (Launch(32, 128, 8, 3), Launch(32, 32, 4, 2)),
+    "scores": (Launch(128, 64, 4, 2), Launch(64, 32, 4, 2)),
+    "selected": (Launch(16, 32, 1, 2), Launch(16, 32, 4, 2)),
     "selected_dq": (Launch(16, 32, 2, 3), Launch(16, 32, 4, 2)),
     "selected_dkv": (Launch(32, 64, 4, 2), Launch(32, 32, 4, 2)),
     "window": (Launch(64, 64, 4, 2), Launch(64, 32, 4, 2)),
@@ -64,7 +64,8 @@ def _shared_memory(device: torch.device) -> int:
     """Bytes of a program at most; of a Hopper where there is no GPU."""
     if device.type != "cuda":
         return 232448
-    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
+    properties: Any = torch.cuda.get_device_properties(device)
+    return properties.shared_memory_per_block_optin
 
 
 class Widths(NamedTuple):
