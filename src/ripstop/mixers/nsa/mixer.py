@@ -71,6 +71,10 @@ class NativeSparseAttention(HeadsMixer):
         pairs = (compressed_k, compressed_v, recent_k, recent_v, selected_k, selected_v, window_k, window_v)
         return SparseState(*pairs, conv, 0, 0)
 
+    def after(self, state: SparseState, n_tokens: int) -> SparseState:
+        """An empty state with its counts as after `n_tokens` tokens, and the contents that it has."""
+        return state._replace(n_compressed=self.blocks.n_compressed(n_tokens), length=n_tokens)
+
     def prefill(self, x_BTD: Tensor, state: SparseState) -> tuple[Tensor, SparseState]:
         n_new = x_BTD.shape[1]
         if n_new == 0:
