@@ -87,6 +87,8 @@ STAYS = {
     "a new option of reporting": ("training/reporting.py", "(Strict):", "(Strict):\n    loud: bool = False\n"),
     "an adapter to a CUDA kernel": ("kernels/adapters/mamba_ssm.py", "SMALLEST_CHUNK = 16", "SMALLEST_CHUNK = 32"),
     "another mixer": ("mixers/sliding_window.py", "position_T < self.sink_size", "position_T <= self.sink_size"),
+    "what an operation notes of its reads": ("kernels/state_space.py", 'reads.note("ssd", 0, state_BHPN)', "reads.wrote()"),
+    "how reads are counted where nobody asks": ("kernels/reads.py", "found.tokens += tokens", "found.tokens += 2 * tokens"),
     "another study": ("studies/hybrid_ratio.py", '"ratio": ratio', '"share": ratio'),
     "a table of the paper": ("paper/tables.py", "STACKED_FROM = 5", "STACKED_FROM = 6"),
 }  # fmt: skip
@@ -165,6 +167,11 @@ def test_another_thing_called_reads_is_no_counter(package: Path) -> None:
     edit(module, "    reads.append(1)\n", "")
     code_digest._read.cache_clear()
     assert code_digest.code_digest(["ripstop.other"]) != before
+
+
+def test_what_counts_reads_depends_on_the_counter(package: Path) -> None:
+    assert "ripstop.kernels.reads" in code_digest.closure(["ripstop.evaluation.decode_bytes"])
+    assert "ripstop.kernels.reads" not in code_digest.closure([*MODULES, *TRAIN, *RECALL, *EVALUATE])
 
 
 def test_data_depends_on_no_training_option(package: Path) -> None:

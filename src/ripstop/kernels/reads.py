@@ -41,6 +41,12 @@ class Reads:
     written: int = 0
     called: str = ""
 
+    def take(self, branch: str) -> Branch:
+        """The branch to count the next note for."""
+        found = self.branches.setdefault(self.called or branch, Branch())
+        found.calls, self.called = found.calls + 1, ""
+        return found
+
     @property
     def tokens(self) -> int:
         return sum(branch.tokens for branch in self.branches.values())
@@ -69,11 +75,24 @@ def note(branch: str, tokens: int, *read: Tensor | None) -> None:
     for counter in _counters:
         handed = [tensor for tensor in read if tensor is not None]
         if handed:
-            found = counter.branches.setdefault(counter.called or branch, Branch())
-            counter.called = ""
-            found.calls += 1
+            found = counter.take(branch)
             found.tokens += tokens
             found.bytes += sum(map(n_bytes, handed))
+
+
+def note_blocks(branch: str, ids_BTGn: Tensor, block: int, *read: Tensor) -> None:
+    """`read`, (B, S, G, width) each, are handed whole to a kernel that reads of them the blocks that its last query names.
+
+    A negative id names none; of a block that ends behind the S tokens, those that there are.
+    """
+    if not _counters:
+        return
+    n_tokens, ids_BGn = read[0].shape[1], ids_BTGn[:, -1]
+    keys_BG = (n_tokens - ids_BGn * block).clamp(0, block).masked_fill(ids_BGn < 0, 0).sum(-1)
+    for counter in _counters:
+        found = counter.take(branch)
+        found.tokens += int(keys_BG.max())
+        found.bytes += int(keys_BG.sum()) * sum(tensor.shape[-1] * tensor.element_size() for tensor in read)
 
 
 def of(branch: str) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ripstop.kernels import attention, sparse_attention
+from ripstop.kernels import attention, reads, sparse_attention
 from ripstop.mixers.heads import HeadsMixer
 from ripstop.mixers.nsa import trace
 from ripstop.mixers.nsa.compression import Compression
@@ -95,6 +95,7 @@ class NativeSparseAttention(HeadsMixer):
         # What the ring holds now is exactly what this token sees.
         held = state.filled()
         backend = sparse_attention.beside(self.backend)
+        reads.of("window")
         y_window = attention.attention(backend, window.q, held.window_k, held.window_v, causal=False)
         return self._attend(x_B1D, compressed, selected, y_window, n_past).squeeze(1), state
 
@@ -122,6 +123,7 @@ class NativeSparseAttention(HeadsMixer):
         if self.conv1d is not None:
             qkv, conv = self.conv1d.prefill(qkv, conv)
         compressed, selected, window = self._branches(qkv, torch.arange(state.length, end, device=qkv.device))
+        reads.note("recent", 0, *state.recent())
         recent = [
             torch.cat([old.to(new.dtype), new], 1)
             for old, new in zip(state.recent(), (compressed.k, compressed.v), strict=True)
