@@ -88,6 +88,8 @@ STAYS = {
     "an adapter to a CUDA kernel": ("kernels/adapters/mamba_ssm.py", "SMALLEST_CHUNK = 16", "SMALLEST_CHUNK = 32"),
     "a CUDA kernel": ("kernels/triton/block_selection.py", "MOST_TILES = 64", "MOST_TILES = 32"),
     "another mixer": ("mixers/sliding_window.py", "position_T < self.sink_size", "position_T <= self.sink_size"),
+    "what an operation notes of its reads": ("kernels/state_space.py", 'reads.note("ssd", 0, state_BHPN)', "reads.wrote()"),
+    "how reads are counted where nobody asks": ("kernels/reads.py", "found.tokens += tokens", "found.tokens += 2 * tokens"),
     "another study": ("studies/hybrid_ratio.py", '"ratio": ratio', '"share": ratio'),
     "a table of the paper": ("paper/tables.py", "STACKED_FROM = 5", "STACKED_FROM = 6"),
 }  # fmt: skip
@@ -121,6 +123,56 @@ def test_an_adapter_counts_where_it_may_run(package: Path) -> None:
         edit(package / "kernels/adapters/mamba_ssm.py", "SMALLEST_CHUNK = 16", "SMALLEST_CHUNK = 32")
 
     assert stale_after(change, cuda=True) == {"train", "evaluate"}
+
+
+NOTES = "import torch\nfrom ripstop.kernels import backend, reads\n\n\ndef f(x):\n    reads.note('a', 1, x)\n    return x\n"
+"""An operation that says what it reads."""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("    reads.note('a', 1, x)\n", ""),
+        ("note('a', 1, x)", "wrote(x, x)"),
+        ("backend, reads\n\n\ndef f(x):\n    reads.note('a', 1, x)", "backend\n\n\ndef f(x):"),
+        ("import backend, reads", "import backend\nfrom ripstop.kernels import reads"),
+    ],
+)
+def test_notes_of_reads_move_nothing_and_what_asks_them_depends_on_them(package: Path, old: str, new: str) -> None:
+    module = package / "kernels" / "fresh.py"
+    module.write_text(NOTES)
+
+    def found() -> tuple[str, set[str]]:
+        code_digest._read.cache_clear()
+        return code_digest.code_digest(["ripstop.kernels.fresh"]), code_digest.closure(["ripstop.kernels.fresh"])
+
+    before = found()
+    assert "ripstop.kernels.reads" not in before[1]
+    edit(module, old, new)
+    assert found() == before
+    asks = NOTES.replace("return x", "return reads.n_bytes(x)")
+    module.write_text(asks)
+    asked = found()
+    assert asked[0] != before[0] and "ripstop.kernels.reads" in asked[1]
+    edit(package / "kernels" / "reads.py", "found.tokens += tokens", "found.tokens += 2 * tokens")
+    assert found()[0] != asked[0]
+    module.write_text(asks.replace("    reads.note('a', 1, x)\n", ""))
+    assert found()[0] not in (before[0], asked[0])
+
+
+def test_another_thing_called_reads_is_no_counter(package: Path) -> None:
+    module = package / "other.py"
+    module.write_text("def f(reads):\n    reads.append(1)\n    return reads\n")
+    code_digest._read.cache_clear()
+    before = code_digest.code_digest(["ripstop.other"])
+    edit(module, "    reads.append(1)\n", "")
+    code_digest._read.cache_clear()
+    assert code_digest.code_digest(["ripstop.other"]) != before
+
+
+def test_what_counts_reads_depends_on_the_counter(package: Path) -> None:
+    assert "ripstop.kernels.reads" in code_digest.closure(["ripstop.evaluation.decode_bytes"])
+    assert "ripstop.kernels.reads" not in code_digest.closure([*MODULES, *TRAIN, *RECALL, *EVALUATE])
 
 
 def test_data_depends_on_no_training_option(package: Path) -> None:

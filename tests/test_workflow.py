@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.utils import available_cpu_count
 
 from ripstop import params as parameters
 from ripstop import yaml_file
@@ -125,7 +126,7 @@ def test_graph_of_the_smallest_scale(shared: Path, dry: str) -> None:
     counted = jobs(dry)
     grid = grid_of(shared)
     runs = [job for jobs_of_study in grid.runs.values() for job in jobs_of_study.values()]
-    assert counted["train"] == len(runs) > 0
+    assert counted["train"] == sum(job.trains for job in runs) > 0
     assert counted["choose"] == sum(len(choices) for choices in grid.choices.values()) > 0
     assert counted["evaluate"] == sum(len(job.parts) for job in runs)
     assert counted["prepare"] == len(grid.data)
@@ -143,6 +144,8 @@ class Shown:
     input: set[str]
     output: set[str]
     priority: int
+    asks: dict[str, str]
+    """All else that is told of it, threads and resources among it."""
 
 
 def shown(output: str) -> list[Shown]:
@@ -153,7 +156,7 @@ def shown(output: str) -> list[Shown]:
         paths = {key: set(filter(None, told.get(key, "").split(", "))) for key in ("input", "output")}
         below = {key: {re.sub(r"^(/\S+?/ripstop-plan-\w+|results/smoke)/", "", path) for path in paths[key]} for key in paths}
         wildcards = dict(pair.split("=") for pair in told.get("wildcards", "").split(", ") if pair)
-        found.append(Shown(rule, wildcards, below["input"], below["output"], int(told.get("priority", 0))))
+        found.append(Shown(rule, wildcards, below["input"], below["output"], int(told.get("priority", 0)), told))
     return found
 
 
@@ -169,10 +172,11 @@ def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) ->
             home, data = f"{study}/runs/{run}", f"data/{job.data}/data.json"
             model, config = f"{home}/model.safetensors", f"{home}/config.yaml"
             choice = {f"{study}/choices/{job.choice}.json"} if job.choice else set()
-            wanted["train", study, run] = ({config, f"{home}/train.code", data} | choice, {model, f"{home}/training.json"})
+            if job.trains:
+                wanted["train", study, run] = ({config, f"{home}/train.code", data} | choice, {model, f"{home}/training.json"})
             for part in job.parts:
-                own = {f"{home}/{part}.yaml", f"{home}/{part}.code"}
-                wanted[f"evaluate {part}", study, run] = ({model, config, data} | own, {f"{home}/parts/{part}"})
+                own = {f"{home}/{part}.yaml", f"{home}/{part}.code"} | ({model} if job.trains else set())
+                wanted[f"evaluate {part}", study, run] = ({config, data} | own, {f"{home}/parts/{part}"})
                 parts.add(f"{home}/parts/{part}")
         for choice, candidates in grid.choices[study].items():
             reports = {f"{study}/runs/{run}/training.json" for run in candidates}
@@ -196,7 +200,7 @@ def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) ->
 def test_data_is_prepared_first_and_the_longest_training_starts_next(shared: Path, dry: str) -> None:
     grid = grid_of(shared)
     trained = {(j.wildcards["study"], j.wildcards["run"]): j.priority for j in shown(dry) if j.rule == "train"}
-    assert trained == {(study, run): job.work for study, runs in grid.runs.items() for run, job in runs.items()}
+    assert trained == {(s, run): job.work for s, runs in grid.runs.items() for run, job in runs.items() if job.trains}
     assert min(job.priority for job in shown(dry) if job.rule == "prepare") > max(trained.values())
 
 
@@ -205,6 +209,22 @@ def test_profile_of_the_cluster(shared: Path) -> None:
     assert "Using profiles slurm" in output
     assert jobs(output)["publish"] == 1
     assert not re.search(r"gpu=[1-9]", output), "the smallest scale asks for no GPU"
+
+
+def test_a_measure_of_time_has_the_machine_for_itself(shared: Path, dry: str) -> None:
+    """Every core of this machine; a node of a cluster, where cores have no number."""
+    cluster = call(shared, "snakemake", "--profile", "slurm", "--dry-run", "draft", "--config", "scale=smoke")
+    here, there = (
+        {(j.wildcards["run"], j.wildcards["part"]): j.asks for j in shown(output) if j.rule == "evaluate"}
+        for output in (dry, cluster)
+    )
+    runs = [item for jobs_of_study in grid_of(shared).runs.values() for item in jobs_of_study.items()]
+    parts = {(run, name): part.exclusive for run, job in runs for name, part in job.parts.items()}
+    assert set(here) == set(there) == set(parts) and set(parts.values()) == {True, False}
+    for name, exclusive in parts.items():
+        assert here[name].get("threads", "1") == (str(available_cpu_count()) if exclusive else "1"), name
+        assert re.findall(r"slurm_extra=([^,]*)", there[name]["resources"]) == ["--exclusive" if exclusive else ""], name
+        assert "threads" not in there[name], "one core of a node that it has for itself"
 
 
 def test_the_full_scale_asks_for_a_gpu_a_run(shared: Path) -> None:

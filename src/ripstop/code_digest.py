@@ -5,7 +5,8 @@ import stands. Of each module enters its syntax tree without
 
 * comments, layout, docstrings, the order of imports, annotations of functions, and what only a type checker reads;
 * what is said when something goes wrong: the arguments of whatever is called `...Error`, and of a `raise`;
-* what is printed, logged or warned of, and the descriptions of configuration fields.
+* what is printed, logged or warned of, and the descriptions of configuration fields;
+* what is counted as it passes by: statements that call a module of `COUNTS`, and its import where it serves nothing else.
 
 Two kinds of module do not enter, nor what they alone import:
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ ADAPTERS = ("ripstop.kernels.adapters", "ripstop.kernels.triton")
 EXEMPTION = "MOVES_NO_NUMBER"
 SAYS = {"print", "log", "logger", "logging", "warnings", "console"}
 """Names whose calls, as statements, only say something: `print(...)`, `log.info(...)`."""
+COUNTS = {"ripstop.kernels.reads"}
+"""Modules whose calls, as statements, only count what passes by: `reads.note(...)`. Who reads their counts depends on them."""
 
 
 def code_digest(modules: Iterable[str], cuda: bool = False) -> str:
@@ -74,8 +78,8 @@ class _Module:
     def __init__(self, path: Path):
         tree = ast.parse(path.read_bytes())
         self.exempt = bool(_exemption(tree))
+        tree = _OnlyNumbers(_only_told(tree)).visit(tree)
         self.imports = tuple(sorted(set(_imports(tree))))
-        tree = _OnlyNumbers().visit(tree)
         imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
         rest = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
         self.digest = digest("\n".join([*sorted(map(ast.dump, imports)), *map(ast.dump, rest)]))
@@ -87,7 +91,10 @@ def _read(module: str) -> _Module:
 
 
 class _OnlyNumbers(ast.NodeTransformer):
-    """Takes out what cannot move a number."""
+    """Takes out what cannot move a number. told: names of modules of `COUNTS` that are only told, and asked nothing."""
+
+    def __init__(self, told: set[str]):
+        self.told = told
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         return self._body(node)
@@ -109,8 +116,12 @@ class _OnlyNumbers(ast.NodeTransformer):
             return None
         return self.generic_visit(node)
 
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        node.names = [name for name in node.names if not (name.name in self.told and f"{node.module}.{name.name}" in COUNTS)]
+        return node if node.names else None
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        if isinstance(node.value, ast.Call) and _root(node.value.func) in SAYS:
+        if isinstance(node.value, ast.Call) and _root(node.value.func) in SAYS | self.told:
             return None
         if isinstance(node.value, ast.Constant):
             return None  # a docstring, of an attribute too
@@ -138,6 +149,18 @@ class _OnlyNumbers(ast.NodeTransformer):
         if not isinstance(visited, ast.Module):
             visited.body = visited.body or [ast.Pass()]
         return visited
+
+
+def _only_told(tree: ast.Module) -> set[str]:
+    """The names of modules of `COUNTS` that a module imports, and uses in no other way than in statements that call them."""
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    names = {alias.name for node in imports for alias in node.names if f"{node.module}.{alias.name}" in COUNTS}
+    if not names:
+        return names
+    used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name))
+    calls = [node.value for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)]
+    told = Counter(_root(call.func) for call in calls)
+    return {name for name in names if used[name] == told[name]}
 
 
 def _exemption(tree: ast.Module) -> str:

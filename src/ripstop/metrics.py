@@ -61,6 +61,16 @@ METRICS = {
     "parameters": "parameters",
     "state_bytes": "bytes",
     "state_bytes_formula": "bytes",
+    "bytes_read": "bytes",
+    "bytes_read_formula": "bytes",
+    "bytes_written": "bytes",
+    "tokens_read": "tokens",
+    "step_seconds": "seconds",
+    "reference_step_seconds": "seconds",
+    "prompt_seconds": "seconds",
+    "reference_prompt_seconds": "seconds",
+    "prompt_peak_bytes": "bytes",
+    "weight_bytes": "bytes",
 }
 """The one unit of a metric that several rooms know by name. Others are free to be added: their unit says what they can be."""
 

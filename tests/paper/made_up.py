@@ -20,8 +20,10 @@ CHANCE = 1 / 64
 DROPPED = {"hybrid_ratio": ["part=comet"]}
 """Study -> what the made-up records do without."""
 PARTS = {"state_bytes": "state_size", "loss": "likelihood", "bleu": "translation", "chrf++": "translation"}
+PARTS |= dict.fromkeys(("step_seconds", "reference_step_seconds", "prompt_seconds", "reference_prompt_seconds"), "timed")
+PARTS |= dict.fromkeys(("bytes_read", "tokens_read", "bytes_written", "weight_bytes", "prompt_peak_bytes"), "counted")
 PARTS |= dict.fromkeys(("held_out_accuracy", "held_out_loss", "chosen", "candidate_loss"), "learning_curve")
-DERIVED = ("state_elements", "attention_share", "shape", "cross_layers")
+DERIVED = ("state_elements", "attention_share", "shape", "cross_layers", "n_layers")
 """Factors that follow from others and do not enter a run's name."""
 
 Add = Callable[..., Record]
@@ -129,12 +131,48 @@ def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterat
             yield add("parameters", 400_123)
 
 
+def _decode_cost(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    """Two layers: keys that a step reads and that are held, of 1 KiB each, and a state; 64 to 128k tokens."""
+    arms: dict[str, tuple[Callable[[int], float], Callable[[int], float], int]] = {
+        "attention": (lambda n: 2 * n, lambda n: 2 * n, 0),
+        "attention_grouped": (lambda n: n, lambda n: n, 0),
+        "sliding_window": (lambda n: 2 * min(n, 516), lambda n: 2 * min(n, 516), 0),
+        "mamba2": (lambda n: 0, lambda n: 0, 140288),
+        "mamba2_attention": (lambda n: n, lambda n: n, 70144),
+        "nsa": (lambda n: 2 * min(n // 16 + 1535, 2 * n), lambda n: 2 * (n + n // 16 + min(n, 512)), 0),
+    }
+    named = {"recall": 600_000, "recall_from_source": 300_000, "translator": 9_000_000}
+    for name in (*arms, *named):
+        reads, holds, state = arms.get(name, (lambda n: n, lambda n: n, named.get(name, 0)))
+        add = run(0, {"architecture": name, "n_layers": 2} if name in arms else {"preset": name})
+        yield add("weight_bytes", 700_000)
+        for context in (64 * 2**k for k in range(12)):
+            for metric, keys in (("bytes_read", reads(context)), ("state_bytes", holds(context))):
+                yield add(metric, 1024 * int(keys) + state, context=context)
+                yield add(f"{metric}_formula", 1024 * int(keys) + state, context=context)
+            yield add("tokens_read", int(reads(context)), context=context)
+            yield add("bytes_written", 2048 + state, context=context)
+            for turn in range(1, 13):
+                seconds = 1e-3 + 1.5e-7 * reads(context) + 5e-9 * state
+                yield add("step_seconds", seconds * (1 + 0.05 * abs(noise())), context=context, turn=turn)
+                yield add("reference_step_seconds", 1.7e-3 * (1 + 0.05 * abs(noise())), context=context, turn=turn)
+        for context in (1024, 4096, 16384) if name in arms else (1024,):
+            yield add("prompt_peak_bytes", 20_000 * context, context=context)
+            for turn in range(1, 7):
+                seconds = 5e-5 * context + 1e-8 * context * reads(context)
+                yield add("prompt_seconds", seconds * (1 + 0.05 * abs(noise())), context=context, turn=turn)
+                yield add("reference_prompt_seconds", 1e-4 * context * (1 + 0.05 * abs(noise())), context=context, turn=turn)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
-MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio}
+MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
 STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
+TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
+FIGURES = {name: [name] for name in STUDIES} | {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
+"""Study -> its figures."""
 
 
 def write(folder: Path) -> dict[str, Path]:

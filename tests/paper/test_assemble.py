@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from paper.made_up import MADE, TABLES
+from paper.made_up import FIGURES, MADE, TABLES
 
 from ripstop.accepted import FILE
 from ripstop.config import ConfigError
@@ -52,14 +52,15 @@ def files(folder: Path) -> list[str]:
 
 def test_everything_but_the_text_is_there(assembled, rendered):
     made = [f"tables/{table}.tex" for study in STUDIES for table in TABLES[study]]
-    made += [f"figures/{study}.pdf" for study in STUDIES]
+    made += [f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study]]
     assert files(assembled) == sorted(["claims.json", "claims.tex", "contents.json", "numbers.tex", *made])
     for study in STUDIES:
         assert (assembled / f"figures/{study}.pdf").read_bytes() == (rendered / study / f"figures/{study}.pdf").read_bytes()
         assert (assembled / f"tables/{study}.tex").read_bytes() == (rendered / study / f"tables/{study}.tex").read_bytes()
     tex = (assembled / "numbers.tex").read_text()
     assert [tex.index(f"sections/{study}.tex") for study in STUDIES] == sorted(tex.index(f"sections/{s}.tex") for s in STUDIES)
-    assert "Runs & mqar\\_cliff 18, d\\_state\\_scaling 24, blind\\_start 27, residual\\_init 12, hybrid\\_ratio 10 \\\\" in tex
+    runs = "mqar\\_cliff 18, d\\_state\\_scaling 24, blind\\_start 27, residual\\_init 12, hybrid\\_ratio 10, decode\\_cost 9"
+    assert f"Runs & {runs} \\\\" in tex
     assert "Scale & cpu \\\\" in tex and "Devices & cpu \\\\" in tex
     claims = json.loads((assembled / "claims.json").read_text())
     assert claims["scale"] == "cpu" and len(claims["claims"]) > 10
@@ -181,7 +182,7 @@ def test_publishing_copies_what_readers_see(assembled, tmp_path):
     (out / "claims.yaml").write_text("mine")
     assert publish(assembled, out) == [f"{out}/tables/old.tex is not of this paper; delete it if it is an old one"]
     tables = ["tables/claims.tex", "tables/old.tex", *(f"tables/{name}.tex" for study in STUDIES for name in TABLES[study])]
-    made = [*tables, *(f"figures/{study}.pdf" for study in STUDIES)]
+    made = [*tables, *(f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study])]
     assert files(out) == sorted(["claims.yaml", "contents.json", *made])
     listed = json.loads((out / "contents.json").read_text())
     assert listed["scale"] == "cpu" and set(listed["files"]) == {*made} - {"tables/old.tex"}

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from paper.made_up import MADE, TABLES, made_up
+from paper.made_up import FIGURES, MADE, TABLES, made_up
 
 from ripstop.config import ConfigError
 from ripstop.paper import plots, render, studies
@@ -25,11 +25,11 @@ STUDIES = list(MADE)
 @pytest.mark.parametrize("study", STUDIES)
 def test_one_folder_holds_everything_of_a_study(study, rendered):
     found = sorted(str(path.relative_to(rendered / study)) for path in (rendered / study).rglob("*") if path.is_file())
-    figure_files = [f"figures/{study}.pdf", f"figures/{study}.png"]
+    figure_files = [f"figures/{figure}.{form}" for figure in FIGURES[study] for form in ("pdf", "png")]
     tables = [f"tables/{table}.tex" for table in TABLES[study]]
     assert found == sorted(["numbers.json", "metrics.json", "curves.csv", *figure_files, *tables])
     made = read_numbers(rendered / study / "numbers.json")
-    assert (made.study, made.scale, made.devices, made.figures) == (study, "cpu", ["cpu"], [study])
+    assert (made.study, made.scale, made.devices, made.figures) == (study, "cpu", ["cpu"], FIGURES[study])
     assert made.tables == TABLES[study]
     assert list(made.numbers) == list(studies.load(study).NUMBERS)
     assert made.n_runs == made.numbers["n_runs"].value > 1

@@ -96,6 +96,16 @@ def job(wildcards):
     return grid.runs[wildcards.study][wildcards.run]
 
 
+def is_exclusive(wildcards):
+    """Whether a part of an evaluation runs alone on its machine."""
+    return job(wildcards).parts[wildcards.part].exclusive
+
+
+def evaluation_threads(wildcards):
+    """Those of the run, or every core that there is, so that nothing runs beside it. On a cluster there is no such number."""
+    return workflow._cores if is_exclusive(wildcards) and workflow._cores else job(wildcards).threads
+
+
 def data_of_run(wildcards):
     """The prepared data of a run."""
     return f"{DATA}/data.json".format(data=job(wildcards).data, scale=wildcards.scale)

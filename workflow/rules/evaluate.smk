@@ -14,9 +14,10 @@ rule evaluate:
         f"{BENCHMARKS}/{{study}}/{{run}}/{{part}}.tsv"
     conda:
         "../../envs/cpu/environment.yaml"
-    # A measure of time has the machine for itself.
-    threads: lambda wildcards: workflow.cores if job(wildcards).parts[wildcards.part].exclusive else job(wildcards).threads
+    # A measure of time has the machine for itself: all cores of this one, or a node of a cluster.
+    threads: evaluation_threads
     resources:
+        slurm_extra=lambda wildcards: "--exclusive" if is_exclusive(wildcards) else "",
         gpu=lambda wildcards: job(wildcards).gpus,
         runtime=lambda wildcards: job(wildcards).evaluation_runtime,
         mem_mb=lambda wildcards, attempt: job(wildcards).mem_mb * attempt,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ripstop.kernels import reads
 from ripstop.kernels.backend import HALF, Kernel, choose
 from ripstop.ops import softmax_attention
 from ripstop.ops.segments import Segments
@@ -23,6 +24,7 @@ def attention(
     segments: Segments | None = None,
 ) -> Tensor:
     """(B, T, H, P)."""
+    reads.note("attention", k_BSGK.shape[1], k_BSGK, v_BSGP)
     name = choose(backend, KERNEL, q_BTHK.device, q_BTHK.dtype, flash_unfit(q_BTHK, v_BSGP))
     if name == "flash_attn":
         from ripstop.kernels.adapters import flash_attn

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ripstop.kernels import reads
 from ripstop.kernels.backend import HALF, Kernel, choose
 from ripstop.ops import convolution
 from ripstop.ops.segments import Segments
@@ -26,6 +27,7 @@ def causal_conv(
     silu: bool,
 ) -> Tensor:
     """A sequence, after a past or from the start."""
+    reads.note("convolution", 0, past_BWC)
     unfit = _unfit(weight_CW)
     if past_BWC is not None and segments is not None:
         unfit = "takes either a past or segments"
@@ -44,6 +46,8 @@ def causal_conv_step(
     backend: str, x_BC: Tensor, weight_CW: Tensor, bias_C: Tensor, past_BWC: Tensor, silu: bool
 ) -> tuple[Tensor, Tensor]:
     """One token: output, next past. The kernel overwrites the past, so gradients take the torch form."""
+    reads.note("convolution", 0, past_BWC)
+    reads.wrote(past_BWC)
     name = choose(backend, KERNEL, x_BC.device, x_BC.dtype, _unfit(weight_CW))
     if name == "causal_conv1d" and not torch.is_grad_enabled():
         from ripstop.kernels.adapters import causal_conv1d

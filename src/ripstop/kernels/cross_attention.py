@@ -9,7 +9,7 @@ import dataclasses
 
 from torch import Tensor
 
-from ripstop.kernels import attention
+from ripstop.kernels import attention, reads
 from ripstop.kernels.backend import choose
 from ripstop.ops import cross_attention as ops
 from ripstop.ops.cross_attention import Laid
@@ -21,6 +21,7 @@ def cross_attention(
     backend: str, q_BTHK: Tensor, k_BSGK: Tensor, v_BSGP: Tensor, seen: Tensor | None, laid: Laid | None = None
 ) -> Tensor:
     """(B, T, H, P). laid: what `seen` says, for the kernel, which takes no masks."""
+    reads.note("cross_attention", k_BSGK.shape[1], k_BSGK, v_BSGP)
     unfit = attention.flash_unfit(q_BTHK, v_BSGP)
     if seen is not None and laid is None:
         unfit = "takes no mask"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ripstop.kernels import attention
+from ripstop.kernels import attention, reads
 from ripstop.kernels import window_attention as windows
 from ripstop.kernels.backend import HALF, Kernel, choose
 from ripstop.kernels.measured.selection import NEVER, Part, kernels_pay_from
@@ -32,6 +32,7 @@ def compress_and_select(
     documents: Documents | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output (B, T, H, P), selected blocks (B, T, G, n) and their importance (B, T, G, n)."""
+    reads.note("compressed", k_BNGK.shape[1], k_BNGK, v_BNGP)
     inputs = (q_BTHK, k_BNGK, v_BNGP, blocks, n_past, documents)
     form = _form(backend, q_BTHK, v_BNGP, n_past + q_BTHK.shape[1])
     if form == "triton":
@@ -66,15 +67,20 @@ def selected_attention(
     if form == "triton":
         from ripstop.kernels.triton import sparse_attention as kernels
 
+        reads.note_blocks("selected", ids_BTGn, select_block, k_BSGK, v_BSGP)
         return kernels.selected_attention(*inputs, documents)
     if form == "reference":
+        reads.note("selected", k_BSGK.shape[1], k_BSGK, v_BSGP)
         return reference.selected_attention_reference(*inputs, documents, weights_BTGn)
     if q_BTHK.shape[1] > 1 or documents is not None:
+        reads.note("selected", k_BSGK.shape[1], k_BSGK, v_BSGP)
         return selected.selected_attention(*inputs, documents, weights_BTGn)
     # One token reads its blocks and nothing else.
     k_BsGK, v_BsGP = selected.gathered(*inputs[1:])
+    reads.of("selected")
     if weights_BTGn is None:
         return attention.attention(beside(backend), q_BTHK, k_BsGK, v_BsGP, causal=False)
+    reads.note("selected", k_BsGK.shape[1], k_BsGK, v_BsGP)
     return selected.weighted_step(q_BTHK, k_BsGK, v_BsGP, select_block, weights_BTGn)
 
 
@@ -91,6 +97,7 @@ def window_attention(
     if _form(backend, q_BTHK, v_BSGP, first + k_BSGK.shape[1]) == "triton":
         from ripstop.kernels.triton import window_attention as kernels
 
+        reads.note("window", k_BSGK.shape[1], k_BSGK, v_BSGP)
         start_BT = None if segments is None else segments.start_BT
         return kernels.window_attention(q_BTHK, k_BSGK, v_BSGP, window_size, start_BT)
     return windows.window_attention(beside(backend), q_BTHK, k_BSGK, v_BSGP, window_size, 0, segments, None, first)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ripstop.kernels import reads
 from ripstop.kernels.backend import HALF, Kernel, choose
 from ripstop.ops import state_space
 from ripstop.ops.segments import Segments
@@ -50,6 +51,8 @@ def ssd_after(
     chunk_size: int,
 ) -> tuple[Tensor, Tensor]:
     """A chunk of one document after a past: outputs, next state."""
+    reads.note("ssd", 0, state_BHPN)
+    reads.wrote(state_BHPN)
     inputs = (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN, D_H, state_BHPN, None)
     name = choose(backend, KERNEL, x_BTHP.device, x_BTHP.dtype)
     if name == "mamba_ssm":
@@ -72,6 +75,8 @@ def ssd_step(
     state_BHPN: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """One token: output, next state. The kernel overwrites the state, so gradients take the torch form."""
+    reads.note("ssd", 0, state_BHPN)
+    reads.wrote(state_BHPN)
     inputs = (x_BHP, dt_BH, A_H, B_BGN, C_BGN, D_H, state_BHPN)
     name = choose(backend, KERNEL, x_BHP.device, x_BHP.dtype)
     if name == "mamba_ssm" and not torch.is_grad_enabled():

@@ -9,7 +9,7 @@ import dataclasses
 
 from torch import Tensor
 
-from ripstop.kernels import attention
+from ripstop.kernels import attention, reads
 from ripstop.kernels.backend import choose
 from ripstop.ops import window_attention as ops
 from ripstop.ops.segments import Segments
@@ -29,6 +29,8 @@ def window_attention(
     first: int = 0,
 ) -> Tensor:
     """(B, T, H, P)."""
+    reads.note("window", k_BSGK.shape[1], k_BSGK, v_BSGP)
+    reads.note("window", sinks[0].shape[1] if sinks else 0, *(sinks or ()))
     unfit = "has no sinks" if sink_size else attention.flash_unfit(q_BTHK, v_BSGP)
     name = choose(backend, KERNEL, q_BTHK.device, q_BTHK.dtype, unfit)
     if name == "flash_attn":

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ripstop.config import ConfigError, Size
+from ripstop.kernels import reads
 from ripstop.mixers.base import Mixer, MixerConfig
 from ripstop.mixers.short_conv import ShortConv, conv_backend
 from ripstop.ops.rotary import rotate
@@ -114,5 +115,6 @@ def write(buffer_BSGK: Tensor, slots: slice | Tensor, values_BTGK: Tensor) -> Te
     """`values` at `slots` of a preallocated buffer: in place where no gradient is wanted, else in a copy."""
     if torch.is_grad_enabled():
         buffer_BSGK = buffer_BSGK.clone()
+    reads.wrote(values_BTGK)
     buffer_BSGK[:, slots] = values_BTGK.to(buffer_BSGK.dtype)
     return buffer_BSGK

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ripstop.kernels import convolution
+from ripstop.kernels import convolution, reads
 from ripstop.ops.convolution import next_past
 from ripstop.ops.segments import Segments
 
@@ -35,6 +35,7 @@ class ShortConv(nn.Module):
 
     def prefill(self, x_BTC: Tensor, past_BWC: Tensor) -> tuple[Tensor, Tensor]:
         """A chunk after a past: output, next past."""
+        reads.wrote(past_BWC)
         return self(x_BTC, past_BWC), next_past(x_BTC, self.weight.shape[2], past_BWC)
 
     def step(self, x_BC: Tensor, past_BWC: Tensor) -> tuple[Tensor, Tensor]:

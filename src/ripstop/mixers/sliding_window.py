@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from ripstop.kernels import attention, window_attention
+from ripstop.kernels import attention, reads, window_attention
 from ripstop.mixers.heads import HeadsConfig, HeadsMixer, write
 from ripstop.ops.segments import Segments, without_padding
 
@@ -85,6 +85,7 @@ class SlidingWindow(HeadsMixer):
         state = self._written(state, k, v)._replace(conv=conv)
         # What the ring holds now is exactly what this token sees.
         held = state.filled()
+        reads.of("window")
         y_BTHK = attention.attention(self.backend, q, held.k, held.v, causal=False)
         return self.combine(y_BTHK).squeeze(1), state
 

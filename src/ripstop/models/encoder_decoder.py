@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ripstop.batch import DataInfo, TokenBatch
 from ripstop.config import ConfigError, Size, Strict
+from ripstop.kernels import reads
 from ripstop.layers.block import BlockState
 from ripstop.layers.cross_attention import CrossAttentionConfig, Memory, mean_memory, remember
 from ripstop.layers.embedding import Embedding, Readout
@@ -278,6 +279,7 @@ class EncoderDecoder(Model):
     def prefill(self, tokens_BT: Tensor, state: EncoderDecoderState) -> tuple[Tensor, EncoderDecoderState]:
         if tokens_BT.shape[1] == 0:
             raise ValueError("prefill: there are no logits after no token; give at least one")
+        reads.note("summary", 0, state.summary)
         x_BTD = self.embedding(tokens_BT)
         if state.summary is not None:
             x_BTD = x_BTD + state.summary.unsqueeze(1)
@@ -285,6 +287,7 @@ class EncoderDecoder(Model):
         return self.readout(x_BTD[:, -1]), state._replace(blocks=blocks)
 
     def step(self, tokens_B: Tensor, state: EncoderDecoderState) -> tuple[Tensor, EncoderDecoderState]:
+        reads.note("summary", 0, state.summary)
         x_BD = self.embedding(tokens_B)
         if state.summary is not None:
             x_BD = x_BD + state.summary

@@ -80,6 +80,15 @@ class NSAConfig(HeadsConfig):
         n_keys = self.blocks.n_compressed(seq_len) + min(seq_len, self.compress_block - 1) + seq_len
         return self.past_bytes(d_model, n_keys + min(seq_len, self.window_size), dtype)
 
+    def read_bytes(self, d_model: int, seq_len: int, dtype: torch.dtype = torch.bfloat16) -> int:
+        """Bytes of its state that the step of the `seq_len`-th token reads, activations in `dtype`."""
+        n_blocks = self.blocks.n_selectable(seq_len)
+        # Of the last block, its own, those up to itself.
+        selected = min(self.n_selected, n_blocks) * self.select_block - (n_blocks * self.select_block - seq_len)
+        recent = min(seq_len, self.compress_block) - 1
+        n_keys = self.blocks.n_compressed(seq_len) + recent + selected + min(seq_len, self.window_size)
+        return self.past_bytes(d_model, n_keys, dtype)
+
     def flops_per_token(self, d_model: int, seq_len: int) -> int:
         n_heads, n_kv_heads, head_dim = self.sizes(d_model)
         compressed = self.blocks.n_compressed(seq_len)

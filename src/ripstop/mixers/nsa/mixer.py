@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ripstop.kernels import attention, sparse_attention
+from ripstop.kernels import attention, reads, sparse_attention
 from ripstop.mixers.heads import HeadsMixer
 from ripstop.mixers.nsa import trace
 from ripstop.mixers.nsa.compression import Compression
@@ -71,6 +71,10 @@ class NativeSparseAttention(HeadsMixer):
         pairs = (compressed_k, compressed_v, recent_k, recent_v, selected_k, selected_v, window_k, window_v)
         return SparseState(*pairs, conv, 0, 0)
 
+    def after(self, state: SparseState, n_tokens: int) -> SparseState:
+        """An empty state with its counts as after `n_tokens` tokens, and the contents that it has."""
+        return state._replace(n_compressed=self.blocks.n_compressed(n_tokens), length=n_tokens)
+
     def prefill(self, x_BTD: Tensor, state: SparseState) -> tuple[Tensor, SparseState]:
         n_new = x_BTD.shape[1]
         if n_new == 0:
@@ -91,6 +95,7 @@ class NativeSparseAttention(HeadsMixer):
         # What the ring holds now is exactly what this token sees.
         held = state.filled()
         backend = sparse_attention.beside(self.backend)
+        reads.of("window")
         y_window = attention.attention(backend, window.q, held.window_k, held.window_v, causal=False)
         return self._attend(x_B1D, compressed, selected, y_window, n_past).squeeze(1), state
 
@@ -118,6 +123,7 @@ class NativeSparseAttention(HeadsMixer):
         if self.conv1d is not None:
             qkv, conv = self.conv1d.prefill(qkv, conv)
         compressed, selected, window = self._branches(qkv, torch.arange(state.length, end, device=qkv.device))
+        reads.note("recent", 0, *state.recent())
         recent = [
             torch.cat([old.to(new.dtype), new], 1)
             for old, new in zip(state.recent(), (compressed.k, compressed.v), strict=True)
