@@ -1,4 +1,4 @@
-"""Natively sparse attention on a CPU beside its peers: lucidrains' module, dense attention, and a token decoded far into a text.
+"""Natively sparse attention on a CPU beside its peers: lucidrains' module, dense attention, and a token far into a text.
 
     OMP_NUM_THREADS=1 python benchmarks/sparse_attention.py --out benchmarks/results/sparse_attention.json
 

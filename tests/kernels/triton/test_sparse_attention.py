@@ -37,11 +37,11 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "documents": Case(26, 0, (5, 1, 20), 1, 3, 24, 16, Blocks(4, 2, 4, 3, 1, 1)),
+    "documents": Case(20, 0, (3, 1, 16), 1, 3, 24, 16, Blocks(4, 2, 4, 3, 1, 1)),
     "past": Case(6, 42, (), 2, 2, 40, 24, Blocks(8, 4, 16, 2, 1, 1)),
     "one token": Case(1, 70, (), 2, 4, 16, 32, Blocks(8, 4, 16, 3)),
     "blocks wider than a tile": Case(2, 137, (), 1, 16, 16, 16, Blocks(32, 16, 64, 2, 1, 1)),
-    "several tiles": Case(24, 120, (), 1, 5, 16, 8, Blocks(4, 2, 16, 3, 0, 1)),
+    "several tiles": Case(14, 120, (), 1, 5, 16, 8, Blocks(4, 2, 16, 3, 0, 1)),
     "shorter than a block": Case(5, 0, (), 2, 1, 16, 16, Blocks(8, 8, 16, 4, 1, 2)),
 }
 
@@ -214,12 +214,13 @@ def test_what_is_not_seen_is_not_read(device: str) -> None:
 
 
 def test_the_same_input_gives_the_same_bits(device: str) -> None:
-    case = CASES["documents"]
+    """On a GPU, where programs run in any order, with more of them than it holds."""
+    case = CASES["past"]._replace(n_past=0, n_time=6 if device == "cpu" else 3000)
     runs = []
     for _ in range(2):
         x = Inputs(case, torch.float32, device)
-        y, ids, _ = sparse_attention.compress_and_select(x.q, *x.compressed, case.blocks, 0, x.documents)
-        y = y + sparse_attention.selected_attention(x.q, *x.keys, ids, case.blocks.select_block, x.documents)
+        y, ids, _ = sparse_attention.compress_and_select(x.q, *x.compressed, case.blocks)
+        y = y + sparse_attention.selected_attention(x.q, *x.keys, ids, case.blocks.select_block)
         runs.append(torch.autograd.grad(y, [x.q, *x.compressed, *x.keys], x.dy))
     for one, other in zip(*runs, strict=True):
         assert torch.equal(one, other)
@@ -264,11 +265,11 @@ def test_what_a_compiler_is_told(device: str) -> None:
     """Shapes, strides and gradients of the registered operations."""
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     for name in ("documents", "past"):
-        case = CASES[name]._replace(n_time=8, documents=(3, 5) if CASES[name].documents else ())
+        case = CASES[name]._replace(n_time=5, documents=(1, 4) if CASES[name].documents else ())
         x = Inputs(case, torch.float32, device)
         of = (*(x.documents or (None, None)),)
-        ids = torch.zeros(1, 8, case.groups, 2, dtype=torch.int32, device=device)
-        importance = torch.rand(1, 8, case.groups, 2, device=device)
+        ids = torch.zeros(1, 5, case.groups, 2, dtype=torch.int32, device=device)
+        importance = torch.rand(1, 5, case.groups, 2, device=device)
         settings = (*of, list(case.blocks), case.n_past)
         opcheck(sparse_attention.compressed.registered, (x.q, *x.compressed, *settings), test_utils=checks)
         opcheck(
