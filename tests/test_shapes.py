@@ -23,7 +23,8 @@ def legend() -> set[str]:
 
 def shaped(tree: ast.AST) -> Iterator[tuple[str, str, int]]:
     """Name, letters and line of what functions and classes call a tensor: parameters, variables and fields that end in an
-    underscore and letters with a capital among them. Names all in capitals at the top of a module are constants."""
+    underscore and letters with a capital among them. Names all in capitals at the top of a module are constants, and so are
+    words in capitals, `HAS_START`, in a kernel."""
     constants = {id(t) for node in getattr(tree, "body", []) if isinstance(node, ast.Assign) for t in ast.walk(node)}
     for node in ast.walk(tree):
         name = None
@@ -34,7 +35,8 @@ def shaped(tree: ast.AST) -> Iterator[tuple[str, str, int]]:
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             name = node.attr
         match = re.fullmatch(r"\w*[a-zA-Z0-9]_([A-Za-z0-9]*[A-Z][A-Za-z0-9]*)", name or "")
-        if name and match:
+        words = (name or "").split("_")
+        if name and match and not (name.isupper() and all(len(word) > 1 for word in words)):
             yield name, match[1], getattr(node, "lineno", 0)
 
 

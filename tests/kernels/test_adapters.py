@@ -239,9 +239,9 @@ RECURRENT = {"mamba_chunk_scan_combined", "causal_conv1d_fn"}
 SOFTMAX = {"flash_attn_func", "flash_attn_varlen_func"}
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}-{case.name}")
+@pytest.mark.parametrize("case", [c for c in CASES if c.kind != "nsa"], ids=lambda case: f"{case.kind}-{case.name}")
 def test_every_mixer_runs_on_its_kernels(case: Case, calls: standins.Calls) -> None:
-    """The bfloat16 contract of `pytest -m gpu`, and which kernels it ran."""
+    """The bfloat16 contract of `pytest -m gpu`, and which kernels it ran. Those of nsa are our own: `tests/kernels/triton`."""
     values = _kernel_sizes(case.values)
     reference = {"mixer": values["mixer"] | {"backend": "reference"}} if "mixer" in values else {"backend": "reference"}
     check_bfloat16(Case(case.kind, case.name, values, (), {}, reference), "cpu")

@@ -363,7 +363,7 @@ def test_blocks_that_a_kernel_reads_are_counted_by_their_ids() -> None:
     with torch.no_grad():
         q = torch.randn(1, 1, 4, 8)
         past_k, past_v = torch.randn(1, 44, 2, 8), torch.randn(1, 44, 2, 8)
-        ids = torch.tensor([[[[0, 5, 2], [1, 3, 5]]]])
+        ids = torch.tensor([[[[0, 2, 5], [1, 3, 5]]]])
         with reads.counting() as handed:
             sparse_attention.selected_attention("torch", q, past_k, past_v, ids, 8)
         with reads.counting() as by_ids:
