@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
-from ripstop.kernels.triton import block_selection, partial_softmax, selected_backward, sparse_attention, tiles
+from ripstop.kernels.triton import (
+    block_selection,
+    partial_softmax,
+    selected_backward,
+    selected_forward,
+    sparse_attention,
+    tiles,
+)
 from ripstop.kernels.triton.gated_sum import gated_sum
 from ripstop.kernels.triton.window_attention import window, window_attention
 from ripstop.ops import compressed_attention as torch_form
@@ -130,10 +137,25 @@ def test_the_selected_branch(case: Case, dtype: torch.dtype, device: str, monkey
     _same(y, exact, [x.q, *x.keys], inputs, x.dy)
 
 
-@pytest.mark.parametrize("window_size", [0, 1, 37])
-@pytest.mark.parametrize("name", ["documents", "several tiles", "one token"])
-def test_the_window(name: str, window_size: int, dtype: torch.dtype, device: str) -> None:
-    x = Inputs(CASES[name], dtype, device)
+LONG = Case(90, 0, (40, 1, 49), 1, 2, 16, 16, Blocks(4, 2, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "window_size"),
+    [
+        ("several tiles", 0),
+        ("several tiles", 1),
+        ("several tiles", 100),  # whole tiles between others that are seen in part
+        ("one token", 0),
+        ("one token", 37),
+        ("long documents", 0),  # tiles of keys that are seen whole, and by no query of the next document
+        ("long documents", 37),
+    ],
+)
+def test_the_window(name: str, window_size: int, dtype: torch.dtype, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if window_size == 100:
+        monkeypatch.setattr(partial_softmax, "_processors", lambda device: 1)  # one program for all of them
+    x = Inputs(CASES.get(name, LONG), dtype, device)
     start = None if x.segments is None else x.segments.start_BT
     y = window_attention(x.q, *x.keys, window_size, start)
     inputs = _exact(x.q, *x.keys)
@@ -211,6 +233,20 @@ def test_what_is_not_seen_is_not_read(device: str) -> None:
     y = sparse_attention.selected_attention(x.q, *seen, ids, 16)
     views = [cache[:, : t.shape[1]] for cache, t in zip(cached, seen, strict=True)]
     assert torch.isfinite(y).all() and torch.equal(y, sparse_attention.selected_attention(x.q, *views, ids, 16))
+
+
+def test_a_block_that_begins_before_the_document_is_read_from_there_on(device: str) -> None:
+    x = Inputs(CASES["past"]._replace(n_time=2, n_past=18), torch.float32, device)
+    ids = torch.tensor([0, 1], dtype=torch.int32, device=device).expand(1, 2, 2, 2).contiguous()
+    start, scale = torch.full((1, 2), 5, dtype=torch.int32, device=device), x.case.k**-0.5
+    y, lse = selected_forward.forward(x.q, *x.keys, ids, start, 16, 18, scale)
+    inputs = _exact(x.q, *x.keys)
+    of = [inputs[0], *(t[:, 5:] for t in inputs[1:])]
+    exact = window_attention_reference(*of, 100)
+    _near(y, exact, torch.float32)
+    gradients = selected_backward.backward(x.dy, y, lse, x.q, *x.keys, ids, start, 16, 18, scale)
+    for got, wanted in zip(gradients, torch.autograd.grad(exact, inputs, x.dy.double()), strict=True):
+        _near(got, wanted, torch.float32)
 
 
 def test_the_same_input_gives_the_same_bits(device: str) -> None:
