@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ripstop import code_digest, provenance
-from ripstop.plan import EVALUATE, TRAIN
+from ripstop.plan import CHOOSE, EVALUATE, TRAIN
 
 SOURCE = Path(__file__).parents[1] / "src" / "ripstop"
 MODULES = [
@@ -33,12 +33,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def digests(cuda: bool = False) -> dict[str, str]:
-    """Of a Mamba-2 run on MQAR: of its training, of its recall, and of its data."""
+    """Of a Mamba-2 run on MQAR: of its training, of its recall, of its data, and of the choice of its settings."""
     code_digest._read.cache_clear()
     return {
         "train": code_digest.code_digest([*MODULES, *TRAIN], cuda),
         "evaluate": code_digest.code_digest([*RECALL, *EVALUATE], cuda),
         "prepare": code_digest.code_digest(["ripstop.data.mqar"]),
+        "choose": code_digest.code_digest(CHOOSE),
     }
 
 
@@ -69,6 +70,7 @@ MOVES = {
     "how pairs are drawn": ("data/mqar.py", "FIRST_KEY = 10", "FIRST_KEY = 11", ALL),
     "a control": ("evaluation/controls.py", "masked_fill(~inside_BS, 2.0)", "masked_fill(inside_BS, 2.0)", {"evaluate"}),
     "what is right": ("evaluation/recall.py", ".argmax(-1)", ".argmin(-1)", {"evaluate"}),
+    "which candidate is chosen": ("choices.py", "index(min(losses))", "index(max(losses))", BOTH | {"choose"}),
     "how a stack is initialised": ("models/stack.py", "** -0.5", "** -1.0", BOTH),
 }  # fmt: skip
 

@@ -22,7 +22,8 @@ from __future__ import annotations
 import ast
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,29 +73,45 @@ def exempt_modules() -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
 class _Module:
-    """What of one file enters."""
+    """What of one file enters, and which modules it names."""
 
-    def __init__(self, path: Path):
-        tree = ast.parse(path.read_bytes())
-        self.exempt = bool(_exemption(tree))
-        tree = _OnlyNumbers(_only_told(tree)).visit(tree)
-        self.imports = tuple(sorted(set(_imports(tree))))
-        imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        rest = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
-        self.digest = digest("\n".join([*sorted(map(ast.dump, imports)), *map(ast.dump, rest)]))
+    exempt: bool
+    imports: tuple[str, ...]
+    digest: str
 
 
 @functools.cache
 def _read(module: str) -> _Module:
-    return _Module(_path(module))
+    exempt, names, digest = _taken_apart(_path(module).read_bytes())
+    # `from package import name`: name may be a module or something inside the package
+    imports = {name for name, surely in names if surely or _path(name).is_file()}
+    return _Module(exempt, tuple(sorted(imports)), digest)
+
+
+@functools.cache
+def _taken_apart(source: bytes) -> tuple[bool, list[tuple[str, bool]], str]:
+    """Of one file's text: does it say that it moves no number, what it imports, and the digest of the rest."""
+    tree = ast.parse(source)
+    exempt = bool(_exemption(tree))
+    only_numbers = _OnlyNumbers(_only_told(tree))
+    tree = only_numbers.visit(tree)
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    rest = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    return exempt, only_numbers.names, digest("\n".join([*sorted(map(ast.dump, imports)), *map(ast.dump, rest)]))
 
 
 class _OnlyNumbers(ast.NodeTransformer):
-    """Takes out what cannot move a number. told: names of modules of `COUNTS` that are only told, and asked nothing."""
+    """Takes out what cannot move a number.
+
+    told: names of modules of `COUNTS` that are only told, and asked nothing.
+    names: the names below ripstop that the rest imports, each with whether it is surely a module.
+    """
 
     def __init__(self, told: set[str]):
         self.told = told
+        self.names: list[tuple[str, bool]] = []
 
     def visit_Module(self, node: ast.Module) -> ast.AST:
         return self._body(node)
@@ -116,9 +133,19 @@ class _OnlyNumbers(ast.NodeTransformer):
             return None
         return self.generic_visit(node)
 
+    def visit_Import(self, node: ast.Import) -> ast.AST:
+        self._note([alias.name for alias in node.names], True)
+        return node
+
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
         node.names = [name for name in node.names if not (name.name in self.told and f"{node.module}.{name.name}" in COUNTS)]
+        if node.names and node.module and not node.level:
+            self._note([node.module], True)
+            self._note([f"{node.module}.{alias.name}" for alias in node.names], False)
         return node if node.names else None
+
+    def _note(self, names: list[str], surely: bool) -> None:
+        self.names += [(name, surely) for name in names if name.split(".")[0] == "ripstop"]
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         if isinstance(node.value, ast.Call) and _root(node.value.func) in SAYS | self.told:
@@ -196,23 +223,3 @@ def _parents(module: str) -> list[str]:
     """The packages whose `__init__` runs when `module` is imported."""
     parts = module.split(".")
     return [".".join(parts[:n]) for n in range(1, len(parts))]
-
-
-def _imports(tree: ast.AST) -> Iterator[str]:
-    checked = {id(n) for node in ast.walk(tree) if _for_types(node) for n in ast.walk(node)}
-    for node in ast.walk(tree):
-        if id(node) in checked:
-            continue
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            # `from package import name`: name may be a module or something inside the package
-            inside = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [node.module, *(name for name in inside if name.startswith("ripstop.") and _path(name).is_file())]
-        else:
-            continue
-        yield from (name for name in names if name.split(".")[0] == "ripstop")
-
-
-def _for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -107,6 +107,7 @@ class Kinds:
 
     def __init__(self, package: str):
         self.package = package
+        self._found: dict[str, type[Strict]] = {}
 
     def names(self) -> list[str]:
         """Every kind of the package, sorted: the modules whose text says `kind: Literal["<their name>"]`. Imports none."""
@@ -121,6 +122,8 @@ class Kinds:
 
     def config(self, kind: str) -> type[Strict]:
         """The configuration class of `kind`; `ConfigError` names the nearest kind where there is none."""
+        if isinstance(kind, str) and kind in self._found:
+            return self._found[kind]
         if not isinstance(kind, str) or kind not in self.names():
             raise ConfigError(f"unknown kind {shown(kind)}{nearest(str(kind), self.names())}")
         module = importlib.import_module(f"{self.package}.{kind}")
@@ -128,6 +131,7 @@ class Kinds:
             if isinstance(value, type) and issubclass(value, Strict) and value.__module__ == module.__name__:
                 field = value.model_fields.get("kind")
                 if field is not None and field.default == kind:
+                    self._found[kind] = value
                     return value
         raise ConfigError(f'{module.__file__}: no configuration has `kind: Literal["{kind}"] = "{kind}"`; add it')
 
