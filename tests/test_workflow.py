@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import pytest
 import yaml
 from snakemake.utils import available_cpu_count
 
+from ripstop import __main__ as cli
 from ripstop import params as parameters
 from ripstop import yaml_file
 from ripstop.plan import Plan, plan
@@ -41,22 +45,23 @@ BIN = Path(sys.executable).parent
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of what the workflow reads, without results."""
-    return copy(tmp_path)
+    return copy_of_checkout(tmp_path)
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Such a copy for all tests that look and change nothing: its modules are compiled once, and its plans remembered."""
-    return copy(tmp_path_factory.mktemp("checkout"))
+    return copy_of_checkout(tmp_path_factory.mktemp("checkout"))
 
 
 @pytest.fixture(scope="module")
 def dry(shared: Path) -> str:
     """What a dry run of the smallest scale says."""
-    return snakemake(shared, "--dry-run", "draft")
+    grid_of(shared)
+    return snakemake(shared, "--dry-run", "--printshellcmds", "draft")
 
 
-def copy(folder: Path) -> Path:
+def copy_of_checkout(folder: Path) -> Path:
     for part in PARTS:
         source, target = ROOT / part, folder / part
         target.parent.mkdir(exist_ok=True)
@@ -69,16 +74,18 @@ def copy(folder: Path) -> Path:
     return folder
 
 
+def environment(folder: Path, **variables: str) -> dict[str, str]:
+    """For commands on the code that lies in `folder`."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    found = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src"), **variables}
+    found.pop("SNAKEMAKE_PROFILE", None)
+    return found
+
+
 def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """A command, run in `folder` on the code that lies there."""
-    environment = {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(folder / "src"),
-        **variables,
-    }
-    environment.pop("SNAKEMAKE_PROFILE", None)
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    """A command, run in `folder`."""
+    there = environment(folder, **variables)
+    return subprocess.run(command, cwd=folder, env=there, capture_output=True, text=True, timeout=200)
 
 
 def call(folder: Path, *command: str, status: int = 0) -> str:
@@ -103,7 +110,9 @@ def params() -> dict:
 
 
 def grid_of(folder: Path, scale: str = "smoke") -> Plan:
-    return plan(parameters.load(folder / "params.yaml", scale=scale), folder)
+    """The plan, made where torch is imported already: a process that asks for it in `folder` remembers it."""
+    with contextlib.chdir(folder):
+        return plan(parameters.load(Path("params.yaml"), scale=scale))
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -160,10 +169,12 @@ def shown(output: str) -> list[Shown]:
     return found
 
 
-def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) -> None:
-    """Also that no checkpoint is an output: Snakemake removes outputs before a job starts."""
-    grid = grid_of(shared)
-    wanted = {}
+Jobs = dict[tuple[str, str, str], tuple[set[str], set[str]]]
+
+
+def jobs_of(grid: Plan) -> Jobs:
+    """(rule and part, data or study, run or choice) -> what the job reads and makes; paths below results/smoke."""
+    wanted: Jobs = {}
     for data in grid.data:
         wanted["prepare", data, ""] = ({f"data/{data}/config.yaml", f"data/{data}/prepare.code"}, {f"data/{data}/data.json"})
     for study, runs in grid.runs.items():
@@ -186,15 +197,32 @@ def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) ->
         others = {f"{other}/records.jsonl" for other in grid.reads[study]}
         made = {f"{study}/paper", f"results/metrics/smoke/{study}.json", f"results/metrics/smoke/{study}.csv"}
         wanted["render", study, ""] = ({records, code} | others, made)
+    return wanted
+
+
+def jobs_in(output: str) -> Jobs:
+    """The same of what a dry run shows, without the jobs that make the paper from all studies."""
     found = {}
-    for job in shown(dry):
+    for job in shown(output):
         about = job.wildcards
         place = about.get("data") or about.get("study", "")
-        found[f"{job.rule} {about.get('part', '')}".strip(), place, about.get("run", about.get("choice", ""))] = (
-            job.input,
-            job.output,
-        )
-    assert {key: value for key, value in found.items() if key[0] not in ("assemble", "pdf", "draft")} == wanted
+        name = f"{job.rule} {about.get('part', '')}".strip()
+        found[name, place, about.get("run", about.get("choice", ""))] = (job.input, job.output)
+    return {key: value for key, value in found.items() if key[0] not in ("assemble", "pdf", "draft")}
+
+
+def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) -> None:
+    """Also that no checkpoint is an output: Snakemake removes outputs before a job starts."""
+    assert jobs_in(dry) == jobs_of(grid_of(shared))
+
+
+def test_a_choice_is_made_from_its_candidates_which_are_no_results(shared: Path, dry: str) -> None:
+    study, arm = "d_state_scaling", "d_state-4_expand-2"
+    candidates = [f"{arm}_candidate-{number}_seed-100" for number in (0, 1)]
+    grid = grid_of(shared)
+    assert grid.choices[study][arm] == candidates and not any(grid.runs[study][run].parts for run in candidates)
+    folders = " ".join(f"results/smoke/{study}/runs/{run}" for run in candidates)
+    assert f"python -m ripstop choose {folders} --out results/smoke/{study}/choices/{arm}.json" in dry
 
 
 def test_data_is_prepared_first_and_the_longest_training_starts_next(shared: Path, dry: str) -> None:
@@ -228,16 +256,23 @@ def test_a_measure_of_time_has_the_machine_for_itself(shared: Path, dry: str) ->
 
 
 def test_the_full_scale_asks_for_a_gpu_a_run(shared: Path) -> None:
-    output = call(shared, "snakemake", "--profile", "slurm", "--dry-run", "draft", "--config", "scale=h100")
-    asked = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", output, flags=re.M)
-    assert {"gpu=1" in text for rule, text in asked if rule in ("train", "evaluate")} == {True}
-    assert not [rule for rule, text in asked if rule in ("collect", "render") and "gpu=1" in text]
+    """Every run of the plan; and one study's jobs, since the same rules serve all."""
+    grid = grid_of(shared, "h100")
+    assert {job.gpus for runs in grid.runs.values() for job in runs.values()} == {1}
+    training = [study for study, runs in grid.runs.items() if all(job.trains for job in runs.values())]
+    smallest = min(training, key=lambda study: len(grid.runs[study]))
+    asked = call(shared, "snakemake", "--profile", "slurm", "--dry-run", f"study_{smallest}", "--config", "scale=h100")
+    found = re.findall(r"^(?:local)?rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", asked, flags=re.M)
+    names = {name for name, _ in found} - {f"study_{smallest}"}
+    assert {name: {"gpu=1" in text for rule, text in found if rule == name} for name in names} == {
+        "prepare": {False}, "train": {True}, "evaluate": {True}, "collect": {False}, "render": {False},
+    } | ({"choose": {False}} if grid.choices[smallest] else {})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with results of an earlier, larger grid, and of other settings."""
-    folder = copy(tmp_path_factory.mktemp("grown"))
+    folder = copy_of_checkout(tmp_path_factory.mktemp("grown"))
     grid_of(folder).write(root=folder)
     runs = folder / "results/smoke/mqar_cliff/runs"
     extra = runs / "architecture-mamba2_seed-99"
@@ -254,123 +289,106 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["snakemake", "--summary", "draft", "--config", "scale=smoke"],
         ["snakemake", "--list", "--config", "scale=smoke"],
         ["snakemake", "--dry-run", "draft", "--config", "scale=nothing"],
-        ["python", "-m", "ripstop", "plan"],
-        ["python", "-m", "ripstop", "plan", "--scale", "smoke", "--set", "studies.mqar_cliff.seeds=[0]"],
-        ["python", "-m", "ripstop", "plan", "--set", "studies.mqar_cliff.seeds=[yes]"],
-        ["python", "-m", "ripstop", "prune"],
-        ["python", "-m", "ripstop", "scale"],
+        ["ripstop", "plan"],
+        ["ripstop", "plan", "--scale", "smoke", "--set", "studies.mqar_cliff.seeds=[0]"],
+        ["ripstop", "plan", "--set", "studies.mqar_cliff.seeds=[yes]"],
+        ["ripstop", "prune"],
+        ["ripstop", "scale"],
     ],
-    ids=lambda command: " ".join(command[:3] if command[0] == "python" else command[:2]),
+    ids=" ".join,
 )
-def test_looking_leaves_the_tree_as_it_is(grown: Path, command: list[str]) -> None:
+def test_looking_leaves_the_tree_as_it_is(
+    grown: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Also where results of an earlier, larger grid lie there."""
     before = contents(grown)
-    done = run(grown, *command)
-    assert "Traceback" not in done.stdout + done.stderr
+    if command[0] == "ripstop":
+        monkeypatch.chdir(grown)
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit):
+            cli.main()
+        said = "".join(capsys.readouterr())
+    else:
+        done = run(grown, *command)
+        said = done.stdout + done.stderr
+    assert said and "Traceback" not in said
     assert contents(grown) == before
 
 
 def make_everything_current(checkout: Path) -> None:
     """Empty results where results belong, and Snakemake told that they are current."""
-    grid_of(checkout).write(root=checkout)
-    for line in snakemake(checkout, "--summary", "draft").splitlines():
-        if line.startswith("results/"):
-            path = checkout / line.split("\t")[0]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch() if path.suffix else path.mkdir(exist_ok=True)
+    grid = grid_of(checkout)
+    grid.write(root=checkout)
+    paper = {f"paper/{name}" for name in ("numbers.tex", "claims.tex", "claims.json", "tables", "figures", "main.pdf")}
+    for name in paper.union(*(made for _, made in jobs_of(grid).values())):
+        path = checkout / (name if name.startswith("results/") else f"results/smoke/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch() if path.suffix else path.mkdir(exist_ok=True)
     snakemake(checkout, "--touch", "--forceall", "draft")
 
 
 def test_only_what_changed_runs_again(checkout: Path) -> None:
-    file, overlay = checkout / "params.yaml", checkout / "workflow/scales/smoke.yaml"
-    values = params()
-    block = {"mqar_cliff": values["studies"]["mqar_cliff"]}
-    file.write_text(yaml_file.dump(values | {"studies": block}))
-    for scale in overlay.parent.glob("*.yaml"):
-        laid = yaml_file.mapping(scale)
-        scale.write_text(yaml_file.dump({key: found for key, found in laid.items() if key in ("all", "mqar_cliff")}))
+    """Each study changes in another way, all at once: the jobs are those of the changes, and no other."""
+    overlay, source = checkout / "workflow/scales/smoke.yaml", checkout / "src/ripstop/training/config.py"
     smoke = yaml_file.mapping(overlay)
-    smoke["mqar_cliff"] |= {"seeds": [0, 1]}
+    smoke["residual_init"]["choice"] = {"steps": 10}
     overlay.write_text(yaml_file.dump(smoke))
     make_everything_current(checkout)
 
-    file.write_text("# a comment\n" + file.read_text())
-    source = checkout / "src/ripstop/training/config.py"
-    source.write_text(source.read_text() + "\n# a comment\n")
-    assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
+    changed = copy.deepcopy(smoke)
+    rates = {s: params()["studies"][s]["choice"]["settings"]["training"]["lr"] for s in ("d_state_scaling", "residual_init")}
+    # one more seed; another way to measure; the second rate of two to choose from; one more rate; data prepared again
+    changed["mqar_cliff"] |= {"seeds": [0, 1]}
+    changed["blind_start"] |= {"evaluation": {"recall": {"batch_size": 32}}}
+    changed["d_state_scaling"]["choice"]["settings"]["training"] = {"lr": [rates["d_state_scaling"][0], 0.3]}
+    changed["residual_init"]["choice"]["settings"] = {"training": {"lr": [*rates["residual_init"], 0.3]}}
+    overlay.write_text(yaml_file.dump(changed))
+    grid = grid_of(checkout)
+    (data,) = {job.data for job in grid.runs["hybrid_ratio"].values()}
+    with other_content(checkout / f"results/smoke/data/{data}/data.json"):
+        found = set(jobs_in(snakemake(checkout, "--dry-run", "draft")))
+    measured = {study: {run for run, job in runs.items() if job.parts} for study, runs in grid.runs.items()}
+    candidates = {study: set(runs) - measured[study] for study, runs in grid.runs.items()}
+    again = {study: measured[study] for study in ("d_state_scaling", "residual_init", "hybrid_ratio")}
+    again["mqar_cliff"] = {run for run in measured["mqar_cliff"] if run.endswith("_seed-1")}
+    fresh = {study: {run for run in candidates[study] if f"_candidate-{number}_" in run}
+             for study, number in (("d_state_scaling", 1), ("residual_init", len(rates["residual_init"])))}  # fmt: skip
+    assert [len(runs) for runs in (*again.values(), *fresh.values())] == [4, 4, 5, 6, 2, 2]
+    trained = {("train", study, run) for runs in (again, fresh) for study in runs for run in runs[study]}
+    evaluated = {(f"evaluate {p}", s, run) for s in again for run in again[s] for p in grid.runs[s][run].parts}
+    evaluated |= {("evaluate recall", "blind_start", run) for run in measured["blind_start"]}
+    chosen = {("choose", study, choice) for study in fresh for choice in grid.choices[study]}
 
-    runs = len(list((checkout / "results/smoke/mqar_cliff/runs").iterdir()))
-    data = next((checkout / "results/smoke/data").glob("*/data.json"))
-    before = data.stat()
-    data.write_text("prepared again, to something else")
-    counted = jobs(snakemake(checkout, "--dry-run", "draft"))
-    assert counted["train"] == runs and "prepare" not in counted
-    data.write_text("")
-    os.utime(data, ns=(before.st_atime_ns, before.st_mtime_ns))
+    def joined(studies: set[str]) -> set[tuple[str, str, str]]:
+        reading = {study for study in grid.studies if studies & {study, *grid.reads[study]}}
+        return {("collect", study, "") for study in studies} | {("render", study, "") for study in reading}
 
-    smoke["mqar_cliff"]["seeds"] = [0, 1, 2]
-    overlay.write_text(yaml_file.dump(smoke))
-    output = snakemake(checkout, "--dry-run", "draft")
-    trained = re.findall(r"^rule train:\n    input: (\S+)", output, flags=re.M)
-    assert len(trained) == runs // 2 > 0
-    assert all("_seed-2/" in path for path in trained)
-    assert jobs(output)["collect"] == jobs(output)["render"] == 1
+    assert found == trained | evaluated | chosen | joined({*again, "blind_start"}) and len(chosen) == 4
 
-    smoke["mqar_cliff"] |= {"seeds": [0, 1], "evaluation": {"recall": {"batch_size": 32}}}
-    overlay.write_text(yaml_file.dump(smoke))
-    counted = jobs(snakemake(checkout, "--dry-run", "draft"))
-    assert counted["evaluate"] == runs and "train" not in counted
+    # comments, how often a training reports and what it asks of its machine; and the code that chooses
+    for path in (checkout / "params.yaml", source):
+        path.write_text("# a comment\n" + path.read_text())
+    mentioned = {"reporting": {"log_every": 3}, "resources": {"mem_mb": 2000}}
+    overlay.write_text(yaml_file.dump(smoke | {"mqar_cliff": smoke["mqar_cliff"] | mentioned}))
+    study = "d_state_scaling"
+    with other_content(checkout / f"results/smoke/{study}/choose.code"):
+        found = set(jobs_in(snakemake(checkout, "--dry-run", "draft")))
+    wanted = {job for job in trained | evaluated | chosen if job[1] == study and job[2] not in candidates[study]}
+    assert found == wanted | joined({study})
 
-    smoke["mqar_cliff"] |= {"evaluation": {}, "reporting": {"log_every": 3}, "resources": {"mem_mb": 2000}}
-    overlay.write_text(yaml_file.dump(smoke))
-    assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
     assert "Nothing to be done" in snakemake(checkout, "draft")  # and the next training reports as it is told
     reporting = (checkout / "results/smoke/mqar_cliff/runs").glob("*/reporting.yaml")
     assert {yaml_file.mapping(path)["log_every"] for path in reporting} == {3}
 
 
-def test_a_choice_follows_its_candidates_and_the_runs_follow_the_choice(checkout: Path) -> None:
-    """One arm of two candidates and two seeds: what is tried, more of it, and the code that decides."""
-    file, overlay = checkout / "params.yaml", checkout / "workflow/scales/smoke.yaml"
-    study, arm = "d_state_scaling", "d_state-4_expand-2"
-    values = params()
-    file.write_text(yaml_file.dump(values | {"studies": {study: values["studies"][study]}}))
-    for scale in overlay.parent.glob("*.yaml"):
-        laid = yaml_file.mapping(scale)
-        scale.write_text(yaml_file.dump({key: found for key, found in laid.items() if key in ("all", study)}))
-    smoke = yaml_file.mapping(overlay)
-    settings = {"training": {"lr": [0.1, 0.2]}, "model": {"embedding_std": [0.1]}}
-    smoke[study] |= {"shapes": [[4, 2]], "steps": [10], "seeds": [0, 1], "choice": {"settings": settings}}
-
-    def trained() -> tuple[list[str], dict[str, int], str]:
-        """The runs that a dry run trains, its jobs, and what it says."""
-        overlay.write_text(yaml_file.dump(smoke))
-        output = snakemake(checkout, "--dry-run", "--printshellcmds", "draft")
-        return sorted(job.wildcards["run"] for job in shown(output) if job.rule == "train"), jobs(output), output
-
-    candidates = [f"{arm}_candidate-{number}_seed-100" for number in (0, 1, 2)]
-    finals = [f"{arm}_steps-10_seed-{seed}" for seed in (0, 1)]
-    runs, counted, output = trained()
-    assert runs == [*candidates[:2], *finals] and counted["choose"] == 1
-    assert counted["evaluate"] == 2 * 2, "candidates are no results"
-    folders = " ".join(f"results/smoke/{study}/runs/{run}" for run in candidates[:2])
-    assert f"python -m ripstop choose {folders} --out results/smoke/{study}/choices/{arm}.json" in output
-    make_everything_current(checkout)
-    assert "Nothing to be done" in snakemake(checkout, "--dry-run", "draft")
-
-    settings["training"]["lr"][1] = 0.3
-    runs, counted, _ = trained()
-    assert runs == [candidates[1], *finals] and counted["choose"] == 1
-    settings["training"]["lr"] = [0.1, 0.2, 0.3]
-    runs, counted, _ = trained()
-    assert runs == [candidates[2], *finals] and counted["choose"] == 1
-    settings["training"]["lr"] = [0.1, 0.2]
-    source = checkout / "src/ripstop/choices.py"
-    text = source.read_text()
-    assert "losses.index(min(losses))" in text
-    source.write_text(text.replace("losses.index(min(losses))", "losses.index(max(losses))"))
-    runs, counted, _ = trained()
-    assert set(finals) <= set(runs) and counted["choose"] == 1
+@contextlib.contextmanager
+def other_content(path: Path) -> Iterator[None]:
+    """The file holds something else for a while, and is then as if it had not been touched."""
+    content, before = path.read_bytes(), path.stat()
+    path.write_text("something else\n")
+    yield
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.mark.parametrize("scale", ["cpu", "smoke", "h100"])
@@ -386,8 +404,6 @@ def test_no_wildcard_holds_what_a_cluster_job_cannot_read_back(shared: Path, sca
     ("old", "new", "told"),
     [
         ("    seeds:", "    sedes: 1\n    seeds:", "sedes"),
-        ("scale: cpu", "scale: [cpu", "params.yaml"),
-        ("scale: cpu", "scale: cpu\nscale: smoke", "scale"),
         ("scale: cpu", "scale: cpu\n__use_yte__: true", "__use_yte__"),
         ("scale: cpu", "scale: 'x; touch stolen; y'", "scale"),
     ],
@@ -404,10 +420,9 @@ def test_bad_parameters_are_told_in_one_sentence(checkout: Path, old: str, new: 
     assert contents(checkout) == before
 
 
-@pytest.mark.parametrize("scale", ["nothing", "x; touch stolen; y", "../../evil", "$(touch stolen)"])
-def test_a_scale_that_does_not_exist_is_refused(shared: Path, scale: str) -> None:
+def test_a_scale_that_is_a_command_or_a_path_is_refused(shared: Path) -> None:
     before = contents(shared)
-    output = call(shared, "snakemake", "draft", "--config", f"scale={scale}", status=1)
+    output = call(shared, "snakemake", "draft", "--config", "scale=x; touch stolen; $(touch stolen)/../../evil", status=1)
     assert "scale" in output and "Traceback" not in output
     assert contents(shared) == before
 
@@ -440,6 +455,7 @@ def test_a_tree_that_cannot_be_written_to_is_told_in_one_sentence(checkout: Path
 
 
 def test_a_study_without_a_section_is_told_before_anything_trains(checkout: Path) -> None:
+    grid_of(checkout)
     (checkout / "paper/sections/mqar_cliff.tex").unlink()
     output = snakemake(checkout, "--dry-run", "draft", status=1)
     assert "error: paper/sections/mqar_cliff.tex: no such file; the paper has a section for every study" in output
@@ -473,9 +489,7 @@ def test_stages_of_dvc(checkout: Path) -> None:
     assert sorted(names) == sorted(["data", "paper", *(f"study@{study}" for study in studies)])
 
 
-@pytest.mark.parametrize(
-    ("scale", "told"), [("smok", "did you mean 'smoke'"), ("x; touch stolen; y", "scale"), ("../evil", "scale")]
-)
+@pytest.mark.parametrize(("scale", "told"), [("smok", "did you mean 'smoke'"), ("x; touch stolen; ../evil", "scale")])
 def test_reproduce_checks_before_it_moves_anything(checkout: Path, scale: str, told: str) -> None:
     """Its environment is the one of the tests: `make setup` has nothing to do."""
     (checkout / "Makefile").write_text("setup:\n\t@true\n")
