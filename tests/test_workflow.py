@@ -381,6 +381,34 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     assert {yaml_file.mapping(path)["log_every"] for path in reporting} == {3}
 
 
+def test_a_killed_execution_is_no_obstacle_and_a_living_one_is_named(checkout: Path) -> None:
+    grid = grid_of(checkout)
+    data = next(data for data in grid.data if data.startswith("mqar"))
+    made = checkout / f"results/smoke/data/{data}/data.json"
+    slow = checkout / "workflow/scripts/logged"
+    slow.write_text('#!/bin/sh\nsleep "${SLOW:-0}"\nfor out; do :; done\necho {} > "$out/data.json"\n')
+    command = ["snakemake", str(made.relative_to(checkout)), "--config", "scale=smoke"]
+    there = environment(checkout, SLOW="60")
+    with (checkout / "said.txt").open("w") as said:
+        first = subprocess.Popen(command, cwd=checkout, env=there, stdout=said, stderr=said, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not list(checkout.glob(".snakemake/locks/*.output.lock")):
+            assert first.poll() is None and time.monotonic() < deadline, (checkout / "said.txt").read_text()
+            time.sleep(0.05)
+        refused = call(checkout, *command, status=1).splitlines()
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+    assert re.fullmatch(
+        rf"error: {checkout}/.snakemake: is in use by process {first.pid} on \S+ since \S+; wait .*", refused[-1]
+    )
+    assert not any("lock" in line or "Exception" in line for line in refused)
+    assert list(checkout.glob(".snakemake/locks/*")) and not made.is_file()
+    call(checkout, *command)
+    assert made.is_file() and not list(checkout.glob(".snakemake/locks/*"))
+
+
 @contextlib.contextmanager
 def other_content(path: Path) -> Iterator[None]:
     """The file holds something else for a while, and is then as if it had not been touched."""

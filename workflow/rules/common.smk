@@ -1,3 +1,5 @@
+import atexit
+import functools
 import os
 import shlex
 import sys
@@ -14,6 +16,7 @@ from ripstop.files import sentence
 from ripstop.paper.pdf import why_no_latex
 from ripstop.plan import plan
 from ripstop.prune import strangers
+from ripstop.training.lock import Lock
 
 # Not `configfile:`, which would run Python that a YAML file asks it to, and read `010` as eight.
 try:
@@ -55,6 +58,24 @@ wildcard_constraints:
     data=r"[^/=,]+",
 
 
+@functools.cache
+def alone():
+    """No other process executes the workflow in this folder, until this one has ended in whatever way.
+
+    So Snakemake's own locks, which a process that was killed leaves, hold nothing any more.
+    """
+    lock = Lock(Path(".snakemake/execution.lock").absolute())
+    try:
+        lock.__enter__()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {sentence(error)}")
+    atexit.register(lock.__exit__, None, None, None)
+    for left in Path(".snakemake/locks").glob("*.lock"):
+        left.unlink()
+
+
 def planned(name):
     """A file of the plan as an input.
 
@@ -65,6 +86,7 @@ def planned(name):
     if not workflow.is_main_process or name not in grid.files:
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
+        alone()
         # How often a training reports makes nothing stale, so that file is no input: it is written with the others. So is
         # choose.code, since Snakemake may list a study's folder once and for all when it has seen paper.code there.
         beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "choose.code")]
