@@ -67,15 +67,13 @@ def test_fetch_verifies_caches_and_then_needs_no_index(index: Path) -> None:
 
 def test_several_processes_fetch_at_once(index: Path) -> None:
     package = wheel(index)
-    program = f"import sys; from ripstop.data.registry import Package, fetch\nprint(fetch({package!r}))"
-    started = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    for process in started:
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        assert output.strip() == str(cache_folder() / package.filename)
+    program = (
+        f"import os, sys\nfrom ripstop.data.registry import Package, fetch\nfor _ in range(3):\n    if not os.fork():\n"
+        f"        print(fetch({package!r}))\n        sys.exit()\nsys.exit(any([os.wait()[1] for _ in range(3)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [str(cache_folder() / package.filename)] * 3
     assert leftovers() == {package.filename}
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers.models.mamba2.configuration_mamba2 import Mamba2Config as PeerConfig
-from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as PeerMixer
 
 from ripstop.config import ConfigError
 from ripstop.mixers.mamba2 import Mamba2, Mamba2Config
@@ -15,6 +13,10 @@ D_MODEL = 24
 
 
 def _peer(ours: Mamba2) -> nn.Module:
+    # Three seconds, of every process that collects tests.
+    from transformers.models.mamba2.configuration_mamba2 import Mamba2Config as PeerConfig
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer as PeerMixer
+
     config = ours.config
     peer = PeerMixer(
         PeerConfig(

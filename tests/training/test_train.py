@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from training.test_checkpoint import largest_file
 
+from ripstop import __main__ as cli
 from ripstop import provenance
 from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError, TrainingError
@@ -305,18 +306,21 @@ def test_a_hundred_thousand_threads_train(tmp_path: Path, capsys: pytest.Capture
     assert "compute.threads: 100000 asked for" in capsys.readouterr().out
 
 
-def test_one_process_a_run_folder(tmp_path: Path):
+def test_one_process_a_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Two real trainings: the second is refused by name and changes nothing; after the first was killed a third goes on."""
     _, folder, data = lay_out(tmp_path)
-    command = [sys.executable, "-m", "ripstop", "train", str(folder), "--data", str(data)]
-    endless = [*command, "--set", "training.steps=100000", "--set", "reporting.checkpoint_every=1"]
-    with subprocess.Popen(endless, stdout=subprocess.DEVNULL) as first:
+    endless = ["train", str(folder), "--data", str(data)]
+    endless += ["--set", "training.steps=100000", "--set", "reporting.checkpoint_every=1"]
+    with subprocess.Popen([sys.executable, "-m", "ripstop", *endless], stdout=subprocess.DEVNULL) as first:
         while not list(folder.glob("checkpoints/step-*.pt")):
             assert first.poll() is None
             time.sleep(0.05)
-        second = subprocess.run(endless, capture_output=True, text=True)
-        assert second.returncode == 2 and first.poll() is None
-        assert f"error: {folder}: is in use by process {first.pid} on " in second.stderr and second.stderr.count("\n") == 1
+        monkeypatch.setattr(sys, "argv", ["ripstop", *endless])
+        with pytest.raises(SystemExit) as second:
+            cli.main()
+        said = capsys.readouterr().err
+        assert second.value.code == 2 and first.poll() is None
+        assert f"error: {folder}: is in use by process {first.pid} on " in said and said.count("\n") == 1
         first.kill()
     train(folder, data)
     assert json.loads((folder / "training.json").read_text())["outcome"] == "finished"

@@ -46,9 +46,9 @@ def without_times(out: Path) -> list[tuple]:
     return [(row["step"], row["loss"], row["lr"], row["grad_norm"]) for row in rows(out)]
 
 
-def start(command: str, out: Path) -> subprocess.Popen:
+def start(command: str, *outs: Path) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command_line = [sys.executable, tiny.__file__, command, str(out)]
+    command_line = [sys.executable, tiny.__file__, command, *map(str, outs)]
     return subprocess.Popen(command_line, env=environment, text=True, stdout=subprocess.PIPE)
 
 
@@ -182,20 +182,27 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path: Path):
     assert steps == sorted(set(steps)) and steps[-1] == tiny.LONG["steps"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_leaves_a_checkpoint_and_the_status(tmp_path: Path, number: signal.Signals):
-    with start("fit", tmp_path) as process:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "metrics.jsonl").is_file() or len(rows_safely(tmp_path)) < 2:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(number)
-        out = process.communicate(timeout=60)[0]
-    assert process.returncode == 128 + number
-    (path,) = (tmp_path / "checkpoints").iterdir()
-    step = int(path.name.split("-")[1])
-    assert out.splitlines()[-1] == f"{number.name}: stopped after step {step}; the same command resumes from {path}"
-    assert rows(tmp_path)[-1]["step"] <= step < rows(tmp_path)[-1]["step"] + 50
+def test_a_signal_leaves_a_checkpoint_and_the_status(tmp_path: Path):
+    """Two trainings, each with a signal of its own."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    outs = [tmp_path / number.name for number in numbers]
+    with start("fit", *outs) as process:
+        assert process.stdout is not None
+        pids = json.loads(process.stdout.readline())
+        for number, out, pid in zip(numbers, outs, pids, strict=True):
+            deadline = time.monotonic() + 60
+            while not (out / "metrics.jsonl").is_file() or len(rows_safely(out)) < 2:
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.05)
+            os.kill(pid, number)
+        statuses = json.loads(process.communicate(timeout=60)[0])
+    assert statuses == [128 + number for number in numbers]
+    for number, out in zip(numbers, outs, strict=True):
+        (path,) = (out / "checkpoints").iterdir()
+        step = int(path.name.split("-")[1])
+        said = (out / "said.txt").read_text().splitlines()[-1]
+        assert said == f"{number.name}: stopped after step {step}; the same command resumes from {path}"
+        assert rows(out)[-1]["step"] <= step < rows(out)[-1]["step"] + 50
 
 
 def rows_safely(out: Path) -> list[str]:

@@ -1,6 +1,7 @@
 """A model and a stream small enough to train in milliseconds, and the trainings that tests kill.
 
-As a program: `tiny.py fit OUT` trains in this process; `tiny.py kill OUT` trains in children killed at random moments.
+As a program, which imports torch once: `tiny.py fit OUT...` trains in a child for each folder; `tiny.py kill OUT` trains in
+children killed at random moments.
 """
 
 from __future__ import annotations
@@ -134,6 +135,19 @@ def _kill_ten_times(out: Path) -> None:
     print(json.dumps({"kills": kills, "reached": reached}))
 
 
+def _fit(outs: list[Path]) -> None:
+    """Endless trainings. Prints their process ids, and their statuses when they have been stopped."""
+    pids = []
+    for out in outs:
+        out.mkdir()
+        pids.append(os.fork())
+        if not pids[-1]:
+            os.dup2(os.open(out / "said.txt", os.O_WRONLY | os.O_CREAT), 1)
+            trainer(out, steps=100_000, checkpoint_every=100_000, log_every=50).fit()
+    print(json.dumps(pids), flush=True)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]))
+
+
 class _Reporting(TinyStream):
     """Writes a byte to a pipe for each batch."""
 
@@ -175,8 +189,8 @@ def _child(out: Path, steps: int, kill_after: int | None = None, delay: float = 
 
 
 if __name__ == "__main__":
-    command, folder = sys.argv[1], Path(sys.argv[2])
+    command, *folders = sys.argv[1:]
     if command == "kill":
-        _kill_ten_times(folder)
+        _kill_ten_times(Path(folders[0]))
     else:
-        trainer(folder, steps=100_000, checkpoint_every=100_000, log_every=50).fit()
+        _fit([Path(folder) for folder in folders])
