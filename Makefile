@@ -7,6 +7,8 @@ VENV ?= .venv
 export VENV
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export OMP_NUM_THREADS ?= 1
+# Where it is set, each of hundreds of processes compiles this package again, and pytest every test.
+unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/.setup
 
 help: ## this list

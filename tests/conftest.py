@@ -5,8 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
+import hypothesis
 import pytest
+
+LONGEST = ("tests/test_workflow.py", "tests/paper/", "tests/mixers/test_contract.py", "tests/test_main.py", "tests/verify/")
+"""What takes most of a minute, or more: begun with, so that no process is left alone with it at the end."""
 
 
 def pytest_configure() -> None:
@@ -14,6 +19,26 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    hypothesis.settings.register_profile("any machine", deadline=None)  # on one that does other things too
+    hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: next((n for n, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, a process takes a whole file, or a folder whose files share a fixture, so that each is set up once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folders = [path for path in LONGEST if path.endswith("/") and nodeid.startswith(path)]
+            return folders[0] if folders else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False  # by the number of tests, which says nothing of how long they take
+    return ByFile(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.fixture
