@@ -232,16 +232,21 @@ def test_data_is_prepared_first_and_the_longest_training_starts_next(shared: Pat
     assert min(job.priority for job in shown(dry) if job.rule == "prepare") > max(trained.values())
 
 
-def test_profile_of_the_cluster(shared: Path) -> None:
-    output = call(shared, "snakemake", "--profile", "slurm", "--dry-run", "paper/tables", "--config", "scale=smoke")
-    assert "Using profiles slurm" in output
-    assert jobs(output)["publish"] == 1
-    assert not re.search(r"gpu=[1-9]", output), "the smallest scale asks for no GPU"
+@pytest.fixture(scope="module")
+def cluster(shared: Path) -> str:
+    """What a dry run of the same on a cluster says."""
+    grid_of(shared)
+    return call(shared, "snakemake", "--profile", "slurm", "--dry-run", "paper/tables", "--config", "scale=smoke")
 
 
-def test_a_measure_of_time_has_the_machine_for_itself(shared: Path, dry: str) -> None:
+def test_profile_of_the_cluster(cluster: str) -> None:
+    assert "Using profiles slurm" in cluster
+    assert jobs(cluster)["publish"] == 1
+    assert not re.search(r"gpu=[1-9]", cluster), "the smallest scale asks for no GPU"
+
+
+def test_a_measure_of_time_has_the_machine_for_itself(shared: Path, dry: str, cluster: str) -> None:
     """Every core of this machine; a node of a cluster, where cores have no number."""
-    cluster = call(shared, "snakemake", "--profile", "slurm", "--dry-run", "draft", "--config", "scale=smoke")
     here, there = (
         {(j.wildcards["run"], j.wildcards["part"]): j.asks for j in shown(output) if j.rule == "evaluate"}
         for output in (dry, cluster)
