@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from ripstop.config import ConfigError, nearest
@@ -71,12 +73,11 @@ class StudyRecords:
 
     def pick(self, metric: str, **where: object) -> pd.DataFrame:
         """Rows of `metric` whose columns have the given values."""
-        if metric not in set(self._whole["metric"]):
+        if not self._is_there("metric", metric):
             if metric in self.parts and self.is_dropped(PART, self.parts[metric]):
                 return self.table.iloc[:0]
             raise self._absent("metric", metric)
-        rows = self._rows(where)
-        rows = rows[rows["metric"] == metric]
+        rows = self._rows(where, self._places("metric", metric))
         if rows.empty and not any(self.is_dropped(*item) for item in where.items()):
             raise ConfigError(f"{self.study}: no record measures {metric} where {_words(where)}; evaluate its runs again")
         return rows
@@ -88,7 +89,7 @@ class StudyRecords:
             runs = ", ".join(sorted(rows["run"].unique())[:3])
             several = f"{metric} where {_words(where)} has several values for one seed (runs {runs})"
             raise ConfigError(f"{self.study}: {several}; fix one more column")
-        return rows.set_index("seed")["value"].sort_index()
+        return rows["value"].set_axis(pd.Index(rows["seed"])).sort_index()
 
     def mean_by_seed(self, metric: str, **where: object) -> pd.Series:
         """Mean of each seed over everything that `where` does not fix, which has to be the same for every seed."""
@@ -147,12 +148,29 @@ class StudyRecords:
         curve = curve.sort_values("num_pairs")
         return fit_logistic(curve["num_pairs"], curve["value"], curve["n"], chance)
 
-    def _rows(self, where: Mapping[str, object]) -> pd.DataFrame:
-        rows = self.table
+    def _rows(self, where: Mapping[str, object], places: np.ndarray | None = None) -> pd.DataFrame:
+        """Rows whose columns have the given values, those at `places` alone."""
         for column, value in where.items():
             self._known(column, value)
-            rows = rows[rows[column] == value]
-        return rows
+            found = self._places(column, value)
+            places = found if places is None else places & found
+        return self.table if places is None else self.table[places]
+
+    def _places(self, column: str, value: object) -> np.ndarray:
+        """Which rows have the value: compared once, since a printer asks for the same few again and again."""
+        if (column, value) not in self._found:
+            self._found[column, value] = (self.table[column] == value).to_numpy(bool)
+        return self._found[column, value]
+
+    def _is_there(self, column: str, value: object) -> bool:
+        """Whether any record of the study has the value."""
+        if self.whole is None:
+            return bool(self._places(column, value).any())
+        return bool((self.whole[column] == value).any())
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, object], np.ndarray]:
+        return {}
 
     def _one(self, name: str, values: list, where: Mapping[str, object]) -> float | None:
         if len(values) == 1:
@@ -164,7 +182,7 @@ class StudyRecords:
 
     def _known(self, column: str, value: object) -> None:
         self._column(column)
-        there = bool((self._whole[column] == value).any())
+        there = self._is_there(column, value)
         if there and self.is_dropped(column, value):
             arm = f"{column}={_text(value)}"
             raise ConfigError(f"{self.study}: {arm} is said to be dropped, but has records; collect the study's records again")
