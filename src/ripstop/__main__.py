@@ -258,6 +258,23 @@ def selection(
 
 
 @app.command()
+def inspect(
+    what: Annotated[str, typer.Argument(help="selection: which blocks sparse attention selects, and its gates.")],
+    run: Annotated[Path, typer.Option(help="Folder of a trained run.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of its prepared data; none given: where the plan puts it.")] = None,
+    row: Annotated[int, typer.Option(help="Number of the test row that is read.")] = 0,
+    length: Annotated[int | None, typer.Option(help="Tokens of that row; none given: the shortest that is tested.")] = None,
+) -> None:
+    """Draw what a trained run does, into its folder."""
+    from ripstop.config import nearest
+    from ripstop.inspect_selection import inspect_selection
+
+    if what != "selection":
+        raise ConfigError(f"inspect {what}: nothing of that name can be drawn{nearest(what, ['selection'])}")
+    print(f"drawn in {inspect_selection(run, data, row, length)}")
+
+
+@app.command()
 def schema(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("workflow/schemas")) -> None:
     """Write the JSON schemas of params.yaml and of the overlays, with which an editor completes and checks them."""
     from ripstop.files import write_if_different

@@ -71,6 +71,16 @@ METRICS = {
     "reference_prompt_seconds": "seconds",
     "prompt_peak_bytes": "bytes",
     "weight_bytes": "bytes",
+    "accuracy_at_depth": "fraction",
+    "selection_recall": "fraction",
+    "selection_recall_at_depth": "fraction",
+    "selection_floor": "fraction",
+    "selection_floor_at_depth": "fraction",
+    "selected_share": "fraction",
+    "gate": "fraction",
+    "trained_length": "tokens",
+    "peak_bytes": "bytes",
+    "prefill_seconds": "seconds",
 }
 """The one unit of a metric that several rooms know by name. Others are free to be added: their unit says what they can be."""
 

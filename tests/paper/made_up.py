@@ -23,7 +23,10 @@ PARTS = {"state_bytes": "state_size", "loss": "likelihood", "bleu": "translation
 PARTS |= dict.fromkeys(("step_seconds", "reference_step_seconds", "prompt_seconds", "reference_prompt_seconds"), "timed")
 PARTS |= dict.fromkeys(("bytes_read", "tokens_read", "bytes_written", "weight_bytes", "prompt_peak_bytes"), "counted")
 PARTS |= dict.fromkeys(("held_out_accuracy", "held_out_loss", "chosen", "candidate_loss"), "learning_curve")
-DERIVED = ("state_elements", "attention_share", "shape", "cross_layers", "n_layers")
+NEEDLE = ("accuracy_at_depth", "selection_recall_at_depth", "selection_floor_at_depth", "selected_share", "gate")
+NEEDLE += ("trained_length", "peak_bytes", "prefill_seconds")
+PARTS |= dict.fromkeys(NEEDLE, "needle")
+DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers")
 """Factors that follow from others and do not enter a run's name."""
 
 Add = Callable[..., Record]
@@ -164,14 +167,59 @@ def _decode_cost(run: Callable[..., Add], noise: Callable[[], float]) -> Iterato
                 yield add("reference_prompt_seconds", 1e-4 * context * (1 + 0.05 * abs(noise())), context=context, turn=turn)
 
 
+def _nsa_needle(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    ways = ("none", "branch_dropout", "indexer", "alternate", "score_weighted")
+    arms = [("tokens", "nsa", way) for way in ways] + [("prose", "nsa", "branch_dropout"), ("prose", "attention", "")]
+    arms += [("tokens", name, "") for name in ("attention", "sliding_window", "mamba2", "hybrid")]
+    for haystack, architecture, way in arms:
+        factors = {"haystack": haystack, "architecture": architecture} | ({"teaching": way} if way else {})
+        for seed in range(2):
+            add = run(seed, factors | {"arm": "_".join(factors.values())})
+            yield from _needle(add, way, noise)
+            yield from _learning(add, 200, {"training.lr": 0.01})
+            yield add("chance", CHANCE)
+            yield add("trained_length", 512)
+
+
+def _needle(add: Add, way: str, noise: Callable[[], float]) -> Iterator[Record]:
+    """Accuracy falls with the length; sparse attention, which has a way of being taught, selects besides."""
+    for length in (512, 4096, 65536):
+        right = float(np.clip(0.9 - length / 2e5 + 0.02 * noise(), 0, 1))
+        controls = ("own", "wrong", "random", "silent", "random_silent", "oracle") if way else ("own", "wrong")
+        for control in controls if length < 65536 else (c for c in controls if c != "wrong"):
+            value = 0.01 if control in ("wrong", "random_silent") else right
+            for family in ("single", "multi_key", "multi_value", "variable_chain"):
+                yield add("accuracy", value, family=family, length=length, control=control)
+            for depth in (0.0, 0.5, 1.0):
+                at = {"family": "single", "length": length, "control": control, "depth": depth}
+                yield add("accuracy_at_depth", value, **at)
+                for group in range(2 if control in ("own", "random") and way else 0):
+                    yield add("selection_recall_at_depth", right if control == "own" else 0.1, **at, layer=0, group=group)
+        if way:
+            yield add("selection_floor_at_depth", 0.1, family="single", length=length, depth=0.5, layer=0)
+        yield add("tokens_read", length / 8 if way else length, family="single", length=length)
+        yield add("bytes_read", length if way else 8 * length, family="single", length=length)
+        yield add("prefill_seconds", length / 1e4 + abs(noise()) / 100, length=length)
+        yield add("peak_bytes", 3e8 + length, length=length)
+    for branch in ("compressed", "selected", "window") if way else ():
+        yield add("gate", 0.4, layer=0, branch=branch)
+    for query in range(3 if way else 0):
+        for key in range(query + 1):
+            yield add("selected_share", (1 + key) / 4, layer=0, query_part=query, key_part=key)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
 MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
+MADE |= {"nsa_needle": _nsa_needle}
 STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
+TABLES["nsa_needle"] = ["nsa_needle", *(f"nsa_needle_{more}" for more in ("effective", "cost"))]
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
-FIGURES = {name: [name] for name in STUDIES} | {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
+FIGURES = {"nsa_needle": ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]}
+FIGURES |= {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
+FIGURES |= {name: [name] for name in STUDIES if name not in FIGURES}
 """Study -> its figures."""
 
 

@@ -135,7 +135,7 @@ class TestPrinters:
         folder = tmp_path / "studies"
         folder.mkdir()
         monkeypatch.setattr(studies, "__path__", [*studies.__path__, str(folder)])
-        rows = [made_up("weaving", {"arm": arm}, seed, "accuracy", 0.5, num_pairs=4) for arm in "ab" for seed in (0, 1)]
+        rows = [made_up("weaving", {"way": arm}, seed, "accuracy", 0.5, num_pairs=4) for arm in "ab" for seed in (0, 1)]
         write_records(tmp_path / "weaving.jsonl", rows)
 
         def add(source: str) -> Path:
@@ -157,14 +157,14 @@ class TestPrinters:
             pairs = mqar_cliff.values("num_pairs")[-1]
             return {
                 "attention": mqar_cliff.mean("accuracy", architecture="attention", control="own", num_pairs=pairs),
-                "a": records.mean("accuracy", arm="a"),
+                "a": records.mean("accuracy", way="a"),
             }
 
         def figures(records, mqar_cliff):
             drawn = {}
             for name in ("weaving_first", "weaving"):
                 drawn[name] = style.figure()
-                plots.forest(drawn[name].subplots(), [name], [records.mean("accuracy", arm="a")])
+                plots.forest(drawn[name].subplots(), [name], [records.mean("accuracy", way="a")])
             return drawn
 
         def tables(records, mqar_cliff):
@@ -261,7 +261,7 @@ class TestPrinters:
             """
             NUMBERS = ("a",)
             def numbers(records):
-                return {"a": records.mean("accuracy", arm="a")}
+                return {"a": records.mean("accuracy", way="a")}
             """
         )
         made = render.render_study("weaving", path, tmp_path / "out")

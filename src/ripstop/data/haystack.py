@@ -199,7 +199,8 @@ def _hidden(
     haystack_BR, place_BM = np.full((n_rows, length), -1), np.empty_like(start_BM)
     haystack_BR[:, 0] = lexicon.bos
     for kind, verb in ((slice(needles.n_facts), lexicon.asserts), (slice(needles.n_facts, None), lexicon.refers)):
-        words = [*lexicon.opens, needles.subject_BM[:, kind], *verb, needles.object_BM[:, kind], *lexicon.closes]
+        subject_BN, object_BN = needles.subject_BM[:, kind], needles.object_BM[:, kind]
+        words: list[int | Indices] = [*lexicon.opens, subject_BN, *verb, object_BN, *lexicon.closes]
         for offset, word in enumerate(words):
             np.put_along_axis(haystack_BR, start_BM[:, kind] + offset, word, 1)
         place_BM[:, kind] = start_BM[:, kind] + len(lexicon.opens) + 1 + len(verb)
@@ -209,7 +210,7 @@ def _hidden(
 
 def _prompts(lexicon: Lexicon, family: Family, key_BQ: Indices) -> Indices:
     verb = lexicon.refers if family == "variable_chain" else lexicon.asserts
-    words = [*lexicon.opens, key_BQ, *verb]
+    words: list[int | Indices] = [*lexicon.opens, key_BQ, *verb]
     return np.stack([np.broadcast_to(word, key_BQ.shape) for word in words], 2).astype(np.int64)
 
 
