@@ -167,6 +167,9 @@ def _decode_cost(run: Callable[..., Add], noise: Callable[[], float]) -> Iterato
                 yield add("reference_prompt_seconds", 1e-4 * context * (1 + 0.05 * abs(noise())), context=context, turn=turn)
 
 
+FAMILIES = ("single", "multi_key", "multi_value", "variable_chain")
+
+
 def _nsa_needle(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
     ways = ("none", "branch_dropout", "indexer", "alternate", "score_weighted")
     arms = [("tokens", "nsa", way) for way in ways] + [("prose", "nsa", "branch_dropout"), ("prose", "attention", "")]
@@ -175,20 +178,20 @@ def _nsa_needle(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator
         factors = {"haystack": haystack, "architecture": architecture} | ({"teaching": way} if way else {})
         for seed in range(2):
             add = run(seed, factors | {"arm": "_".join(factors.values())})
-            yield from _needle(add, way, noise)
+            yield from _needle(add, way, noise, ("single",) if haystack == "prose" else FAMILIES)
             yield from _learning(add, 200, {"training.lr": 0.01})
             yield add("chance", CHANCE)
             yield add("trained_length", 512)
 
 
-def _needle(add: Add, way: str, noise: Callable[[], float]) -> Iterator[Record]:
+def _needle(add: Add, way: str, noise: Callable[[], float], families: Sequence[str]) -> Iterator[Record]:
     """Accuracy falls with the length; sparse attention, which has a way of being taught, selects besides."""
     for length in (512, 4096, 65536):
         right = float(np.clip(0.9 - length / 2e5 + 0.02 * noise(), 0, 1))
         controls = ("own", "wrong", "random", "silent", "random_silent", "oracle") if way else ("own", "wrong")
         for control in controls if length < 65536 else (c for c in controls if c != "wrong"):
             value = 0.01 if control in ("wrong", "random_silent") else right
-            for family in ("single", "multi_key", "multi_value", "variable_chain"):
+            for family in families:
                 yield add("accuracy", value, family=family, length=length, control=control)
             for depth in (0.0, 0.5, 1.0):
                 at = {"family": "single", "length": length, "control": control, "depth": depth}

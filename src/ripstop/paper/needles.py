@@ -85,6 +85,11 @@ def lengths(records: StudyRecords, family: str = "single") -> list[float]:
     return sorted(records.pick("accuracy", family=family)["length"].unique().tolist())
 
 
+def families(records: StudyRecords, arm: Arm) -> set[str]:
+    """Those that an arm was asked: in prose there may be fewer."""
+    return set(records.pick("accuracy", **arm.factors)["family"].unique())
+
+
 def short(length: float) -> str:
     return f"{length / 1024:g}k" if length >= 1024 else f"{length:g}"
 

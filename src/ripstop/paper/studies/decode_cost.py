@@ -131,9 +131,10 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
         took_whole: "seconds of a prompt",
         most: "most memory meanwhile",
     }
+    whole = sorted({context for name in names for context in cost.counts("prompt_peak_bytes", {"architecture": name})})
     for ax, title in titles.items():
         ax.set_title(title)
-        costs.context_axis(ax, TICKS)
+        costs.context_axis(ax, whole if ax in (took_whole, most) else TICKS)
         axis = costs.time_axis if ax in (took, took_whole) else costs.bytes_axis
         axis(ax)
     for figure in (steps, prompts):

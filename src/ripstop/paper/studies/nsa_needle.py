@@ -155,7 +155,7 @@ def _depths(records: StudyRecords) -> Figure:
     """A map an architecture, and one of the honest control."""
     lengths, depths = needles.lengths(records), records.values("depth")
     panels = [(LABELS[name], Arm.of(name), "own") for name in _architectures(records)]
-    panels += [(f"{LABELS[SPARSE]}, {CONTROLS['random_silent']}", NSA, "random_silent")]
+    panels += [(CONTROLS["random_silent"], NSA, "random_silent")]
     n_rows = math.ceil(len(panels) / 3)
     fig = style.figure(columns=2, height=1.8 * n_rows + 0.3)
     axes = fig.subplots(n_rows, 3, squeeze=False, sharex=True, sharey=True).ravel()
@@ -215,10 +215,11 @@ def _blocks(records: StudyRecords) -> Figure:
         ax.set_ylabel("part of the token that reads")
     if layers:
         fig.colorbar(image, ax=maps[-1], label="tokens that select a block of it")
-    for branch, look in style.looks(["compressed", "selected", "window"]).items():
+    for beside, (branch, look) in enumerate(style.looks(["compressed", "selected", "window"]).items()):
         gates = [records.mean("gate", layer=layer, branch=branch, **NSA.factors) for layer in layers]
-        plots.scatter_with_interval(last, [layer + 1 for layer in layers], gates, branch, look)
+        plots.scatter_with_interval(last, [layer + 0.9 + 0.1 * beside for layer in layers], gates, branch, look)
     last.set_xticks([layer + 1 for layer in layers])
+    last.set_xlim(0.5, len(layers) + 0.5)
     last.set_ylim(0, 1)
     last.set_xlabel("layer")
     last.set_ylabel("mean gate")
@@ -249,9 +250,10 @@ def _teaching(records: StudyRecords) -> Table:
 
 
 def _effective_lengths(records: StudyRecords) -> Table:
-    rows: list[list[Cell]] = [
-        [arm.label, *(needles.effective(records, family, arm) for family in FAMILIES)] for arm in needles.arms(records)
-    ]
+    rows: list[list[Cell]] = []
+    for arm in needles.arms(records):
+        asked = needles.families(records, arm)
+        rows.append([arm.label, *(needles.effective(records, f, arm) if f in asked else "not asked" for f in FAMILIES)])
     return Table(
         header=["architecture", *FAMILIES.values()],
         rows=rows,
