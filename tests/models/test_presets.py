@@ -11,19 +11,54 @@ from ripstop.models import MODELS
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.presets import PRESETS, lay_over
+from ripstop.models.ratio import hybrid_pattern
 
 
 def model(**values: Any) -> Any:
     return MODELS.parse(values, "params.yaml: model")
 
 
-N_PARAMS = {"recall": 5_922_656, "recall_from_source": 7_912_896, "translator": 118_487_168}
+N_PARAMS = {
+    "recall": 5_922_656,
+    "recall_from_source": 7_912_896,
+    "translator": 118_487_168,
+    "translator_small": 25_588_548,
+    "translator_base": 75_931_488,
+    "translator_medium": 197_108_560,
+    "translator_large": 397_443_424,
+    "translator_base_transformer": 76_178_432,
+}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_weighs_what_it_says(name: str) -> None:
     preset = PRESETS[name]
     assert model(preset=name).num_params(preset.vocab_size) == preset.n_params == N_PARAMS[name]
+
+
+@pytest.mark.parametrize(
+    ("size", "millions", "n_layers", "d_model"),
+    [("small", 25, 6, 384), ("base", 77, 12, 512), ("medium", 200, 16, 768), ("large", 400, 24, 1024)],
+)
+def test_translators_are_of_their_size_and_of_the_default_ratio(size: str, millions: int, n_layers: int, d_model: int) -> None:
+    found = model(preset=f"translator_{size}")
+    assert abs(PRESETS[f"translator_{size}"].n_params / 1e6 / millions - 1) < 0.05
+    assert (found.layout()["decoder"], found.d_model) == (hybrid_pattern(n_layers, "1:7"), d_model)
+    assert found.mixers["M"].num_params(d_model) > 6 * d_model**2
+
+
+def test_the_translator_of_attention_alone() -> None:
+    found = model(preset="translator_base_transformer")
+    assert abs(PRESETS["translator_base_transformer"].n_params / 77e6 - 1) < 0.05
+    assert found.layout() == {"encoder": "E" * 6, "decoder": "A" * 12, "cross_attention_layers": list(range(12))}
+    d, table = 512, 32_000 * 512
+    layers = 6 * (4 + 6) * d * d + 12 * (4 + 4 + 6) * d * d  # attention, cross-attention, an mlp of width 2 d with its gate
+    assert found.num_params(32_000) == table + layers + (6 * 2 + 12 * 3 + 2) * d
+
+
+def test_an_encoder_may_read_in_one_direction() -> None:
+    found = model(preset="translator_small", encoder_pattern="MMA")
+    assert found.layout()["encoder"] == "MMA"
 
 
 def test_the_weight_by_hand() -> None:

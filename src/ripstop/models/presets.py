@@ -20,6 +20,31 @@ class Preset:
     n_params: int
 
 
+def _translator(
+    d_model: int, encoder_pattern: str, decoder_pattern: str, cross_attention: list[int], mlp_expand: float, n_params: int
+) -> Preset:
+    """A translator by its size; one table of 32,000 tokens for source, target and head."""
+    heads, mamba2 = d_model // 64, {"kind": "mamba2", "d_state": 128, "head_dim": 64}
+    mixers = {
+        "B": {"kind": "bidirectional", "mixer": mamba2},
+        "E": {"kind": "attention", "n_heads": heads, "causal": False},
+        "M": mamba2,
+        "A": {"kind": "attention", "n_heads": heads},
+    }
+    values = {
+        "kind": "translator",
+        "d_model": d_model,
+        "encoder_pattern": encoder_pattern,
+        "decoder_pattern": decoder_pattern,
+        "mixers": {letter: mixer for letter, mixer in mixers.items() if letter in encoder_pattern + decoder_pattern},
+        "mlp": {"activation": "swiglu", "expand": mlp_expand},
+        "n_cross_heads": heads,
+        "cross_attention_positions": cross_attention,
+        "tie_embeddings": True,
+    }
+    return Preset(values, 32_000, n_params)
+
+
 PRESETS: dict[str, Preset] = {
     # The recall studies in full size: 4 layers; the letters beside M are there for other patterns.
     "recall": Preset(
@@ -74,6 +99,13 @@ PRESETS: dict[str, Preset] = {
         vocab_size=16000,
         n_params=118_487_168,
     ),
+    # Translators by size: one attention layer to seven of Mamba-2 (`ratio.hybrid_pattern`), the source read at every fourth
+    # layer, or at every layer where all of them attend. Positions enter the attention layers alone, as rotations.
+    "translator_small": _translator(384, "BBE", "MMMAMM", [0, 4], 0.5, 25_588_548),
+    "translator_base": _translator(512, "BBBEBE", "MMMAMMMMMAMM", [0, 4, 8], 1.5, 75_931_488),
+    "translator_medium": _translator(768, "BBBBEBBE", "M4AM7AM3", [0, 4, 8, 12], 1.3125, 197_108_560),
+    "translator_large": _translator(1024, "BBBBEBBE", "M4AM7AM7AM3", [0, 4, 8, 12, 16, 20], 1.0, 397_443_424),
+    "translator_base_transformer": _translator(512, "E6", "A12", list(range(12)), 2.0, 76_178_432),
 }
 
 
