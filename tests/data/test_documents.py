@@ -119,7 +119,7 @@ def test_prepared_description(source: Path, data: Path) -> None:
         assert (counts["documents"], counts["pieces"], counts["pieces_too_long"]) == (len(sizes), sum(sizes), 0)
     written = {path.name for path in data.iterdir()}
     held_out = {f"{split}.{ending}" for split in ("valid", "test") for ending in ("safetensors", "jsonl")}
-    assert written == {"data.json", "tokenizer.json", "train.safetensors"} | held_out
+    assert written == {"data.json", "tokenizer.json", "train.safetensors", "token_vectors.safetensors"} | held_out
 
 
 def test_the_tokenizer_has_seen_training_alone(source: Path, tmp_path: Path, data: Path) -> None:

