@@ -349,12 +349,13 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     changed["residual_init"]["choice"]["settings"] = {"training": {"lr": [*rates["residual_init"], 0.3]}}
     overlay.write_text(yaml_file.dump(changed))
     grid = grid_of(checkout)
-    (data,) = {job.data for job in grid.runs["hybrid_ratio"].values()}
+    data = grid.runs["hybrid_ratio"]["ratio-all_ablation-none_seed-0"].data
     with other_content(checkout / f"results/smoke/data/{data}/data.json"):
         found = set(jobs_in(snakemake(checkout, "--dry-run", "draft")))
     measured = {study: {run for run, job in runs.items() if job.parts} for study, runs in grid.runs.items()}
     candidates = {study: set(runs) - measured[study] for study, runs in grid.runs.items()}
-    again = {study: measured[study] for study in ("d_state_scaling", "residual_init", "hybrid_ratio")}
+    again = {study: measured[study] for study in ("d_state_scaling", "residual_init")}
+    again["hybrid_ratio"] = {run for run, job in grid.runs["hybrid_ratio"].items() if job.data == data}
     again["mqar_cliff"] = {run for run in measured["mqar_cliff"] if run.endswith("_seed-1")}
     fresh = {study: {run for run in candidates[study] if f"_candidate-{number}_" in run}
              for study, number in (("d_state_scaling", 1), ("residual_init", len(rates["residual_init"])))}  # fmt: skip

@@ -126,7 +126,7 @@ def _residual_init(run: Callable[..., Add], noise: Callable[[], float]) -> Itera
 def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
     for ratio, share in (("0", 0.0), ("1_7", 0.125), ("1_3", 0.25), ("1_1", 0.5), ("all", 1.0)):
         for seed in range(2):
-            add = run(seed, {"ratio": ratio, "attention_share": share})
+            add = run(seed, {"ratio": ratio, "ablation": "none", "attention_share": share})
             for control, cost in (("own", 0.0), ("wrong", 0.7), ("shuffled", 0.3)):
                 yield add("loss", 4 + (share - 0.4) ** 2 + cost + 0.01 * noise(), control=control, split="test")
             yield add("bleu", 12.3 + noise(), signature="nrefs:1|case:mixed")

@@ -94,10 +94,11 @@ def test_a_decoder_sees_its_source_where_its_arm_says() -> None:
 
 
 def test_a_ratio_records_its_share_of_attention() -> None:
-    made = grid("hybrid_ratio", seeds=[0], patterns={"some": "MMAM", "all": "AAAA"}, cross_attention_positions=[0])
+    patterns = {"some": "MMAM", "all": "AAAA"}
+    made = grid("hybrid_ratio", seeds=[0], patterns=patterns, cross_attention_positions=[0], ablations=None)
     assert [run.factors for run in made] == [
-        {"ratio": "some", "attention_share": 0.25},
-        {"ratio": "all", "attention_share": 1.0},
+        {"ratio": "some", "ablation": "none", "attention_share": 0.25},
+        {"ratio": "all", "ablation": "none", "attention_share": 1.0},
     ]
     assert [run.model.decoder_pattern for run in made if isinstance(run.model, EncoderDecoderConfig)] == ["MMAM", "AAAA"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from ripstop import choices
-from ripstop.config import ConfigError, Strict, explain, shown
+from ripstop.config import ConfigError, Strict, explain, nearest, shown
 from ripstop.data import DATA
 from ripstop.data.base import DataConfig
 from ripstop.evaluation.base import PartConfig
@@ -100,6 +100,7 @@ class Arm:
     training: settings to replace in the study's training.
     chooses: factors that name its choice of settings; arms with the same ones share it, and may differ in training.steps
         alone. None given: its `factors`.
+    parts: of the evaluation, those that measure it. None given: all.
     """
 
     factors: dict[str, Scalar]
@@ -108,6 +109,7 @@ class Arm:
     training: dict[str, Any] = field(default_factory=dict)
     data: DataConfig | None = None
     chooses: dict[str, Scalar] | None = None
+    parts: tuple[str, ...] | None = None
 
 
 def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -> Iterator[Run]:
@@ -132,9 +134,14 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
 def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:
     """The arm with every seed."""
     training = params.training.replace(**arm.training) if params.training is not None else None
+    parts = params.parts()
+    if arm.parts is not None:
+        if unknown := [part for part in arm.parts if part not in parts]:
+            raise ConfigError(f"parts: {unknown[0]!r} is no part of the evaluation{nearest(unknown[0], list(parts))}")
+        parts = {part: parts[part] for part in arm.parts}
     for seed in params.seeds:
         run = _run(arm, study, params, scale, seed).replace(
-            training=training, evaluation=params.parts(), choice=_choice_name(arm) if params.choice is not None else ""
+            training=training, evaluation=parts, choice=_choice_name(arm) if params.choice is not None else ""
         )
         run.check()
         yield run

@@ -1,37 +1,70 @@
-"""How many attention layers does a Mamba-2 translator of documents need?
+"""How many attention layers does a Mamba-2 translator of documents need, and what makes it translate?
 
-Varies: the decoder's pattern, from pure Mamba-2 over 1:7, 1:3 and 1:1 to pure attention, and the seed. The encoder, the
-positions of cross-attention, the data (German translations of English documents, held out by whole books) and the
-number of updates stay the same; parameters differ by the mixers alone and are recorded.
+Varies: the decoder's pattern, from pure Mamba-2 over the hybrid ratios to pure attention, and the seed. The encoder, the
+positions of cross-attention, the start of the weights, the data (German translations of English documents, held out by
+whole books) and the number of updates stay the same; parameters differ by the mixers alone and are recorded.
 Refuted would be: hybrids that are no better than both pure models, or a clear optimum where the literature finds a flat
 region. Wrong and shuffled sources tell how much of the loss the source accounts for.
+
+The ablations change one thing each in one of the hybrids, all with the same number of updates, and are compared with its
+unchanged arm of as many: the encoder's direction, how training windows are joined, the layers that read the source, what
+the weights start from, longer windows at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from ripstop.config import ArmName, Size, Strict
+from ripstop.config import ArmName, ConfigError, Size, Strict
 from ripstop.data.documents import DocumentsConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
+from ripstop.evaluation.long_windows import LongWindowsConfig
 from ripstop.evaluation.translation import TranslationConfig
 from ripstop.layers.mlp import MlpConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
-from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.pattern import letter_counts, used
+from ripstop.models.presets import lay_over
+from ripstop.models.starts import STARTS
+from ripstop.models.starts.base import StartConfig
+from ripstop.models.translator import TranslatorConfig
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
 
+UNCHANGED = "none"
+"""The value of the factor `ablation` of the arms that compare ratios."""
+
 
 class Evaluation(Strict):
-    """The loss on every test window under each control, and the quality of translations of some of them."""
+    """The loss on every test window under each control, on the long ones too, and the quality of some translations."""
 
     likelihood: LikelihoodConfig = LikelihoodConfig()
+    long_windows: LongWindowsConfig | None = None
     translation: TranslationConfig
+
+
+class Ablation(Strict):
+    """What an arm changes; what it does not name stays. `data` and `training` are laid over the study's, key by key."""
+
+    encoder_pattern: str | None = None
+    cross_attention_positions: list[int] | None = None
+    start: list[Annotated[StartConfig, STARTS]] | None = None
+    data: dict[str, Any] = {}
+
+
+class Ablations(Strict):
+    """arms: each by its name; one without changes is what the others are compared with.
+
+    parts: of the evaluation that measure these arms; none given: all.
+    """
+
+    ratio: ArmName = Field(description="key of `patterns`: the decoder of all these arms")
+    steps: int = Field(ge=1, description="of their trainings")
+    parts: list[str] | None = None
+    arms: dict[ArmName, Ablation] = Field(min_length=2)
 
 
 class Params(StudyParams):
@@ -46,24 +79,64 @@ class Params(StudyParams):
     patterns: dict[ArmName, str] = Field(min_length=1)
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
     cross_attention_positions: list[int]
+    start: list[Annotated[StartConfig, STARTS]] = []
+    ablations: Ablations | None = None
     evaluation: Evaluation
 
 
 def arms(params: Params) -> Iterator[Arm]:
-    """Every ratio; its share of attention layers is recorded with it."""
-    for ratio, pattern in params.patterns.items():
-        model = EncoderDecoderConfig(
-            d_model=params.d_model,
-            encoder_pattern=params.encoder_pattern,
-            decoder_pattern=pattern,
-            mixers=used(params.mixers, params.encoder_pattern, pattern),
-            mlp=params.mlp,
-            n_cross_heads=params.n_cross_heads,
-            cross_attention_positions=params.cross_attention_positions,
-        )
-        yield Arm(factors={"ratio": ratio}, derived={"attention_share": _attention_share(pattern, model.mixers)}, model=model)
+    """Every ratio, then every ablation; the share of attention layers is recorded with each."""
+    for ratio in params.patterns:
+        yield _arm(params, ratio, UNCHANGED, Ablation())
+    if params.ablations is None:
+        return
+    told = params.ablations
+    if told.ratio not in params.patterns:
+        raise ConfigError(f"ablations.ratio: {told.ratio!r} is no key of patterns, which are {', '.join(params.patterns)}")
+    if all(changes != Ablation() for changes in told.arms.values()):
+        raise ConfigError("ablations.arms: each changes something; add one without changes, which they are compared with")
+    for name, changes in told.arms.items():
+        yield _arm(params, told.ratio, name, changes, {"steps": told.steps}, told.parts)
 
 
-def _attention_share(pattern: str, mixers: dict[str, MixerConfig]) -> float:
+def _arm(
+    params: Params,
+    ratio: str,
+    ablation: str,
+    changes: Ablation,
+    training: Mapping[str, Any] | None = None,
+    parts: list[str] | None = None,
+) -> Arm:
+    pattern = params.patterns[ratio]
+    encoder = changes.encoder_pattern or params.encoder_pattern
+    positions = changes.cross_attention_positions
+    start = params.start if changes.start is None else changes.start
+    model = TranslatorConfig(
+        d_model=params.d_model,
+        encoder_pattern=encoder,
+        decoder_pattern=pattern,
+        mixers=used(params.mixers, encoder, pattern),
+        mlp=params.mlp,
+        n_cross_heads=params.n_cross_heads,
+        cross_attention_positions=params.cross_attention_positions if positions is None else positions,
+        share_embeddings=False,
+        start=start,
+    )
+    data = params.data
+    if changes.data:
+        data = DocumentsConfig.parse(lay_over(data.model_dump(), changes.data), f"ablations.arms.{ablation}.data")
+    if any(one.kind == "token_vectors" for one in start) and data.token_vectors != params.d_model:
+        raise ConfigError(f"data.token_vectors: the weights start from them; set it to d_model, which is {params.d_model}")
+    return Arm(
+        factors={"ratio": ratio, "ablation": ablation},
+        derived={"attention_share": _attention_share(pattern, model.mixers)},
+        model=model,
+        data=data,
+        training=dict(training or {}),
+        parts=None if parts is None else tuple(parts),
+    )
+
+
+def _attention_share(pattern: str, mixers: Mapping[str, MixerConfig]) -> float:
     counts = letter_counts(pattern)
     return sum(n for letter, n in counts.items() if mixers[letter].kind == "attention") / sum(counts.values())

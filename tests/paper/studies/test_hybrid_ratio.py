@@ -23,19 +23,22 @@ ORDER = ["0", "1_3", "1_1", "3_1", "all"]
 DROPPED = ("part", "comet")
 
 
+def factors(ratio: str) -> dict[str, str | float]:
+    return {"ratio": ratio, "ablation": "none", "attention_share": RATIOS[ratio][0]}
+
+
 def made() -> list[Record]:
     records = []
-    for ratio, (share, own, wrong, shuffled, bleu, chrf, parameters) in RATIOS.items():
+    for ratio, (_, own, wrong, shuffled, bleu, chrf, parameters) in RATIOS.items():
         for seed in (1, 0):
-            factors = {"ratio": ratio, "attention_share": share}
             losses = {"own": own[seed], "wrong": own[seed] + wrong[seed], "shuffled": own[seed] + shuffled[seed]}
             for control, value in losses.items():
-                records.append(made_up("hybrid_ratio", factors, seed, "loss", value, control=control, split="test"))
-                records.append(made_up("hybrid_ratio", factors, seed, "loss", 9.9, control=control, split="valid"))
+                records.append(made_up("hybrid_ratio", factors(ratio), seed, "loss", value, control=control, split="test"))
+                records.append(made_up("hybrid_ratio", factors(ratio), seed, "loss", 9.9, control=control, split="valid"))
             for metric, value in (("bleu", bleu[seed]), ("chrf++", chrf[seed]), ("parameters", parameters)):
-                records.append(made_up("hybrid_ratio", factors, seed, metric, value))
+                records.append(made_up("hybrid_ratio", factors(ratio), seed, metric, value))
                 if metric != "parameters":
-                    records.append(made_up("hybrid_ratio", factors, seed, f"{metric}_half_interval", 77))
+                    records.append(made_up("hybrid_ratio", factors(ratio), seed, f"{metric}_half_interval", 77))
     return records
 
 
@@ -99,7 +102,13 @@ def test_every_point(records):
 
 def test_comet_is_printed_where_it_was_asked_for():
     rows = [
-        made_up("hybrid_ratio", {"ratio": ratio, "attention_share": RATIOS[ratio][0]}, seed, "comet", 0.1 * i + 0.01 * seed)
+        made_up(
+            "hybrid_ratio",
+            {"ratio": ratio, "ablation": "none", "attention_share": RATIOS[ratio][0]},
+            seed,
+            "comet",
+            0.1 * i + 0.01 * seed,
+        )
         for i, ratio in enumerate(ORDER)
         for seed in (0, 1)
     ]

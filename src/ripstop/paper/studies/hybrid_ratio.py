@@ -14,6 +14,8 @@ from ripstop.statistics import Estimate, difference_interval, mean_interval
 LABELS = {"0": "none", "all": "all"}
 SPLIT = "test"
 """Of the losses: what was chosen by is not what is printed."""
+COMPARED = "none"
+"""The factor `ablation` of the arms whose ratios are compared."""
 
 ARMS = {"ratio": tuple(LABELS)}
 PARTS = {"bleu": "translation", "chrf++": "translation", "parameters": "translation", "comet": "comet"}
@@ -39,6 +41,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     ratio_spread: loss of the worst hybrid minus that of the best, seed by seed.
     source_use, order_use: loss with another source, or a shuffled one, minus that with the own; averaged over ratios.
     """
+    records = records.only(ablation=COMPARED)
     hybrids = [_loss(records, ratio) for ratio in _hybrids(records)]
     best = min(hybrids, key=lambda losses: losses.mean(), default=None)
     mamba2, attention = _loss(records, "0"), _loss(records, "all")
@@ -62,6 +65,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
 
 def figures(records: StudyRecords) -> dict[str, Figure]:
     """Left: loss per target token by ratio, with the own source and under the controls. Right: chrF++."""
+    records = records.only(ablation=COMPARED)
     ratios = list(_shares(records))
     at = range(len(ratios))
     fig = style.figure(columns=2, height=2.3)
@@ -81,6 +85,7 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
 
 def tables(records: StudyRecords) -> dict[str, Table]:
     """Loss, BLEU, chrF++ and COMET of every ratio, with what the wrong source costs."""
+    records = records.only(ablation=COMPARED)
     rows: list[list[Cell]] = []
     for ratio in _shares(records):
         own, wrong = (records.by_seed("loss", ratio=ratio, control=control, split=SPLIT) for control in ("own", "wrong"))
