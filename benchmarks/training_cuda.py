@@ -5,8 +5,8 @@
 Rows are random token ids without padding, so that every multiplication counts; what is timed is whole updates (batch to the
 device, forward, backward, clipping, optimizer), after some that compile and warm up, in several windows whose median and
 extremes are kept. MFU is model FLOPs, three times those of the forward pass, over the device's peak for dense bf16.
-`--ssd mamba_ssm` takes the kernels of mamba-ssm; `--autotune N` lets each of its kernels choose from its first N launches
-only, since all of them take minutes to compile. Each row of the table says which.
+`--ssd mamba_ssm` takes the kernels of mamba-ssm; `--autotune N` lets each of its kernels choose from N launches only, from the
+fourth on (the first want more memory than some widths leave), since all of them take minutes to compile. Each row says which.
 """
 
 from __future__ import annotations
@@ -107,17 +107,24 @@ def with_backend(values: Any, kind: str, backend: str) -> Any:
 
 
 def few_launches(n: int) -> None:
-    """Triton's autotuner, from here on, tries the first n launches of each kernel."""
+    """Triton's autotuner, from here on, tries n launches of each kernel, from the fourth on."""
     import triton
     from triton.runtime import autotuner
 
     whole = autotuner.Autotuner.__init__
 
     def cut(self: Any, fn: Any, arg_names: Any, configs: list[Any], *args: Any, **kwargs: Any) -> None:
-        whole(self, fn, arg_names, configs[:n], *args, **kwargs)
+        whole(self, fn, arg_names, configs[3 : 3 + n] or configs[-n:], *args, **kwargs)
 
     autotuner.Autotuner.__init__ = cut
     print(f"triton {triton.__version__}: {n} launches a kernel")
+
+
+def constants_of_older_compilers() -> None:
+    """torch 2.11's compiler refuses a frozen dataclass as the argument of a constant function; later ones take it as it is."""
+    from torch._dynamo.variables.user_defined import FrozenDataClassVariable
+
+    FrozenDataClassVariable.as_python_constant = lambda self: self.value
 
 
 def main() -> None:
@@ -132,6 +139,8 @@ def main() -> None:
     told = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("error: no CUDA device; this is a measure of one")
+    if torch.__version__ < "2.12":
+        constants_of_older_compilers()
     if told.autotune:
         few_launches(told.autotune)
     device = prepare_device(Compute(device="cuda"), "bf16")
