@@ -120,13 +120,6 @@ def few_launches(n: int) -> None:
     print(f"triton {triton.__version__}: {n} launches a kernel")
 
 
-def constants_of_older_compilers() -> None:
-    """torch 2.11's compiler refuses a frozen dataclass as the argument of a constant function; later ones take it as it is."""
-    from torch._dynamo.variables.user_defined import FrozenDataClassVariable
-
-    FrozenDataClassVariable.as_python_constant = lambda self: self.value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", nargs="+", default=["translator_medium"], choices=sorted(PRESETS))
@@ -139,8 +132,6 @@ def main() -> None:
     told = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit("error: no CUDA device; this is a measure of one")
-    if torch.__version__ < "2.12":
-        constants_of_older_compilers()
     if told.autotune:
         few_launches(told.autotune)
     device = prepare_device(Compute(device="cuda"), "bf16")

@@ -10,7 +10,7 @@ import functools
 import importlib
 import importlib.util
 import logging
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
@@ -20,9 +20,11 @@ log = logging.getLogger(__name__)
 HALF = (torch.bfloat16, torch.float16)
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """What a package brings for one operation. `name`, as a configuration says it, is the package's import name."""
+class Kernel(NamedTuple):
+    """What a package brings for one operation. `name`, as a configuration says it, is the package's import name.
+
+    A tuple, since torch 2.11's compiler takes no other object of ours for a constant.
+    """
 
     op: str
     name: str

@@ -5,8 +5,6 @@ Arguments as in `ops.cross_attention`, with `backend` before them: auto, referen
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 
 from ripstop.kernels import attention, reads
@@ -14,7 +12,7 @@ from ripstop.kernels.backend import choose
 from ripstop.ops import cross_attention as ops
 from ripstop.ops.cross_attention import Laid
 
-KERNEL = dataclasses.replace(attention.KERNEL, op="cross_attention")
+KERNEL = attention.KERNEL._replace(op="cross_attention")
 
 
 def cross_attention(

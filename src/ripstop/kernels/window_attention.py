@@ -5,8 +5,6 @@ Arguments as in `ops.window_attention`, with `backend` before them: auto, refere
 
 from __future__ import annotations
 
-import dataclasses
-
 from torch import Tensor
 
 from ripstop.kernels import attention, reads
@@ -14,7 +12,7 @@ from ripstop.kernels.backend import choose
 from ripstop.ops import window_attention as ops
 from ripstop.ops.segments import Segments
 
-KERNEL = dataclasses.replace(attention.KERNEL, op="window_attention")
+KERNEL = attention.KERNEL._replace(op="window_attention")
 
 
 def window_attention(

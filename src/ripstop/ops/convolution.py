@@ -124,7 +124,7 @@ def _backward(
     """Gradients of input, weight and bias."""
     taps = weight_WC.contiguous().unbind(0)
     dx = torch.empty_like(x_BTC, memory_format=torch.contiguous_format)
-    dweight_WC, dbias = torch.zeros_like(weight_WC), torch.zeros_like(taps[0])
+    dweight_WC, dbias = weight_WC.new_zeros(weight_WC.shape), torch.zeros_like(taps[0])
     dtaps = dweight_WC.unbind(0)
     for rows, begin, end in _tiles(x_BTC):
         dy = dy_BTC[rows, begin:end]
