@@ -200,7 +200,64 @@ def test_rows_of_a_hub_are_read_like_those_of_a_file(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("datasets.load_dataset", load)
     config = HubConfig(path="some/body", name="en-de", revision="v1", splits={"valid": "dev"})
     assert [d.source for d in documents(config, "valid", "en", "de")] == [["One house.", "Two houses."], ["Three."]]
-    assert asked == [(("some/body", "en-de"), {"split": "dev", "revision": "v1"})]
+    assert asked == [(("some/body", "en-de"), {"split": "dev", "revision": "v1", "streaming": False})]
+
+
+SENTENCES = [
+    {"id": "a", "translation": {"en": "One  house.", "de": "Ein Haus."}},
+    {"id": "a", "translation": {"en": "Two.", "de": "Zwei."}},
+    {"id": "b", "translation": {"en": "Three.", "de": "Drei."}},
+]
+
+
+@pytest.fixture
+def wmt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A local dataset of the format of WMT, read by the real library."""
+    import datasets
+
+    real = datasets.load_dataset
+    files = {}
+    for split, rows in (("train", SENTENCES), ("validation", SENTENCES[2:])):
+        files[split] = str(tmp_path / f"{split}.jsonl")
+        Path(files[split]).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def load(path: str, name: str | None, **named: Any) -> Any:
+        assert (path, name) == ("wmt/wmt14", "de-en") and named.pop("revision") is None
+        return real("json", data_files=files, cache_dir=str(tmp_path / "cache"), **named)
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_sentences_of_the_hub_streamed_or_not(wmt: None, streaming: bool) -> None:
+    columns = {"en": "translation.en", "de": "translation.de"}
+    config = HubConfig(
+        path="wmt/wmt14", name="de-en", splits={"valid": "validation"}, document=None, columns=columns, streaming=streaming
+    )
+    alone = [
+        Document("0", ["One house."], ["Ein Haus."]),
+        Document("1", ["Two."], ["Zwei."]),
+        Document("2", ["Three."], ["Drei."]),
+    ]
+    assert list(documents(config, "train", "en", "de")) == alone
+    assert [d.source for d in documents(config, "valid", "de", "en")] == [["Drei."]]
+    assert list(documents(config.replace(most_documents=2), "train", "en", "de")) == alone[:2]
+    together = [Document("a", ["One house.", "Two."], ["Ein Haus.", "Zwei."]), Document("b", ["Three."], ["Drei."])]
+    assert list(documents(config.replace(document="id"), "train", "en", "de")) == together
+    with pytest.raises(ConfigError, match="dataset 'wmt/wmt14', split 'test': cannot be loaded"):
+        list(documents(config, "test", "en", "de"))
+    with pytest.raises(ConfigError, match=r"has no column 'translation\.fr', only id, translation; set data\.source"):
+        list(documents(config.replace(columns=columns | {"fr": "translation.fr"}), "train", "en", "fr"))
+
+
+def test_sentences_in_files_are_grouped_by_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"document": d, "en": f"e{i}", "de": f"d{i}"} for i, d in enumerate("aabba")]
+    write(tmp_path, "jsonl", [*rows, {"document": "list", "en": ["x"], "de": ["y"]}, rows[0]])
+    found = list(documents(HubConfig(path=str(tmp_path)), "train", "en", "de"))
+    assert [d.source for d in found] == [["e0", "e1"], ["e2", "e3"], ["e4"], ["x"], ["e0"]]
+    monkeypatch.setattr("ripstop.data.hub.MOST_SENTENCES", 1)
+    with pytest.raises(ConfigError, match=r"document 'a' has more than 1 sentences; set data\.source\.document to the column"):
+        list(documents(HubConfig(path=str(tmp_path)), "train", "en", "de"))
 
 
 def test_a_hub_name_without_a_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ from ripstop.config import ConfigError, Strict
 from ripstop.data.base import one_line
 
 ENDINGS = (".jsonl", ".json", ".parquet")
+MOST_SENTENCES = 100_000
+"""Of a document whose sentences stand in rows: more can only mean that the column tells no documents apart."""
 
 
 class Document(NamedTuple):
@@ -35,7 +37,11 @@ class SplitNames(Strict):
 
 
 class HubConfig(Strict):
-    """A dataset of rows (document id, list of sentences, list of their translations)."""
+    """A dataset of rows (document id, list of sentences, list of their translations), or of rows with one sentence each.
+
+    Of the latter, neighbouring rows with the same document id are a document; without a column of ids (WMT, IWSLT) every row
+    is one, since nothing says what belongs together. Columns inside others are named with dots: `translation.en`.
+    """
 
     path: str = Field(
         min_length=1, description="name on the hub, or a local folder of JSONL, JSON or Parquet files, one for each split"
@@ -43,8 +49,10 @@ class HubConfig(Strict):
     name: str | None = Field(None, description="the dataset's configuration, on the hub")
     revision: str | None = Field(None, description="commit or tag, on the hub")
     splits: SplitNames = SplitNames()
-    document: str = Field("document", description="column of the document's id")
+    document: str | None = Field("document", description="column of the document's id; null: there is none")
     columns: dict[str, str] = Field({"en": "en", "de": "de"}, description="language -> column of the list of its sentences")
+    streaming: bool = Field(False, description="from the hub, row by row, and not downloaded before")
+    most_documents: int | None = Field(None, ge=1, description="the first ones of each split; none given: all")
 
     @property
     def folder(self) -> Path | None:
@@ -85,20 +93,63 @@ def documents(config: HubConfig, split: str, source: str, target: str) -> Iterat
         where = str(file)
         rows = _parquet_rows(file) if file.suffix == ".parquet" else _json_rows(file)
     number = 0
-    for row in rows:
+    for row in _grouped(rows, config.document, columns, where):
         yield _document(row, number, config.document, columns, where)
         number += 1
+        if number == config.most_documents:
+            return
     if number == 0:
         raise ConfigError(f"{where}: holds no document; fill it, or set data.source")
 
 
-def _document(row: Any, number: int, name: str, columns: tuple[str, str], where: str) -> Document:
+def _grouped(rows: Iterable[Any], name: str | None, columns: tuple[str, str], where: str) -> Iterator[Any]:
+    """Rows of one sentence each as rows of documents; those that hold lists already stay as they are."""
+    open_rows: dict[str, Any] | None = None
+    for number, row in enumerate(rows):
+        row = _flat(row, (name, *columns), number, where)
+        texts = [row[column] for column in columns]
+        if not all(isinstance(text, str) for text in texts):
+            if open_rows is not None:
+                yield open_rows
+                open_rows = None
+            yield row
+            continue
+        if name is not None and open_rows is not None and row[name] == open_rows[name]:
+            for column, text in zip(columns, texts, strict=True):
+                open_rows[column].append(text)
+            if len(open_rows[columns[0]]) > MOST_SENTENCES:
+                raise ConfigError(
+                    f"{where}: document {str(row[name])!r} has more than {MOST_SENTENCES} sentences; set "
+                    "data.source.document to the column that tells documents apart"
+                )
+            continue
+        if open_rows is not None:
+            yield open_rows
+        open_rows = {column: [text] for column, text in zip(columns, texts, strict=True)}
+        if name is not None:
+            open_rows[name] = row[name]
+    if open_rows is not None:
+        yield open_rows
+
+
+def _flat(row: Any, names: tuple[str | None, str, str], number: int, where: str) -> dict[str, Any]:
+    """The named columns of a row, those inside others too."""
     if not isinstance(row, dict):
         raise ConfigError(f"{where}: document {number} is no mapping of columns, such as {{'document': ..., 'en': [...]}}")
-    for column in (name, *columns):
-        if column not in row:
-            raise ConfigError(f"{where}: has no column {column!r}, only {', '.join(map(str, row))}; set data.source")
-    called = str(number) if row[name] is None else str(row[name])
+    found = {}
+    for name in names:
+        value: Any = row
+        for key in [] if name is None else [name] if name in row else name.split("."):
+            if not isinstance(value, dict) or key not in value:
+                raise ConfigError(f"{where}: has no column {name!r}, only {', '.join(map(str, row))}; set data.source")
+            value = value[key]
+        if name is not None:
+            found[name] = value
+    return found
+
+
+def _document(row: dict[str, Any], number: int, name: str | None, columns: tuple[str, str], where: str) -> Document:
+    called = str(number) if name is None or row[name] is None else str(row[name])
     for column in columns:
         sentences = row[column]
         if not isinstance(sentences, list) or not all(isinstance(sentence, str) for sentence in sentences):
@@ -167,7 +218,9 @@ def _hub_rows(config: HubConfig, split: str, where: str) -> Iterable[Any]:
     import datasets  # takes seconds, and only prepare needs it
 
     try:
-        yield from datasets.load_dataset(config.path, config.name, split=split, revision=config.revision)
+        yield from datasets.load_dataset(
+            config.path, config.name, split=split, revision=config.revision, streaming=config.streaming
+        )
     except Exception as error:  # whatever the loader of a dataset, the network, the cache or its disk can raise
         raise ConfigError(
             f"{where}: cannot be loaded ({one_line(error)}); check data.source and its cache (HF_HOME), or load it once "

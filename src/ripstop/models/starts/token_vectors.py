@@ -28,7 +28,7 @@ class TokenVectorsConfig(StartConfig):
 
     kind: Literal["token_vectors"] = "token_vectors"
     embedding_std: float = Field(0.3, gt=0)
-    head_std: float = Field(0.05, gt=0, description="small, so that the first logits are nearly equal")
+    head_std: float = Field(0.12, gt=0, description="smaller, so that the first logits are nearly equal")
 
     def check(self, model: EncoderDecoderConfig) -> None:
         if model.share_embeddings or model.tie_embeddings:
