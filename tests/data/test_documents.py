@@ -18,7 +18,10 @@ from torch import Tensor
 from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.batching import load_sequences
-from ripstop.data.documents import DocumentsConfig, DocumentStream, DocumentWindow, cut
+from ripstop.data.document_stream import DocumentStream, LengtheningStream
+from ripstop.data.documents import DocumentsConfig, DocumentWindow, cut
+from ripstop.data.packing import PackedStream
+from ripstop.data.token_vectors import token_vectors
 from ripstop.data.tokenizer import BOS, EOS, PAD
 
 N_PIECES = {"train": [7, 1, 12, 5], "valid": [3, 4], "test": [6, 2, 3, 9, 1]}
@@ -223,6 +226,88 @@ def test_stream_is_a_function_of_its_seed_and_resumes_anywhere(source: Path, dat
             assert_same(next(resumed), batch)
     other = stream(source, data, seed=4)
     assert [rows_of(next(other)) for _ in range(3)] != [rows_of(batch) for batch in batches[:3]]
+
+
+def test_a_training_ends_on_longer_windows(source: Path, tmp_path: Path) -> None:
+    """Four steps of two batches, of which the last quarter is long; whenever it resumes."""
+    mine = config(source, max_tokens=60, long={"max_tokens": 150, "share": 0.25})
+    mine.prepare(tmp_path)
+    plan = StreamPlan(4, 800, 2, 0)
+    undisturbed = mine.stream(tmp_path, plan)
+    assert isinstance(undisturbed, LengtheningStream)
+    states, batches = [], []
+    for _ in range(12):
+        states.append(json.loads(json.dumps(undisturbed.state_dict())))
+        batches.append(next(undisturbed))
+    longest = [max(max(map(len, pair)) for pair in rows_of(batch)) for batch in batches]
+    assert max(longest[:6]) <= 60 < min(longest[6:]) and max(longest) <= 150
+    assert all(batch.n_tokens <= 400 for batch in batches)
+    for position, state in enumerate(states):
+        resumed = mine.stream(tmp_path, plan)
+        resumed.load_state_dict(state)
+        for batch in batches[position : position + 3]:
+            assert_same(next(resumed), batch)
+    # The first part is that of a training without them, and a share of none leaves all of it.
+    for other in (config(source, max_tokens=60), mine.replace(long={"max_tokens": 150, "share": 0.0})):
+        alike = other.stream(tmp_path, plan)
+        assert isinstance(alike, DocumentStream)
+        for batch in batches[:6]:
+            assert_same(next(alike), batch)
+
+
+def test_long_windows_of_a_held_out_split(source: Path, tmp_path: Path) -> None:
+    mine = config(source, max_tokens=60, long={"max_tokens": 150, "share": 0.0})
+    mine.prepare(tmp_path)
+    tokenizer = mine.load_tokenizer(tmp_path)
+    rows = [json.loads(line) for line in (source / "test.jsonl").read_text().splitlines()]
+    held = [pair for batch in mine.held_out_long(tmp_path, "test", 1000) for pair in rows_of(batch)]
+    texts = [tokenizer.decode(target) for _, target in held]
+    for row in rows:  # each document in few windows, all of its pieces
+        parts = [text for text in texts if text.split()[0] in {piece.split()[0] for piece in row["de"]}]
+        assert sorted(" ".join(parts).split()) == sorted(" ".join(row["de"]).split())
+    short = [pair for batch in mine.held_out(tmp_path, "test", 1000) for pair in rows_of(batch)]
+    assert len(held) < len(short)
+    assert sorted(tuple(w.source_ids) for w in mine.test_windows(tmp_path)) == sorted(source for source, _ in short)
+    assert (mine.longest_row.tokens, mine.longest_row.source) == (150, 150)
+    with pytest.raises(ConfigError, match=r"data\.long: the data has no long windows"):
+        config(source).held_out_long(tmp_path, "test", 1000)
+    with pytest.raises(ConfigError, match=r"long\.max_tokens: 90 is no more than max_tokens 90; raise it"):
+        config(source, long={"max_tokens": 90, "share": 0.5})
+
+
+@pytest.mark.parametrize("concatenate", ["consecutive", "random"])
+def test_at_most_n_pieces_are_joined_in_training(source: Path, tmp_path: Path, concatenate: str) -> None:
+    mine = config(source, most_pieces=2, concatenate_probability=1.0, concatenate=concatenate)
+    mine.prepare(tmp_path)
+    tokenizer = mine.load_tokenizer(tmp_path)
+    texts = [tokenizer.decode(row) for row, _ in rows_of(next(mine.stream(tmp_path, StreamPlan(1, 10**6, 1, 0))))]
+    assert {sum(word.startswith("tr") for word in text.split()) for text in texts} == {1, 2}
+    assert max(window.n_pieces for window in mine.test_windows(tmp_path)) > 2  # what is tested stays as it is
+
+
+def test_vectors_are_prepared_where_they_are_asked_for(source: Path, tmp_path: Path, data: Path) -> None:
+    mine = config(source, token_vectors=4, tokenizer={"kind": "bytes"}, max_tokens=60, concatenate_probability=0.0)
+    corpus_of = {split: [{"document": str(i), "en": [f"w{i} x"], "de": [f"d{i} y"]} for i in range(60)] for split in N_PIECES}
+    mine = mine.replace(source={"path": str(corpus(tmp_path / "corpus", **corpus_of))})
+    mine.prepare(tmp_path / "data")
+    info = mine.info(tmp_path / "data")
+    columns = load_sequences(tmp_path / "data/train.safetensors")
+    expected = token_vectors(columns["source"], columns["target"], info.vocab_size, 4)
+    assert all(torch.equal(a, b) for a, b in zip(info.token_vectors(4), expected, strict=True))
+    with pytest.raises(ConfigError, match=r"data\.token_vectors: the data has none"):
+        config(source).info(data).token_vectors(4)
+
+
+def test_packed_training(source: Path, data: Path, tmp_path: Path) -> None:
+    mine = config(source, pack=200)
+    chosen = mine.stream(data, StreamPlan(1, 800, 1, 0))
+    assert isinstance(chosen, PackedStream)
+    assert next(chosen).segments_BT.max() > 1
+    with pytest.raises(ConfigError, match="pack: 80 holds no window of 90, the longest; raise it"):
+        config(source, pack=80)
+    with pytest.raises(ConfigError, match="a batch of 300 tokens does not hold a packed row, which takes 400; raise it"):
+        mine.check(StreamPlan(1, 300, 1, 0))
+    mine.check(StreamPlan(1, 400, 1, 0))
 
 
 @pytest.mark.parametrize("concatenate", ["consecutive", "random"])

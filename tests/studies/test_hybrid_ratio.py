@@ -1,0 +1,98 @@
+"""hybrid_ratio: every ablation changes what its name says and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ripstop import params
+from ripstop.config import ConfigError
+from ripstop.runs import Run
+from ripstop.studies import hybrid_ratio
+from ripstop.studies.base import runs
+
+FILE = Path(__file__).parents[2] / "params.yaml"
+
+
+def grid(scale: str = "cpu", **changes: Any) -> dict[tuple[str, str], Run]:
+    """(ratio, ablation) -> the run of the first seed."""
+    values = params.load(FILE).study("hybrid_ratio", scale) | changes
+    found: dict[tuple[str, str], Run] = {}
+    for run in runs(hybrid_ratio, values, scale, "test"):
+        found.setdefault((str(run.factors["ratio"]), str(run.factors["ablation"])), run)
+    return found
+
+
+def values(run: Run) -> dict[str, Any]:
+    return run.model_dump(mode="json")
+
+
+def differences(one: Any, other: Any, path: str = "") -> set[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {d for key in one | other for d in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))}
+    return set() if one == other else {path}
+
+
+CHANGED = {
+    "encoder_unidirectional": {"model.encoder_pattern", "model.mixers"},
+    "sentences": {"data.concatenate_probability"},
+    "cat_random": {"data.concatenate"},
+    "cross_attention_first": {"model.cross_attention_positions"},
+    "cross_attention_alternate": {"model.cross_attention_positions"},
+    "start_plain": {"model.start"},
+    "start_lookup": {"model.start"},
+    "long_windows": {"data.long.share"},
+}
+
+
+@pytest.mark.parametrize("ablation", CHANGED)
+@pytest.mark.parametrize("scale", ["cpu", "h100"])
+def test_an_ablation_changes_one_thing(scale: str, ablation: str) -> None:
+    made = grid(scale)
+    ratio = next(ratio for ratio, name in made if name == ablation)
+    unchanged, run = made[ratio, "unchanged"], made[ratio, ablation]
+    found = differences(values(unchanged), values(run)) - {"name", "factors.ablation"}
+    if ablation == "encoder_unidirectional":  # the letters that it does not use are no part of the run
+        found = {".".join(d.split(".")[:2]) for d in found}
+    assert found == CHANGED[ablation]
+
+
+def test_an_encoder_in_one_direction_is_causal_throughout() -> None:
+    for scale in ("cpu", "h100"):
+        made = grid(scale)
+        (run,) = [run for (_, name), run in made.items() if name == "encoder_unidirectional"]
+        layers = run.model.layout()["encoder"]
+        assert all(values(run)["model"]["mixers"][letter].get("causal", True) for letter in layers) and "B" not in layers
+
+
+def test_unchanged_differs_from_its_ratio_in_steps_alone() -> None:
+    made = grid()
+    unchanged, whole = made["1_3", "unchanged"], made["1_3", "none"]
+    found = differences(values(whole), values(unchanged)) - {"name", "factors.ablation"}
+    assert {d.split(".")[0] for d in found} == {"training", "evaluation"} and "training.steps" in found
+    assert set(unchanged.evaluation) == {"likelihood", "long_windows"} < set(whole.evaluation)
+
+
+def test_ratios_have_the_same_start_data_and_encoder() -> None:
+    whole = [values(run)["model"] | values(run)["data"] for (_, name), run in grid().items() if name == "none"]
+    assert len(whole) == 5
+    for key in ("start", "encoder_pattern", "cross_attention_positions", "max_tokens", "share_embeddings"):
+        assert len({str(run[key]) for run in whole}) == 1
+    assert [start["kind"] for start in whole[0]["start"]] == ["token_vectors", "lookup"]
+
+
+def test_what_does_not_fit() -> None:
+    ablations = params.load(FILE).study("hybrid_ratio", "cpu")["ablations"]
+    with pytest.raises(ConfigError, match="test: ablations.ratio: '1_9' is no key of patterns"):
+        grid(ablations=ablations | {"ratio": "1_9"})
+    with pytest.raises(ConfigError, match="add one without changes, which they are compared with"):
+        grid(ablations=ablations | {"arms": {k: v for k, v in ablations["arms"].items() if k != "unchanged"}})
+    with pytest.raises(ConfigError, match="parts: 'likelyhood' is no part of the evaluation; did you mean 'likelihood'"):
+        grid(ablations=ablations | {"parts": ["likelyhood"]})
+    with pytest.raises(ConfigError, match="set it to d_model, which is 64"):
+        grid(data=params.load(FILE).study("hybrid_ratio", "cpu")["data"] | {"token_vectors": 32})
+    arms = ablations["arms"] | {"other": {"data": {"max_token": 64}}}
+    with pytest.raises(ConfigError, match=r"ablations\.arms\.other\.data: max_token: unknown key; did you mean 'max_tokens'"):
+        grid(ablations=ablations | {"arms": arms})
