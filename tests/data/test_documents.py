@@ -298,6 +298,16 @@ def test_vectors_are_prepared_where_they_are_asked_for(source: Path, tmp_path: P
         config(source).info(data).token_vectors(4)
 
 
+@pytest.mark.parametrize(("n", "names"), [(2, ["test/0", "test/2"]), (3, ["test/0", "test/1", "test/3"]), (9, None)])
+def test_some_of_the_held_out_documents(source: Path, tmp_path: Path, data: Path, n: int, names: list[str] | None) -> None:
+    mine = config(source, held_out_documents=n)
+    mine.prepare(tmp_path)
+    found = list(dict.fromkeys(window.doc_id for window in mine.test_windows(tmp_path)))
+    assert found == (names or [f"test/{i}" for i in range(5)])
+    assert mine.description(tmp_path)["splits"]["test"]["documents"] == len(found)
+    assert (tmp_path / "train.safetensors").read_bytes() == (data / "train.safetensors").read_bytes()
+
+
 def test_packed_training(source: Path, data: Path, tmp_path: Path) -> None:
     mine = config(source, pack=200)
     chosen = mine.stream(data, StreamPlan(1, 800, 1, 0))

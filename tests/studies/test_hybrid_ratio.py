@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ from ripstop.studies.base import runs
 FILE = Path(__file__).parents[2] / "params.yaml"
 
 
-def grid(scale: str = "cpu", **changes: Any) -> dict[tuple[str, str], Run]:
+@functools.cache
+def block(scale: str) -> dict[str, Any]:
+    return params.load(FILE).study("hybrid_ratio", scale)
+
+
+@functools.cache
+def grid(scale: str = "cpu") -> dict[tuple[str, str], Run]:
+    return changed(scale)
+
+
+def changed(scale: str = "cpu", **changes: Any) -> dict[tuple[str, str], Run]:
     """(ratio, ablation) -> the run of the first seed."""
-    values = params.load(FILE).study("hybrid_ratio", scale) | changes
     found: dict[tuple[str, str], Run] = {}
-    for run in runs(hybrid_ratio, values, scale, "test"):
-        found.setdefault((str(run.factors["ratio"]), str(run.factors["ablation"])), run)
+    for run in runs(hybrid_ratio, block(scale) | {"seeds": [0]} | changes, scale, "test"):
+        found[str(run.factors["ratio"]), str(run.factors["ablation"])] = run
     return found
 
 
@@ -53,7 +63,8 @@ def test_an_ablation_changes_one_thing(scale: str, ablation: str) -> None:
     made = grid(scale)
     ratio = next(ratio for ratio, name in made if name == ablation)
     unchanged, run = made[ratio, "unchanged"], made[ratio, ablation]
-    found = differences(values(unchanged), values(run)) - {"name", "factors.ablation"}
+    found = {d for d in differences(values(unchanged), values(run)) if d.split(".")[0] not in ("name", "evaluation")}
+    found -= {"factors.ablation"}
     if ablation == "encoder_unidirectional":  # the letters that it does not use are no part of the run
         found = {".".join(d.split(".")[:2]) for d in found}
     assert found == CHANGED[ablation]
@@ -72,7 +83,18 @@ def test_unchanged_differs_from_its_ratio_in_steps_alone() -> None:
     unchanged, whole = made["1_3", "unchanged"], made["1_3", "none"]
     found = differences(values(whole), values(unchanged)) - {"name", "factors.ablation"}
     assert {d.split(".")[0] for d in found} == {"training", "evaluation"} and "training.steps" in found
-    assert set(unchanged.evaluation) == {"likelihood", "long_windows"} < set(whole.evaluation)
+    assert set(unchanged.evaluation) == {"likelihood", "long_windows"}
+    assert set(whole.evaluation) == {"likelihood", "translation"}
+
+
+def test_which_parts_measure_an_arm() -> None:
+    ablations = block("cpu")["ablations"]
+    made = changed(ablations=ablations | {"parts": None, "own_parts": []})
+    assert set(made["0", "none"].evaluation) == set(made["1_3", "sentences"].evaluation) == {
+        "likelihood", "long_windows", "translation",
+    }  # fmt: skip
+    assert set(grid()["1_3", "sentences"].evaluation) == {"likelihood"}
+    assert set(grid()["1_3", "long_windows"].evaluation) == {"likelihood", "long_windows"}
 
 
 def test_ratios_have_the_same_start_data_and_encoder() -> None:
@@ -84,15 +106,15 @@ def test_ratios_have_the_same_start_data_and_encoder() -> None:
 
 
 def test_what_does_not_fit() -> None:
-    ablations = params.load(FILE).study("hybrid_ratio", "cpu")["ablations"]
+    ablations = block("cpu")["ablations"]
     with pytest.raises(ConfigError, match="test: ablations.ratio: '1_9' is no key of patterns"):
-        grid(ablations=ablations | {"ratio": "1_9"})
+        changed(ablations=ablations | {"ratio": "1_9"})
     with pytest.raises(ConfigError, match="add one without changes, which they are compared with"):
-        grid(ablations=ablations | {"arms": {k: v for k, v in ablations["arms"].items() if k != "unchanged"}})
+        changed(ablations=ablations | {"arms": {k: v for k, v in ablations["arms"].items() if k != "unchanged"}})
     with pytest.raises(ConfigError, match="parts: 'likelyhood' is no part of the evaluation; did you mean 'likelihood'"):
-        grid(ablations=ablations | {"parts": ["likelyhood"]})
+        changed(ablations=ablations | {"parts": ["likelyhood"]})
     with pytest.raises(ConfigError, match="set it to d_model, which is 64"):
-        grid(data=params.load(FILE).study("hybrid_ratio", "cpu")["data"] | {"token_vectors": 32})
+        changed(data=block("cpu")["data"] | {"token_vectors": 32})
     arms = ablations["arms"] | {"other": {"data": {"max_token": 64}}}
     with pytest.raises(ConfigError, match=r"ablations\.arms\.other\.data: max_token: unknown key; did you mean 'max_tokens'"):
-        grid(ablations=ablations | {"arms": arms})
+        changed(ablations=ablations | {"arms": arms})

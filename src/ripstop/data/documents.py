@@ -73,6 +73,9 @@ class DocumentsConfig(DataConfig):
     concatenate_probability: float = Field(0.5, ge=0, le=1)
     most_pieces: int | None = Field(None, ge=1, description="pieces of a training window; none given: as many as fit")
     long: LongWindows | None = None
+    held_out_documents: int | None = Field(
+        None, ge=1, description="documents of each held-out split, at equal distances; none given: all"
+    )
     pack: int | None = Field(
         None, ge=8, le=LONGEST, description="tokens on each side of a training row that several windows share; none given: no"
     )
@@ -155,6 +158,7 @@ class DocumentsConfig(DataConfig):
 
     def write(self, out: Path) -> dict[str, Any]:
         documents, origin = self._documents()
+        documents = {split: held if split == "train" else self._some(held) for split, held in documents.items()}
         train = documents["train"]
         tokenizer = self.tokenizer.train(text for d in train for side in (d.source, d.target) for text in side)
         tokenizer.save(out / "tokenizer.json")
@@ -197,6 +201,11 @@ class DocumentsConfig(DataConfig):
             "origin": origin,
             "splits": counts,
         }
+
+    def _some(self, documents: list[Document]) -> list[Document]:
+        """As many as are held out, at equal distances."""
+        n = min(self.held_out_documents or len(documents), len(documents))
+        return [documents[i * len(documents) // n] for i in range(n)]
 
     def _write_vectors(self, out: Path, vocab_size: int) -> None:
         """They follow from the training windows, and so are no content of their own."""

@@ -47,23 +47,33 @@ class Evaluation(Strict):
 
 
 class Ablation(Strict):
-    """What an arm changes; what it does not name stays. `data` and `training` are laid over the study's, key by key."""
+    """What an arm changes; what it does not name stays. `data` is laid over the study's, key by key.
+
+    parts: of the evaluation that measure this arm; none given: those of all ablations.
+    """
 
     encoder_pattern: str | None = None
     cross_attention_positions: list[int] | None = None
     start: list[Annotated[StartConfig, STARTS]] | None = None
     data: dict[str, Any] = {}
+    parts: list[str] | None = None
+
+    @property
+    def changes_nothing(self) -> bool:
+        return self.replace(parts=None) == Ablation()
 
 
 class Ablations(Strict):
     """arms: each by its name; one without changes is what the others are compared with.
 
-    parts: of the evaluation that measure these arms; none given: all.
+    parts: of the evaluation that measure these arms, where an arm does not name its own; none given: all.
+    own_parts: those that measure no arm of the ratios.
     """
 
     ratio: ArmName = Field(description="key of `patterns`: the decoder of all these arms")
     steps: int = Field(ge=1, description="of their trainings")
     parts: list[str] | None = None
+    own_parts: list[str] = []
     arms: dict[ArmName, Ablation] = Field(min_length=2)
 
 
@@ -86,17 +96,19 @@ class Params(StudyParams):
 
 def arms(params: Params) -> Iterator[Arm]:
     """Every ratio, then every ablation; the share of attention layers is recorded with each."""
+    left_out = [] if params.ablations is None else params.ablations.own_parts
     for ratio in params.patterns:
-        yield _arm(params, ratio, UNCHANGED, Ablation())
+        yield _arm(params, ratio, UNCHANGED, Ablation(), [part for part in params.parts() if part not in left_out])
     if params.ablations is None:
         return
     told = params.ablations
     if told.ratio not in params.patterns:
         raise ConfigError(f"ablations.ratio: {told.ratio!r} is no key of patterns, which are {', '.join(params.patterns)}")
-    if all(changes != Ablation() for changes in told.arms.values()):
+    if not any(changes.changes_nothing for changes in told.arms.values()):
         raise ConfigError("ablations.arms: each changes something; add one without changes, which they are compared with")
     for name, changes in told.arms.items():
-        yield _arm(params, told.ratio, name, changes, {"steps": told.steps}, told.parts)
+        parts = told.parts if changes.parts is None else changes.parts
+        yield _arm(params, told.ratio, name, changes, parts, {"steps": told.steps})
 
 
 def _arm(
@@ -104,8 +116,8 @@ def _arm(
     ratio: str,
     ablation: str,
     changes: Ablation,
+    parts: list[str] | None,
     training: Mapping[str, Any] | None = None,
-    parts: list[str] | None = None,
 ) -> Arm:
     pattern = params.patterns[ratio]
     encoder = changes.encoder_pattern or params.encoder_pattern
