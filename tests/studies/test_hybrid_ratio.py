@@ -30,8 +30,8 @@ def grid(scale: str = "cpu") -> dict[tuple[str, str], Run]:
 def changed(scale: str = "cpu", **changes: Any) -> dict[tuple[str, str], Run]:
     """(ratio, ablation) -> the run of the first seed."""
     found: dict[tuple[str, str], Run] = {}
-    for run in runs(hybrid_ratio, block(scale) | {"seeds": [0]} | changes, scale, "test"):
-        found[str(run.factors["ratio"]), str(run.factors["ablation"])] = run
+    for run in runs(hybrid_ratio, block(scale) | changes, scale, "test"):
+        found.setdefault((str(run.factors["ratio"]), str(run.factors["ablation"])), run)
     return found
 
 
@@ -87,6 +87,14 @@ def test_unchanged_differs_from_its_ratio_in_steps_alone() -> None:
     assert set(whole.evaluation) == {"likelihood", "translation"}
 
 
+def test_which_seeds_train_an_arm() -> None:
+    found: dict[str, set[int]] = {}
+    for run in runs(hybrid_ratio, block("cpu"), "cpu", "test"):
+        found.setdefault(str(run.factors["ablation"]), set()).add(run.seed)
+    thrice = {"none", "unchanged", "start_plain", "start_lookup"}
+    assert found == {name: {0, 1, 2} if name in thrice else {0} for name in found} and len(found) == 10
+
+
 def test_which_parts_measure_an_arm() -> None:
     ablations = block("cpu")["ablations"]
     made = changed(ablations=ablations | {"parts": None, "own_parts": []})
@@ -113,6 +121,8 @@ def test_what_does_not_fit() -> None:
         changed(ablations=ablations | {"arms": {k: v for k, v in ablations["arms"].items() if k != "unchanged"}})
     with pytest.raises(ConfigError, match="parts: 'likelyhood' is no part of the evaluation; did you mean 'likelihood'"):
         changed(ablations=ablations | {"parts": ["likelyhood"]})
+    with pytest.raises(ConfigError, match="seeds: 7 is none of the study's, which are 0"):
+        changed(ablations=ablations | {"seeds": [7]})
     with pytest.raises(ConfigError, match="set it to d_model, which is 64"):
         changed(data=block("cpu")["data"] | {"token_vectors": 32})
     arms = ablations["arms"] | {"other": {"data": {"max_token": 64}}}

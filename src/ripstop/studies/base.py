@@ -101,6 +101,7 @@ class Arm:
     chooses: factors that name its choice of settings; arms with the same ones share it, and may differ in training.steps
         alone. None given: its `factors`.
     parts: of the evaluation, those that measure it. None given: all.
+    seeds: of the study's, those that it is trained with. None given: all.
     """
 
     factors: dict[str, Scalar]
@@ -110,6 +111,7 @@ class Arm:
     data: DataConfig | None = None
     chooses: dict[str, Scalar] | None = None
     parts: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
 
 
 def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -> Iterator[Run]:
@@ -139,7 +141,9 @@ def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[
         if unknown := [part for part in arm.parts if part not in parts]:
             raise ConfigError(f"parts: {unknown[0]!r} is no part of the evaluation{nearest(unknown[0], list(parts))}")
         parts = {part: parts[part] for part in arm.parts}
-    for seed in params.seeds:
+    for seed in params.seeds if arm.seeds is None else arm.seeds:
+        if seed not in params.seeds:
+            raise ConfigError(f"seeds: {seed} is none of the study's, which are {', '.join(map(str, params.seeds))}")
         run = _run(arm, study, params, scale, seed).replace(
             training=training, evaluation=parts, choice=_choice_name(arm) if params.choice is not None else ""
         )

@@ -14,7 +14,8 @@ the weights start from, longer windows at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
@@ -34,6 +35,8 @@ from ripstop.models.translator import TranslatorConfig
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
 
+T = TypeVar("T")
+
 UNCHANGED = "none"
 """The value of the factor `ablation` of the arms that compare ratios."""
 
@@ -49,7 +52,7 @@ class Evaluation(Strict):
 class Ablation(Strict):
     """What an arm changes; what it does not name stays. `data` is laid over the study's, key by key.
 
-    parts: of the evaluation that measure this arm; none given: those of all ablations.
+    parts, seeds: of the evaluation and of the study, those of this arm; none given: those of all ablations.
     """
 
     encoder_pattern: str | None = None
@@ -57,16 +60,17 @@ class Ablation(Strict):
     start: list[Annotated[StartConfig, STARTS]] | None = None
     data: dict[str, Any] = {}
     parts: list[str] | None = None
+    seeds: list[int] | None = None
 
     @property
     def changes_nothing(self) -> bool:
-        return self.replace(parts=None) == Ablation()
+        return self.replace(parts=None, seeds=None) == Ablation()
 
 
 class Ablations(Strict):
     """arms: each by its name; one without changes is what the others are compared with.
 
-    parts: of the evaluation that measure these arms, where an arm does not name its own; none given: all.
+    parts, seeds: of the evaluation and of the study, those of these arms, where one does not name its own; none given: all.
     own_parts: those that measure no arm of the ratios.
     """
 
@@ -74,6 +78,7 @@ class Ablations(Strict):
     steps: int = Field(ge=1, description="of their trainings")
     parts: list[str] | None = None
     own_parts: list[str] = []
+    seeds: list[int] | None = None
     arms: dict[ArmName, Ablation] = Field(min_length=2)
 
 
@@ -98,7 +103,8 @@ def arms(params: Params) -> Iterator[Arm]:
     """Every ratio, then every ablation; the share of attention layers is recorded with each."""
     left_out = [] if params.ablations is None else params.ablations.own_parts
     for ratio in params.patterns:
-        yield _arm(params, ratio, UNCHANGED, Ablation(), [part for part in params.parts() if part not in left_out])
+        arm = _arm(params, ratio, UNCHANGED, Ablation())
+        yield replace(arm, parts=tuple(part for part in params.parts() if part not in left_out))
     if params.ablations is None:
         return
     told = params.ablations
@@ -107,18 +113,16 @@ def arms(params: Params) -> Iterator[Arm]:
     if not any(changes.changes_nothing for changes in told.arms.values()):
         raise ConfigError("ablations.arms: each changes something; add one without changes, which they are compared with")
     for name, changes in told.arms.items():
-        parts = told.parts if changes.parts is None else changes.parts
-        yield _arm(params, told.ratio, name, changes, parts, {"steps": told.steps})
+        parts, seeds = _first(changes.parts, told.parts), _first(changes.seeds, told.seeds)
+        yield replace(_arm(params, told.ratio, name, changes), training={"steps": told.steps}, parts=parts, seeds=seeds)
 
 
-def _arm(
-    params: Params,
-    ratio: str,
-    ablation: str,
-    changes: Ablation,
-    parts: list[str] | None,
-    training: Mapping[str, Any] | None = None,
-) -> Arm:
+def _first(*given: list[T] | None) -> tuple[T, ...] | None:
+    """The first that is given."""
+    return next((tuple(one) for one in given if one is not None), None)
+
+
+def _arm(params: Params, ratio: str, ablation: str, changes: Ablation) -> Arm:
     pattern = params.patterns[ratio]
     encoder = changes.encoder_pattern or params.encoder_pattern
     positions = changes.cross_attention_positions
@@ -144,8 +148,6 @@ def _arm(
         derived={"attention_share": _attention_share(pattern, model.mixers)},
         model=model,
         data=data,
-        training=dict(training or {}),
-        parts=None if parts is None else tuple(parts),
     )
 
 
