@@ -83,7 +83,7 @@ def test_unchanged_differs_from_its_ratio_in_steps_alone() -> None:
     unchanged, whole = made["1_3", "unchanged"], made["1_3", "none"]
     found = differences(values(whole), values(unchanged)) - {"name", "factors.ablation"}
     assert {d.split(".")[0] for d in found} == {"training", "evaluation"} and "training.steps" in found
-    assert set(unchanged.evaluation) == {"likelihood", "long_windows"}
+    assert set(unchanged.evaluation) == {"likelihood", "long_windows", "overlap"}
     assert set(whole.evaluation) == {"likelihood", "translation"}
 
 
@@ -99,7 +99,7 @@ def test_which_parts_measure_an_arm() -> None:
     ablations = block("cpu")["ablations"]
     made = changed(ablations=ablations | {"parts": None, "own_parts": []})
     assert set(made["0", "none"].evaluation) == set(made["1_3", "sentences"].evaluation) == {
-        "likelihood", "long_windows", "translation",
+        "likelihood", "long_windows", "overlap", "translation",
     }  # fmt: skip
     assert set(grid()["1_3", "sentences"].evaluation) == {"likelihood"}
     assert set(grid()["1_3", "long_windows"].evaluation) == {"likelihood", "long_windows"}

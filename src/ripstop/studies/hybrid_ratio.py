@@ -23,6 +23,7 @@ from ripstop.config import ArmName, ConfigError, Size, Strict
 from ripstop.data.documents import DocumentsConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
 from ripstop.evaluation.long_windows import LongWindowsConfig
+from ripstop.evaluation.overlap import OverlapConfig
 from ripstop.evaluation.translation import TranslationConfig
 from ripstop.layers.mlp import MlpConfig
 from ripstop.mixers import MIXERS
@@ -46,6 +47,7 @@ class Evaluation(Strict):
 
     likelihood: LikelihoodConfig = LikelihoodConfig()
     long_windows: LongWindowsConfig | None = None
+    overlap: OverlapConfig | None = None
     translation: TranslationConfig
 
 
