@@ -116,8 +116,10 @@ def prepare(folder: Annotated[Path, typer.Argument(help="A data folder of the pl
 @app.command()
 def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
     """Train one run; resumes by itself where an earlier one was stopped."""
+    from ripstop.allocator import keep_freed_memory
     from ripstop.training.train import train as train_run
 
+    keep_freed_memory()
     train_run(folder, data, set_)
 
 
