@@ -123,6 +123,12 @@ def is_exclusive(wildcards):
     return job(wildcards).parts[wildcards.part].exclusive
 
 
+def parts_read(wildcards):
+    """What other parts left and a part of an evaluation reads."""
+    read = job(wildcards).parts[wildcards.part].reads
+    return [f"{STUDY}/runs/{part}".format(**wildcards) for part in read]
+
+
 def evaluation_threads(wildcards):
     """Those of the run, or every core that there is, so that nothing runs beside it. On a cluster there is no such number."""
     return workflow._cores if is_exclusive(wildcards) and workflow._cores else job(wildcards).threads

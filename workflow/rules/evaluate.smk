@@ -6,6 +6,7 @@ rule evaluate:
         settings=of_run("{part}.yaml"),
         code=of_run("{part}.code"),
         data=data_of_run,
+        parts=parts_read,
     output:
         directory(f"{RUN}/parts/{{part}}"),
     log:
