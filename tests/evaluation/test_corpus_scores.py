@@ -100,7 +100,8 @@ def sacrebleu(references: Path, *hypotheses: Path, options: Sequence[str] = ()) 
 
 def corpora(n: int = 30) -> tuple[list[Translation], list[Translation]]:
     """A baseline and a somewhat better system, with what is unusual in text."""
-    vocabulary = "Und der HERR sprach: „Geh hin!“ 1,000 Männer (aus Juda) kamen … zu ihm, nicht &quot;er&quot;".split()
+    text = "Und der HERR sprach: „Geh hin!“ 1,000 Männer (aus Juda) kamen … zu ihm, nicht &quot;er&quot;"
+    vocabulary = text.split()
     baseline, system = [], []
     for i in range(n):
         reference = " ".join(vocabulary[(3 * i + j * j) % len(vocabulary)] for j in range(5 + i % 9))

@@ -14,7 +14,10 @@ def counts(*pairs: tuple[str, str]) -> NameCounts:
 
 
 TRAINING = counts(
-    ("So David went to the land, so that Israel was glad. Was David there? David was.", "So ging David in das Land. War David da?"),
+    (
+        "So David went to the land, so that Israel was glad. Was David there? David was.",
+        "So ging David in das Land. War David da?",
+    ),
     ("Land of Israel, a land of men", "Das Land Israels, Israel"),
     *[("Zion", "Zion")] * 4,
     *[("Jerusalem", "Jerusalems")] * 5,

@@ -59,7 +59,9 @@ def run_of(config: DocumentsConfig | MqarConfig, ratio: str, seed: int = 0, **se
 def lay_out(folder: Path, hypotheses: list[str], model: str = "") -> None:
     """What the part `translation` of a run would leave."""
     part = folder / "parts/translation"
-    made = [Translation("d", f"{NAMES[i]} goes", text, f"{NAMES[i]} geht dort hin und her") for i, text in enumerate(hypotheses)]
+    made = [
+        Translation("d", f"{NAMES[i]} goes", text, f"{NAMES[i]} geht dort hin und her") for i, text in enumerate(hypotheses)
+    ]
     write_translations(part, made)
     known = {"study": "hybrid_ratio", "run": folder.name, "scale": "cpu", "seed": 0, "factors": {}, "part": "translation"}
     known |= {"code": "c", "config": "c", "data": "d", "model": model, "device": "cpu"}
@@ -78,9 +80,7 @@ BAD = [f"{name} geht da weg" for name in NAMES[:3]] + ["er geht dort hin"] * 3
 
 def test_it_reads_its_own_translations_and_those_of_the_baselines(data: tuple[DocumentsConfig, Path]) -> None:
     run = run_of(data[0], "1_7", seed=3, against=["ratio-0", "ratio-1_7", "ratio-all"])
-    assert run.evaluation["quality"].reads(run) == [
-        f"ratio-{ratio}_seed-3/parts/translation" for ratio in ("1_7", "0", "all")
-    ]
+    assert run.evaluation["quality"].reads(run) == [f"ratio-{ratio}_seed-3/parts/translation" for ratio in ("1_7", "0", "all")]
     with pytest.raises(ConfigError, match="needs data of kind documents, and the run's is mqar"):
         QualityConfig().check(run_of(MqarConfig(n_keys=4, n_values=4, num_pairs=[2]), "0"))
 
@@ -91,9 +91,7 @@ def test_p_values_and_recall(data: tuple[DocumentsConfig, Path], tmp_path: Path)
     settings = {"against": ["ratio-0", "ratio-all"], "n_bootstrap": 50}
     of_all = measured(run_of(data[0], "all", **settings), tmp_path, data[1])
     of_none = measured(run_of(data[0], "0", **settings), tmp_path, data[1])
-    both = [
-        [Translation("d", f"{NAMES[i]} goes", text, GOOD[i]) for i, text in enumerate(texts)] for texts in (BAD, GOOD)
-    ]
+    both = [[Translation("d", f"{NAMES[i]} goes", text, GOOD[i]) for i, text in enumerate(texts)] for texts in (BAD, GOOD)]
     wanted = paired_bootstrap(*both, 50)
     assert {key: value for key, value in of_all.items() if "p_value" in key[0]} == {
         (f"{metric}_p_value", "ratio-0"): value for metric, value in wanted.items()

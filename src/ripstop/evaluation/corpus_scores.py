@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
@@ -72,11 +73,11 @@ def paired_bootstrap(
     """
     if [(t.source, t.reference) for t in baseline] != [(t.source, t.reference) for t in translations]:
         raise ConfigError("the baseline translated other segments; evaluate both with the same data and number of translations")
-    systems = [(name, _sides(those)[0]) for name, those in (("baseline", baseline), ("system", translations))]
+    systems: list[tuple[str, Sequence[str]]] = [("baseline", _sides(baseline)[0]), ("system", _sides(translations)[0])]
     test = PairedTest(systems, corpus_metrics(), _sides(baseline)[1], "bs", n_samples)
     test._seed = BOOTSTRAP_SEED  # whatever SACREBLEU_SEED says
     found = test()[1]
-    results = [(found[metric][0], found[metric][1]) for metric in test.metrics]
+    results: list[list[Any]] = [list(found[name]) for name in test.metrics]
     return {
         name: 1.0 if first.score == second.score else float(second.p_value)
         for name, (first, second) in zip(corpus_metrics(), results, strict=True)

@@ -38,9 +38,7 @@ class NameCounts:
     def names(self, source: str, reference: str) -> Counter[str]:
         """name -> how often the reference has it, of the names that the source has too."""
         in_source = {
-            word
-            for word in words(source)
-            if len(word) >= SHORTEST and word[0].isupper() and word.lower() not in self._common
+            word for word in words(source) if len(word) >= SHORTEST and word[0].isupper() and word.lower() not in self._common
         }
         in_reference = Counter(words(reference))
         return Counter({name: n for name in in_source if (n := _times(name, in_reference))})
