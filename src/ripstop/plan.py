@@ -317,9 +317,8 @@ def _is_made(found: list[Any], where: str) -> None:
         for name, part in run.evaluation.items():
             for needed in _read_by(part, run):
                 if needed not in there:
-                    raise ConfigError(
-                        f"{where}: evaluation.{name} reads {needed}, which no run of the study measures{nearest(needed, sorted(there))}"
-                    )
+                    near = nearest(needed, sorted(there))
+                    raise ConfigError(f"{where}: evaluation.{name} reads {needed}, which no run of the study measures{near}")
 
 
 def _is_printed(params: Params, study: str, scale: str, found: list[Any]) -> None:
