@@ -192,6 +192,12 @@ def python(environment):
     return "python" if environment == "main" else f".venv-{environment}/bin/python"
 
 
+def python_of_part(wildcards):
+    """The interpreter for a part of an evaluation. Without the environment it is the active one: the part says what it lacks."""
+    found = python(job(wildcards).parts[wildcards.part].environment)
+    return found if found == "python" or os.access(found, os.X_OK) else "python"
+
+
 def summary():
     """What an execution says first."""
     yield f"scale {grid.scale}: {', '.join(f'{study} {len(runs)} runs' for study, runs in grid.runs.items())}"
