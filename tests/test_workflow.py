@@ -185,8 +185,9 @@ def jobs_of(grid: Plan) -> Jobs:
             choice = {f"{study}/choices/{job.choice}.json"} if job.choice else set()
             if job.trains:
                 wanted["train", study, run] = ({config, f"{home}/train.code", data} | choice, {model, f"{home}/training.json"})
-            for part in job.parts:
+            for part, told in job.parts.items():
                 own = {f"{home}/{part}.yaml", f"{home}/{part}.code"} | ({model} if job.trains else set())
+                own |= {f"{study}/runs/{read}" for read in told.reads}
                 wanted[f"evaluate {part}", study, run] = ({config, data} | own, {f"{home}/parts/{part}"})
                 parts.add(f"{home}/parts/{part}")
         for choice, candidates in grid.choices[study].items():
