@@ -98,7 +98,7 @@ def test_rates_are_shares_of_words_and_of_windows(coverage: Coverage) -> None:
 def side(level: float = 1.0) -> Side:
     """`n` has a counterpart 8 times of 10 in its own translation and never in another's, `a` half of the time in both."""
     texts = [["n"] * 10 + ["a"] * 10]
-    made = Side(texts, [set(range(8)) | set(range(10, 15))], [set(range(10, 15))])
+    made = Side.count(texts, [set(range(8)) | set(range(10, 15))], [set(range(10, 15))])
     made.level = level
     return made
 

@@ -10,7 +10,7 @@ from ripstop.evaluation.translated import Translation
 
 
 def counts(*pairs: tuple[str, str]) -> NameCounts:
-    return NameCounts([WordPair(words(source), words(target)) for source, target in pairs])
+    return NameCounts.count([WordPair(words(source), words(target)) for source, target in pairs])
 
 
 TRAINING = counts(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -40,14 +41,14 @@ def stem(word: str) -> str:
     return word.lower()[:STEM]
 
 
+@dataclass(frozen=True)
 class Lexicon:
     """Which stems translate each other, and how well.
 
     scores: source stem -> target stem -> sqrt(p(target | source) p(source | target)), of pairs above `FLOOR`.
     """
 
-    def __init__(self, scores: dict[str, dict[str, float]]):
-        self.scores = scores
+    scores: dict[str, dict[str, float]]
 
     @classmethod
     def estimate(cls, pairs: Sequence[WordPair]) -> Lexicon:

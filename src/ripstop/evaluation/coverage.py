@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -42,18 +43,44 @@ class Stretch(NamedTuple):
     weight: float
 
 
-class Side:
-    """What is known of one language: how often a stem has no counterpart, and from which weight of a stretch on there is an
-    alarm.
+@dataclass(frozen=True)
+class Rates:
+    """How often each stem has no counterpart, drawn to the rate of all where it was seen seldom.
 
-    texts: of human translations; own, other: the places in each text that have a counterpart in its own translation, and in
-        that of another text.
+    alone: stem -> how often it had none; of_all: the share of all words that had none, above 0 and below 1.
     """
 
-    def __init__(self, texts: Sequence[Sequence[str]], own: Sequence[set[int]], other: Sequence[set[int]]):
-        self._seen = Counter(stem(word) for text in texts for word in text)
-        self._own, self._other = _Rates(texts, own), _Rates(texts, other)
-        self.level = math.inf
+    alone: Mapping[str, int]
+    of_all: float
+
+    @classmethod
+    def count(cls, texts: Sequence[Sequence[str]], linked: Sequence[set[int]]) -> Self:
+        alone = [stem(w) for text, found in zip(texts, linked, strict=True) for i, w in enumerate(text) if i not in found]
+        return cls(dict(Counter(alone)), (len(alone) + 1) / (sum(map(len, texts)) + 2))
+
+    def rate(self, word: str, n: int) -> float:
+        """Of a word that was seen `n` times; above 0 and below 1."""
+        return (self.alone.get(stem(word), 0) + PRIOR * self.of_all) / (n + PRIOR)
+
+
+@dataclass
+class Side:
+    """What is known of one language.
+
+    seen: stem -> how often; own, other: rates of having no counterpart in its own translation, and in that of another text;
+    level: weight of a stretch above which there is an alarm.
+    """
+
+    seen: Mapping[str, int]
+    own: Rates
+    other: Rates
+    level: float = math.inf
+
+    @classmethod
+    def count(cls, texts: Sequence[Sequence[str]], own: Sequence[set[int]], other: Sequence[set[int]]) -> Self:
+        """own, other: the places in each text that have a counterpart in its own translation, and in another one."""
+        seen = Counter(stem(word) for text in texts for word in text)
+        return cls(dict(seen), Rates.count(texts, own), Rates.count(texts, other))
 
     def calibrate(self, texts: Sequence[Sequence[str]], own: Sequence[set[int]]) -> None:
         """Set the level of alarm, by human translations that taught nothing else."""
@@ -62,8 +89,8 @@ class Side:
 
     def weight(self, word: str, is_linked: bool) -> float:
         """Nats for its being left out, over its being translated."""
-        n = self._seen[stem(word)]
-        present, absent = self._own.rate(word, n), self._other.rate(word, n)
+        n = self.seen.get(stem(word), 0)
+        present, absent = self.own.rate(word, n), self.other.rate(word, n)
         absent = max(absent, present)  # a word that seems to be linked better in another text tells nothing
         return math.log((1 - absent) / (1 - present)) if is_linked else math.log(absent / present)
 
@@ -86,19 +113,7 @@ class Side:
         return [stretch for stretch in self.stretches(text, linked) if stretch.weight > self.level]
 
 
-class _Rates:
-    """How often each stem has no counterpart, drawn to the rate of all where it was seen seldom."""
-
-    def __init__(self, texts: Sequence[Sequence[str]], linked: Sequence[set[int]]):
-        alone = [stem(w) for text, found in zip(texts, linked, strict=True) for i, w in enumerate(text) if i not in found]
-        self._alone = Counter(alone)
-        self._of_all = (len(alone) + 1) / (sum(map(len, texts)) + 2)
-
-    def rate(self, word: str, n: int) -> float:
-        """Of a word that was seen `n` times; above 0 and below 1."""
-        return (self._alone[stem(word)] + PRIOR * self._of_all) / (n + PRIOR)
-
-
+@dataclass(frozen=True)
 class Coverage:
     """Finds omissions and additions, with what human translations teach of links and their absence.
 
@@ -106,8 +121,9 @@ class Coverage:
     shortest windows of the training data, weights from others of them, levels from held-out ones.
     """
 
-    def __init__(self, lexicon: Lexicon, source: Side, target: Side):
-        self._lexicon, self._source, self._target = lexicon, source, target
+    lexicon: Lexicon
+    source: Side
+    target: Side
 
     @classmethod
     def estimate(cls, training: Sequence[WordPair], held_out: Sequence[WordPair]) -> Self:
@@ -119,8 +135,8 @@ class Coverage:
         after = weighed[1:] + weighed[:1]
         wrong_target = [lexicon.links(pair.source, other.target) for pair, other in zip(weighed, after, strict=True)]
         wrong_source = [lexicon.links(other.source, pair.target) for pair, other in zip(weighed, after, strict=True)]
-        source = Side([pair.source for pair in weighed], _places(own, 0), _places(wrong_target, 0))
-        target = Side([pair.target for pair in weighed], _places(own, 1), _places(wrong_source, 1))
+        source = Side.count([pair.source for pair in weighed], _places(own, 0), _places(wrong_target, 0))
+        target = Side.count([pair.target for pair in weighed], _places(own, 1), _places(wrong_source, 1))
         levels = spread(held_out)
         links = [lexicon.links(*pair) for pair in levels]
         source.calibrate([pair.source for pair in levels], _places(links, 0))
@@ -129,11 +145,11 @@ class Coverage:
 
     def omitted(self, source: Sequence[str], target: Sequence[str]) -> list[Stretch]:
         """Stretches of the source that the target leaves out."""
-        return self._source.alarms(source, {link.source for link in self._lexicon.links(source, target)})
+        return self.source.alarms(source, {link.source for link in self.lexicon.links(source, target)})
 
     def added(self, source: Sequence[str], target: Sequence[str]) -> list[Stretch]:
         """Stretches of the target that the source does not have, or has fewer times."""
-        return self._target.alarms(target, {link.target for link in self._lexicon.links(source, target)})
+        return self.target.alarms(target, {link.target for link in self.lexicon.links(source, target)})
 
 
 def coverage_rates(translations: Sequence[Translation], coverage: Coverage) -> Iterator[Measurement]:

@@ -15,7 +15,9 @@ right, not every name that there is.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 from ripstop.evaluation.training_text import WordPair, occurrences, words
 from ripstop.evaluation.translated import Translation
@@ -27,25 +29,33 @@ ALL = "all"
 SHORTEST = 3
 
 
+@dataclass(frozen=True)
 class NameCounts:
-    """What the training data says of names: which words are common ones, and how often a name stands in its target text."""
+    """What the training data says of names.
 
-    def __init__(self, training: Sequence[WordPair]):
+    common: words of the source, in small letters, that are no names; target: how often each word stands in the target text.
+    """
+
+    common: frozenset[str]
+    target: Mapping[str, int]
+
+    @classmethod
+    def count(cls, training: Sequence[WordPair]) -> Self:
         source = occurrences([pair.source for pair in training])
-        self._target = occurrences([pair.target for pair in training])
-        self._common = {word for word in source if word.islower() and source[word] > source[word.capitalize()]}
+        common = frozenset(word for word in source if word.islower() and source[word] > source[word.capitalize()])
+        return cls(common, dict(occurrences([pair.target for pair in training])))
 
     def names(self, source: str, reference: str) -> Counter[str]:
         """name -> how often the reference has it, of the names that the source has too."""
         in_source = {
-            word for word in words(source) if len(word) >= SHORTEST and word[0].isupper() and word.lower() not in self._common
+            word for word in words(source) if len(word) >= SHORTEST and word[0].isupper() and word.lower() not in self.common
         }
         in_reference = Counter(words(reference))
         return Counter({name: n for name in in_source if (n := _times(name, in_reference))})
 
     def bucket(self, name: str) -> str:
         """By how often the training data's target text has the name."""
-        n = _times(name, self._target)
+        n = _times(name, self.target)
         return next(label for least, label in reversed(BUCKETS) if n >= least)
 
 
@@ -68,6 +78,6 @@ def entity_recall(translations: Sequence[Translation], counts: NameCounts) -> It
             yield Measurement("entity_recall", value, "fraction", wanted[bucket], {"training_occurrences": bucket})
 
 
-def _times(name: str, written: Counter[str]) -> int:
+def _times(name: str, written: Mapping[str, int]) -> int:
     """How often the words have the name, with and without a genitive's s."""
-    return written[name] + written[f"{name}s"]
+    return written.get(name, 0) + written.get(f"{name}s", 0)

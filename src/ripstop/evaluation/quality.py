@@ -13,10 +13,10 @@ from pydantic import Field
 from ripstop.config import NAME, ConfigError
 from ripstop.evaluation.base import Subject
 from ripstop.evaluation.corpus_scores import paired_bootstrap
-from ripstop.evaluation.coverage import Coverage, coverage_rates
+from ripstop.evaluation.coverage import coverage_rates
 from ripstop.evaluation.derived import DerivedConfig, left_at, place
-from ripstop.evaluation.entities import NameCounts, entity_recall
-from ripstop.evaluation.training_text import held_out_words, training_words
+from ripstop.evaluation.entities import entity_recall
+from ripstop.evaluation.learnt_words import learnt_words
 from ripstop.evaluation.translated import TRANSLATIONS, Translation, read_translations
 from ripstop.evaluation.translation import documents_of
 from ripstop.records import Measurement
@@ -49,10 +49,9 @@ class QualityConfig(DerivedConfig):
             other = place(run, self.translation, arm)
             if other != own:
                 yield from self._compared(translations, self._translations(subject, other), arm)
-        training = training_words(documents_of(run), subject.data)
-        yield from entity_recall(translations, NameCounts(training))
-        coverage = Coverage.estimate(training, held_out_words(documents_of(run), subject.data))
-        yield from coverage_rates(translations, coverage)
+        learnt = learnt_words(documents_of(run), subject.data)
+        yield from entity_recall(translations, learnt.names)
+        yield from coverage_rates(translations, learnt.coverage)
 
     def _compared(self, mine: list[Translation], baseline: list[Translation], arm: str) -> Iterator[Measurement]:
         try:
