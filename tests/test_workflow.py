@@ -185,8 +185,9 @@ def jobs_of(grid: Plan) -> Jobs:
             choice = {f"{study}/choices/{job.choice}.json"} if job.choice else set()
             if job.trains:
                 wanted["train", study, run] = ({config, f"{home}/train.code", data} | choice, {model, f"{home}/training.json"})
-            for part in job.parts:
+            for part, told in job.parts.items():
                 own = {f"{home}/{part}.yaml", f"{home}/{part}.code"} | ({model} if job.trains else set())
+                own |= {f"{study}/runs/{read}" for read in told.reads}
                 wanted[f"evaluate {part}", study, run] = ({config, data} | own, {f"{home}/parts/{part}"})
                 parts.add(f"{home}/parts/{part}")
         for choice, candidates in grid.choices[study].items():
@@ -214,6 +215,25 @@ def jobs_in(output: str) -> Jobs:
 def test_every_job_reads_and_makes_what_the_plan_says(shared: Path, dry: str) -> None:
     """Also that no checkpoint is an output: Snakemake removes outputs before a job starts."""
     assert jobs_in(dry) == jobs_of(grid_of(shared))
+
+
+def test_a_part_runs_in_its_environment_where_that_was_made(checkout: Path) -> None:
+    """Else in the active one, where it says what it lacks."""
+    path = checkout / "params.yaml"
+    values = params()
+    values["studies"]["hybrid_ratio"]["evaluation"]["comet"] = {}
+    path.write_text(yaml_file.dump(values), encoding="utf-8")
+    run = "results/smoke/hybrid_ratio/runs/ratio-0_ablation-none_seed-0"
+    asked = ("--dry-run", "--printshellcmds", f"{run}/parts/comet")
+    command = rf"-m ripstop evaluate {run} --data results/smoke/data/\S+ --part comet"
+    grid_of(checkout)
+    assert re.search(rf"comet.log python {command}", snakemake(checkout, *asked))
+    interpreter = checkout / ".venv-comet/bin/python"
+    interpreter.parent.mkdir(parents=True)
+    interpreter.symlink_to(sys.executable)
+    said = snakemake(checkout, *asked)
+    assert re.search(rf"comet.log .venv-comet/bin/python {command}", said)
+    assert re.search(r"\.log python -m ripstop evaluate \S+ --data \S+ --part translation", said)
 
 
 def test_a_choice_is_made_from_its_candidates_which_are_no_results(shared: Path, dry: str) -> None:

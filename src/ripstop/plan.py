@@ -37,6 +37,8 @@ class Part:
 
     environment: str
     exclusive: bool
+    reads: list[str] = field(default_factory=list)
+    """Folders of other parts, below the study's `runs`, that have to be there first: `<run>/parts/<part>`."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _job(run: Any) -> Job:
     return Job(
         data=run.data.id,
         trains=run.training is not None,
-        parts={name: Part(part.environment, part.exclusive) for name, part in run.evaluation.items()},
+        parts={name: Part(part.environment, part.exclusive, _read_by(part, run)) for name, part in run.evaluation.items()},
         threads=run.compute.threads,
         gpus=run.n_gpus,
         mem_mb=resources.mem_mb,
@@ -215,6 +217,13 @@ def _job(run: Any) -> Job:
         work=run.work,
         choice="" if run.settings else run.choice,
     )
+
+
+def _read_by(part: Any, run: Any) -> list[str]:
+    """What a part reads of what other parts leave."""
+    from ripstop.evaluation.derived import DerivedConfig  # imports torch
+
+    return part.reads(run) if isinstance(part, DerivedConfig) else []
 
 
 def _choices(found: list[Any]) -> dict[str, list[str]]:
@@ -275,6 +284,7 @@ def _all_runs(params: Params) -> dict[str, list[Any]]:
             try:
                 made = list(runs(studies.load(name), params.study(name, scale), scale, where))
                 _each_once(made, where)
+                _is_made(made, where)
                 _is_printed(params, name, scale, made)
                 if scale == params.scale:
                     found[name] = made
@@ -298,6 +308,17 @@ def _each_once(found: list[Any], where: str) -> None:
         if run.name in seen:
             raise ConfigError(f"{where}: two runs are named {run.name}; remove the repeated value")
         seen.add(run.name)
+
+
+def _is_made(found: list[Any], where: str) -> None:
+    """What the parts read of other parts is measured by the study."""
+    there = {f"{run.name}/parts/{part}" for run in found for part in run.evaluation}
+    for run in found:
+        for name, part in run.evaluation.items():
+            for needed in _read_by(part, run):
+                if needed not in there:
+                    near = nearest(needed, sorted(there))
+                    raise ConfigError(f"{where}: evaluation.{name} reads {needed}, which no run of the study measures{near}")
 
 
 def _is_printed(params: Params, study: str, scale: str, found: list[Any]) -> None:

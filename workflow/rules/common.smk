@@ -123,6 +123,12 @@ def is_exclusive(wildcards):
     return job(wildcards).parts[wildcards.part].exclusive
 
 
+def parts_read(wildcards):
+    """What other parts left and a part of an evaluation reads."""
+    read = job(wildcards).parts[wildcards.part].reads
+    return [f"{STUDY}/runs/{part}".format(**wildcards) for part in read]
+
+
 def evaluation_threads(wildcards):
     """Those of the run, or every core that there is, so that nothing runs beside it. On a cluster there is no such number."""
     return workflow._cores if is_exclusive(wildcards) and workflow._cores else job(wildcards).threads
@@ -184,6 +190,12 @@ def of_every_study(pattern):
 def python(environment):
     """The interpreter of an environment: the active one, or the one that envs/<environment>/setup makes."""
     return "python" if environment == "main" else f".venv-{environment}/bin/python"
+
+
+def python_of_part(wildcards):
+    """The interpreter for a part of an evaluation. Without the environment it is the active one: the part says what it lacks."""
+    found = python(job(wildcards).parts[wildcards.part].environment)
+    return found if found == "python" or os.access(found, os.X_OK) else "python"
 
 
 def summary():

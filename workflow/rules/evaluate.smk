@@ -6,6 +6,7 @@ rule evaluate:
         settings=of_run("{part}.yaml"),
         code=of_run("{part}.code"),
         data=data_of_run,
+        parts=parts_read,
     output:
         directory(f"{RUN}/parts/{{part}}"),
     log:
@@ -24,6 +25,6 @@ rule evaluate:
     params:
         run=subpath(output[0], ancestor=2),
         data=subpath(input.data, parent=True),
-        python=lambda wildcards: python(job(wildcards).parts[wildcards.part].environment),
+        python=python_of_part,
     shell:
         f"{LOGGED} {{params.python}} -m ripstop evaluate {{params.run:q}} --data {{params.data:q}} --part {{wildcards.part:q}}"

@@ -40,6 +40,7 @@ SPECIAL = {
     "±": r"\ensuremath{\pm}",
     "→": r"\ensuremath{\rightarrow}",
     "∞": r"\ensuremath{\infty}",
+    "†": r"\ensuremath{^\dagger}",
     "–": "--",
     "—": "---",
     "…": r"\dots{}",

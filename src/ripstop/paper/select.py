@@ -82,6 +82,13 @@ class StudyRecords:
             raise ConfigError(f"{self.study}: no record measures {metric} where {_words(where)}; evaluate its runs again")
         return rows
 
+    def pick_any(self, metric: str, **where: object) -> pd.DataFrame:
+        """Rows of `metric` whose columns have the given values, none where there are none: for what may not have been."""
+        rows = self.table[self.table["metric"] == metric]
+        for column, value in where.items():
+            rows = rows[rows[column] == value] if column in rows else rows.iloc[:0]
+        return rows
+
     def by_seed(self, metric: str, **where: object) -> pd.Series:
         """Values indexed by seed. Rows that differ in a column that `where` does not fix are an error, not an average."""
         rows = self.pick(metric, **where)

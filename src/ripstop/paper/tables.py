@@ -12,7 +12,16 @@ from ripstop.statistics import Estimate
 STACKED_FROM = 5
 """A table with as many columns of estimates has each interval under its value: side by side they would not fit."""
 
-Cell = str | int | float | Estimate | None
+
+@dataclass(frozen=True)
+class Marked:
+    """An estimate with a sign behind its value, such as the dagger of a significant difference."""
+
+    estimate: Estimate
+    mark: str
+
+
+Cell = str | int | float | Estimate | Marked | None
 """None is what the parameters of the scale dropped."""
 
 
@@ -34,7 +43,7 @@ class Table:
     def latex(self, name: str) -> str:
         """A `table` environment, shrunk to the line's width where it is wider. `\\ref{tab:<name>}` names it."""
         # \label takes its argument as it stands: an escaped underscore would become part of the name.
-        n_estimates = sum(any(isinstance(c, Estimate) for c in column) for column in zip(*self.rows, strict=True))
+        n_estimates = sum(any(isinstance(c, Estimate | Marked) for c in column) for column in zip(*self.rows, strict=True))
         cell = _stacked if n_estimates >= STACKED_FROM else format_cell
         columns = "".join(_alignment(column) for column in zip(*self.rows, strict=True))
         return render(
@@ -52,6 +61,9 @@ class Table:
 
 def format_cell(cell: Cell) -> str:
     """Plain text of one cell."""
+    if isinstance(cell, Marked):
+        value, bracket, interval = format_estimate(cell.estimate).partition(" [")
+        return f"{value}{cell.mark}{bracket}{interval}"
     if cell is None or isinstance(cell, Estimate):
         return format_estimate(cell)
     if isinstance(cell, float):
@@ -61,7 +73,7 @@ def format_cell(cell: Cell) -> str:
 
 def _stacked(cell: Cell) -> str:
     value, bracket, interval = format_cell(cell).partition(" [")
-    if not isinstance(cell, Estimate) or not bracket:
+    if not isinstance(cell, Estimate | Marked) or not bracket:
         return format_cell(cell)
     lines = rf"{escape(value)}\\[-2pt]{{\scriptsize {escape('[' + interval)}}}"
     return Latex(rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}")

@@ -21,9 +21,11 @@ from pydantic import Field
 
 from ripstop.config import ArmName, ConfigError, Size, Strict
 from ripstop.data.documents import DocumentsConfig
+from ripstop.evaluation.comet import CometConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
 from ripstop.evaluation.long_windows import LongWindowsConfig
 from ripstop.evaluation.overlap import OverlapConfig
+from ripstop.evaluation.quality import QualityConfig
 from ripstop.evaluation.translation import TranslationConfig
 from ripstop.layers.mlp import MlpConfig
 from ripstop.mixers import MIXERS
@@ -49,6 +51,8 @@ class Evaluation(Strict):
     long_windows: LongWindowsConfig | None = None
     overlap: OverlapConfig | None = None
     translation: TranslationConfig
+    quality: QualityConfig | None = None
+    comet: CometConfig | None = None
 
 
 class Ablation(Strict):
