@@ -1,0 +1,60 @@
+"""Word alignment on a language whose dictionary is known, and the rules by which pronouns become candidates."""
+
+from __future__ import annotations
+
+import random
+
+from ripstop.data.pronoun_candidates import Candidate, candidates
+from ripstop.data.word_alignment import align, align_both_ways, spans, words
+
+DICTIONARY = {f"w{i}": f"v{i}" for i in range(12)}
+
+
+def test_words_and_their_places() -> None:
+    text = "„Nimm's“, sprach er - Geh!"
+    assert words(text) == ["nimm's", "sprach", "er", "geh"]
+    assert [text[a:b] for a, b in spans(text)] == ["Nimm's", "sprach", "er", "Geh"]
+
+
+def test_a_dictionary_is_found() -> None:
+    """Sentences of words in another order than their translations, with a word beside them that all have."""
+    generator = random.Random(0)
+    pairs = []
+    for _ in range(200):
+        a = generator.sample(sorted(DICTIONARY), 5)
+        b = [DICTIONARY[word] for word in a]
+        b[1], b[2] = b[2], b[1]
+        pairs.append((a, [*b, "und"]))
+    right = total = 0
+    for (a, b), (of_b, of_a) in zip(pairs, align_both_ways(pairs), strict=True):
+        right += sum(DICTIONARY[a[i]] == b[j] for j, i in enumerate(of_b[:5]) if i >= 0)
+        right += sum(DICTIONARY[a[i]] == b[j] for i, j in enumerate(of_a) if j >= 0)
+        total += 10
+        assert len(of_b) == 6 and len(of_a) == 5
+    assert right > 0.98 * total
+
+
+def test_texts_without_words() -> None:
+    assert align([([], ["b"]), (["a"], ["b"]), (["a"], [])]) == [[-1], [0], []]
+
+
+def test_candidates() -> None:
+    """`it` that finds es, er that finds it or no person; not where er is a person, or outside of the test books."""
+    block = [
+        ("the stone falls", "der stein fällt"),
+        ("he comes now", "er kommt jetzt"),
+        ("it rains now", "es regnet jetzt"),
+        ("she sings now", "sie singt jetzt"),
+        ("the house stands", "das haus steht"),
+        ("now he sings", "jetzt singt er"),
+    ]
+    verses = {(1, 1, v): block[v % len(block)] for v in range(120)}
+    verses |= {
+        (43, 1, 1): ("It rains.", "Es regnet."),
+        (43, 1, 2): ("The stone falls and it stands", "der stein fällt und er steht"),
+        (43, 1, 3): ("He sings and it rains", "er singt und es regnet"),
+    }
+    found = set(candidates(verses))
+    assert Candidate(43, 1, 1, 0, 0, "es") in found and Candidate(43, 1, 2, 4, 4, "er") in found
+    assert {c[:3] for c in found} == {(43, 1, 1), (43, 1, 2), (43, 1, 3)}
+    assert [c.pronoun for c in found if c.verse == 3] == ["es"]
