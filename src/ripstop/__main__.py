@@ -143,6 +143,20 @@ def evaluate(
 
 
 @app.command()
+def translate(
+    file: Annotated[str, typer.Argument(help="Text of documents with a blank line between them; - for standard input.")],
+    run: Annotated[Path, typer.Option(help="Folder of the trained run.")],
+    beam: Annotated[int, typer.Option(min=1, max=64, help="Beams of the search; 1: greedy.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder of the prepared data, where it does not lie with the run.")] = None,
+) -> None:
+    """Translate a text file with a trained run, one line out for every line in, as they are made."""
+    from ripstop.translate import translated
+
+    for line in translated(run, file, beam, data):
+        print(line, flush=True)
+
+
+@app.command()
 def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")], out: Out) -> None:
     """Join the records of a study's runs into one file."""
     from ripstop.records import collect as join

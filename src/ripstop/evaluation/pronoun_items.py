@@ -64,7 +64,8 @@ def listed(path: Path, verses: bible.Verses) -> list[Item]:
             variants = swapped(target, int(line["word"]), line["pronoun"], CASES[line["case"]])
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ConfigError(f"{path}:{number}: does not fit the text ({error!r}); restore the file") from None
-        before = [verses[earlier] for v in range(1, key[2]) if (earlier := (*key[:2], v)) in verses]
+        earlier = [(*key[:2], verse) for verse in range(max(1, key[2] - MOST_BEFORE), key[2])]
+        before = [verses[place] for place in earlier if place in verses]
         document = f"{line['book']} {key[1]}"
         found.append(Item(document, before, source, [target, *variants], line["gender"], int(line["distance"])))
     return found
