@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from ripstop.data.hub import Document
 from ripstop.data.pronoun_candidates import Candidate, candidates
 from ripstop.data.word_alignment import align, align_both_ways, spans, words
 
@@ -38,6 +39,10 @@ def test_texts_without_words() -> None:
     assert align([([], ["b"]), (["a"], ["b"]), (["a"], [])]) == [[-1], [0], []]
 
 
+def document(name: str, pairs: list[tuple[str, str]]) -> list[Document]:
+    return [Document(name, [en for en, _ in pairs], [de for _, de in pairs])]
+
+
 def test_candidates() -> None:
     """`it` that finds es, er that finds it or no person; not where er is a person, or outside of the test books."""
     block = [
@@ -48,13 +53,13 @@ def test_candidates() -> None:
         ("the house stands", "das haus steht"),
         ("now he sings", "jetzt singt er"),
     ]
-    verses = {(1, 1, v): block[v % len(block)] for v in range(120)}
-    verses |= {
-        (43, 1, 1): ("It rains.", "Es regnet."),
-        (43, 1, 2): ("The stone falls and it stands", "der stein fällt und er steht"),
-        (43, 1, 3): ("He sings and it rains", "er singt und es regnet"),
-    }
-    found = set(candidates(verses))
-    assert Candidate(43, 1, 1, 0, 0, "es") in found and Candidate(43, 1, 2, 4, 4, "er") in found
-    assert {c[:3] for c in found} == {(43, 1, 1), (43, 1, 2), (43, 1, 3)}
+    test = [
+        ("It rains.", "Es regnet."),
+        ("The stone falls and it stands", "der stein fällt und er steht"),
+        ("He sings and it rains", "er singt und es regnet"),
+    ]
+    splits = {"train": document("Genesis 1", block * 20), "test": document("John 1", test)}
+    found = set(candidates(splits))
+    assert Candidate("John 1", 1, 0, 0, "es") in found and Candidate("John 1", 2, 4, 4, "er") in found
+    assert {c[:2] for c in found} == {("John 1", 1), ("John 1", 2), ("John 1", 3)}
     assert [c.pronoun for c in found if c.verse == 3] == ["es"]

@@ -15,6 +15,7 @@ from evaluation.test_context import subject
 
 from ripstop.config import ConfigError
 from ripstop.data import registry
+from ripstop.data.hub import Document
 from ripstop.data.tokenizer import BytesConfig
 from ripstop.data.word_alignment import words
 from ripstop.evaluation import pronoun_items, pronouns
@@ -119,7 +120,7 @@ def rows() -> list[dict[str, str]]:
 
 def test_the_list_keeps_its_rules() -> None:
     """Those that need no text: what it holds, each pronoun once, with its gender and a case that it can have."""
-    assert len({(r["book"], r["chapter"], r["verse"], r["word"]) for r in rows()}) == len(rows()) == 166
+    assert len({(r["document"], r["verse"], r["word"]) for r in rows()}) == len(rows()) == 166
     assert Counter(r["gender"] for r in rows()) == {"m": 44, "f": 54, "n": 68}
     assert Counter(min(int(r["distance"]), 2) for r in rows()) == {0: 126, 1: 27, 2: 13}
     for r in rows():
@@ -144,16 +145,16 @@ def test_the_list_fits_its_text() -> None:
 
 def test_a_list_that_does_not_fit_the_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    head = "book,chapter,verse,word,pronoun,case,gender,antecedent,distance\n"
-    verses = {(8, 1, 1): ("A stone.", "Ein Stein."), (8, 1, 2): ("Take it.", "Nimm ihn.")}
-    path.write_text(f"{head}Ruth,1,2,1,ihn,acc,m,Stein,1\n")
-    (found,) = listed(path, verses)
-    assert found == Item("Ruth 1", [verses[8, 1, 1]], "Take it.", ["Nimm ihn.", "Nimm sie.", "Nimm es."], "m", 1)
-    for line in ("Ruth,1,3,1,ihn,acc,m,Stein,1", "Ruth,1,2,0,ihn,acc,m,Stein,1", "Ruth,1,2,9,ihn,acc,m,Stein,1",
-                 "Mark,1,2,1,ihn,acc,m,Stein,1", "Ruth,1,2,1,ihn,dat,m,Stein,1", "Ruth,1"):  # fmt: skip
+    head = "document,verse,word,pronoun,case,gender,antecedent,distance\n"
+    chapter = Document("Ruth 1", ["A stone.", "Take it."], ["Ein Stein.", "Nimm ihn."])
+    path.write_text(f"{head}Ruth 1,2,1,ihn,acc,m,Stein,1\n")
+    (found,) = listed(path, [chapter])
+    assert found == Item("Ruth 1", [("A stone.", "Ein Stein.")], "Take it.", ["Nimm ihn.", "Nimm sie.", "Nimm es."], "m", 1)
+    for line in ("Ruth 1,3,1,ihn,acc,m,Stein,1", "Ruth 1,2,0,ihn,acc,m,Stein,1", "Ruth 1,2,9,ihn,acc,m,Stein,1",
+                 "Mark 1,2,1,ihn,acc,m,Stein,1", "Ruth 1,2,1,ihn,dat,m,Stein,1", "Ruth 1"):  # fmt: skip
         path.write_text(f"{head}{line}\n")
         with pytest.raises(ConfigError, match=r"p\.csv:2: does not fit the text"):
-            listed(path, verses)
+            listed(path, [chapter])
 
 
 ENTRY = {

