@@ -134,12 +134,23 @@ def choose(candidates: Annotated[list[Path], typer.Argument(help="Folders of the
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
     data: Data,
-    part: Annotated[str, typer.Option(help="Part of the evaluation, as params.yaml names it.")],
+    part: Annotated[str | None, typer.Option(help="Part of the evaluation, as params.yaml names it.")] = None,
+    only: Annotated[str | None, typer.Option(help="Group of parts: quality, context, efficiency.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Print what fewer samples give, and record nothing.")] = False,
 ) -> None:
-    """Measure one part of a run and write its records."""
+    """Measure a run and write its records: one part, a group of parts, or all that the plan gives it."""
+    from ripstop.evaluation import groups
     from ripstop.evaluation.evaluate import evaluate as evaluate_run
 
-    print(f"records in {evaluate_run(folder, data, part)}")
+    for name in [part] if part is not None and only is None else groups.chosen(folder, part, only):
+        left_out = groups.left_out(folder, name, quick) if part is None else ""
+        if left_out:
+            print(left_out)
+        elif quick:
+            for measured in groups.look(folder, data, name):
+                print(f"{name}: {groups.shown(measured)}", flush=True)
+        else:
+            print(f"records in {evaluate_run(folder, data, name)}", flush=True)
 
 
 @app.command()
