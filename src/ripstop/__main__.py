@@ -136,12 +136,37 @@ def choose(candidates: Annotated[list[Path], typer.Argument(help="Folders of the
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
     data: Data,
-    part: Annotated[str, typer.Option(help="Part of the evaluation, as params.yaml names it.")],
+    part: Annotated[str | None, typer.Option(help="Part of the evaluation, as params.yaml names it.")] = None,
+    only: Annotated[str | None, typer.Option(help="Group of parts: quality, context, efficiency.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Print what fewer samples give, and record nothing.")] = False,
 ) -> None:
-    """Measure one part of a run and write its records."""
+    """Measure a run and write its records: one part, a group of parts, or all that the plan gives it."""
+    from ripstop.evaluation import groups
     from ripstop.evaluation.evaluate import evaluate as evaluate_run
 
-    print(f"records in {evaluate_run(folder, data, part)}")
+    for name in [part] if part is not None and only is None else groups.chosen(folder, part, only):
+        left_out = groups.left_out(folder, name, quick) if part is None else ""
+        if left_out:
+            print(left_out)
+        elif quick:
+            for measured in groups.look(folder, data, name):
+                print(f"{name}: {groups.shown(measured)}", flush=True)
+        else:
+            print(f"records in {evaluate_run(folder, data, name)}", flush=True)
+
+
+@app.command()
+def translate(
+    file: Annotated[str, typer.Argument(help="Text of documents with a blank line between them; - for standard input.")],
+    run: Annotated[Path, typer.Option(help="Folder of the trained run.")],
+    beam: Annotated[int, typer.Option(min=1, max=64, help="Beams of the search; 1: greedy.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder of the prepared data, where it does not lie with the run.")] = None,
+) -> None:
+    """Translate a text file with a trained run, one line out for every line in, as they are made."""
+    from ripstop.translate import translated
+
+    for line in translated(run, file, beam, data):
+        print(line, flush=True)
 
 
 @app.command()

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ripstop import provenance, yaml_file
 from ripstop.accepted import Accepted
@@ -29,6 +29,14 @@ EVALUATE = ["ripstop.evaluation.evaluate"]
 PRINT = ["ripstop.records", "ripstop.paper.render"]
 ASSEMBLE = ["ripstop.paper.assemble"]
 MOVES_NO_NUMBER = "what it resolves stands in the files it writes"
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A part of an evaluation that reads files which are no data, and whose settings hold their digests."""
+
+    def local_files(self) -> list[Path]:
+        """Those files."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Plan:
     """What the workflow has to make at one scale.
 
     files: path below results/<scale> -> text, of every input file.
-    local: files of the user's that prepared data depends on -> (size, time stamp) when they were read.
+    local: files that prepared data or settings depend on -> (size, time stamp) when they were read.
     """
 
     scale: str
@@ -174,6 +182,8 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
             if f"{home}/config.yaml" not in files:
                 files |= _files_of_data(home, run.data, accepted)
                 local |= {str(path): _stamp(path) for path in run.data.local_files()}
+            read = [part.local_files() for part in run.evaluation.values() if isinstance(part, ReadsFiles)]
+            local |= {str(path): _stamp(path) for paths in read for path in paths}
         printer = f"ripstop.paper.studies.{name}"
         reads[name] = _reads(params, name)
         dropped[name] = _dropped(params, name, found[name])
