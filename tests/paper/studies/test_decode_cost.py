@@ -146,8 +146,9 @@ def test_a_count_without_its_formula_is_no_agreement():
     assert numbers(asked("decode_cost", rows))["formula_gap"].value == math.inf
 
 
-def test_a_key_too_many_in_attention_is_a_gap():
-    assert exact(numbers(changed("tokens_read", 2 * 8192 + 3, "attention", 8192))["keys_gap_attention"], 1.5)
+def test_a_key_too_many_or_too_few_in_attention_is_a_gap():
+    for keys in (3, -3):
+        assert exact(numbers(changed("tokens_read", 2 * 8192 + keys, "attention", 8192))["keys_gap_attention"], 1.5)
 
 
 def test_what_is_slower_at_every_context_and_at_none():
