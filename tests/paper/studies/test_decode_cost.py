@@ -251,6 +251,26 @@ def test_what_a_scale_drops_is_not_measured():
         numbers(asked("decode_cost", made(dropped)))
 
 
+@pytest.mark.parametrize("name", LABELS)
+def test_any_arm_may_be_dropped(name):
+    records = asked("decode_cost", made({"architecture": (name,)}), ("architecture", name))
+    own = tuple(f"_{name}{end}" for end in ("", "_short", "_long"))
+    wanted = {number for number in NUMBERS if number.endswith(own)}
+    if name == "attention":  # beside which all others stand
+        wanted = {number for number in wanted if "mamba2_attention" not in number} | {"mamba2_faster_from"}
+        wanted |= {number for number in NUMBERS if number.startswith(("attention_", "reads_less_from_"))}
+    assert {number for number, estimate in numbers(records).items() if estimate.n == 0} == wanted
+    assert len(tables(records)["decode_cost"].rows) == len(LABELS) + len(NAMED) - 1
+    with style.style():
+        assert figures(records)
+
+
+def test_without_named_models_the_mixers_are_printed():
+    records = asked("decode_cost", made({"preset": NAMED}), *(("preset", name) for name in NAMED))
+    assert [row[0] for row in tables(records)["decode_cost"].rows] == list(LABELS.values())
+    assert all(estimate.n for estimate in numbers(records).values())
+
+
 def test_a_scale_without_times_has_its_bytes():
     kept = [r for r in made() if not r.metric.endswith("seconds")]
     found = numbers(asked("decode_cost", kept, ("part", "timed")))

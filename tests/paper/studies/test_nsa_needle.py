@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from paper.made_up import asked, close, made_up
 
 from ripstop.config import ConfigError
 from ripstop.paper import plots, style
-from ripstop.paper.needles import LABELS, WAYS
+from ripstop.paper.needles import LABELS, TAUGHT, WAYS
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.nsa_needle import CONTROLS, NUMBERS, figures, numbers, tables
 from ripstop.records import Record
@@ -187,6 +188,15 @@ def test_a_dropped_way_of_teaching_is_not_measured(way: str) -> None:
     assert len(tables(records)["nsa_needle"].rows) == 4
     with style.style():
         figures(records)
+
+
+def test_without_the_way_that_stands_for_sparse_attention_nothing_of_it_is_drawn() -> None:
+    way = ("teaching", TAUGHT)
+    records = asked("nsa_needle", [record for record in made() if record.factors.get("teaching") != TAUGHT], way)
+    with style.style(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (gates,) = figures(records)["nsa_needle_blocks"].axes
+    assert not plots.curves(gates) and numbers(records)["found_nsa"].n == 0
 
 
 def test_without_prose_its_numbers_are_not_measured() -> None:
