@@ -17,7 +17,7 @@ from ripstop.batch import Vocabulary
 from ripstop.config import ConfigError
 from ripstop.evaluation.selection import selected
 from ripstop.files import write_text
-from ripstop.inspect_selection import draw, inspect_selection
+from ripstop.inspect_selection import LONGEST, _row, draw, inspect_selection
 from ripstop.mixers.nsa.trace import Layer, Trace
 from ripstop.models.weights import save_weights
 from ripstop.paper import style
@@ -139,6 +139,14 @@ def test_a_run_that_may_diverge_and_did_is_not_drawn(copied: Path) -> None:
     reported(copied, outcome="diverged", identity=identity)
     with pytest.raises(ConfigError, match="says that the training diverged, and of such nothing is drawn"):
         inspect_selection(copied)
+
+
+def test_a_row_in_which_no_block_would_be_seen(tmp_path: Path, grid: dict[str, Run]) -> None:
+    tests = [{"families": ["single"], "lengths": [LONGEST], "rows": [1]}]
+    data = grid["nsa"].data.replace(tests=tests)
+    data.prepare(tmp_path)
+    with pytest.raises(ConfigError, match=f"--length: the row has 82.. tokens, and no block is seen in more than {LONGEST}"):
+        _row(data, tmp_path, 0, None)  # type: ignore[arg-type]
 
 
 def test_data_that_lies_elsewhere_is_asked_for(copied: Path, tmp_path: Path) -> None:

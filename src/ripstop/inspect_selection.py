@@ -99,6 +99,9 @@ def _row(config: NeedleBase, data: Path, row: int, length: int | None) -> tuple[
         raise ConfigError(f"--row {row}: the test has the rows 0 to {len(found.haystack_BR) - 1} of this length")
     one = replace(found, **{name: value[row : row + 1] for name, value in vars(found).items() if name != "family"})
     batch = to_batch(config.lexicon(data), one)
-    if batch.tokens_BT.shape[1] > LONGEST:
-        raise ConfigError(f"--length {length}: no block is seen in a row of more than {LONGEST} tokens; take a shorter one")
+    n_tokens = batch.tokens_BT.shape[1]
+    if n_tokens > LONGEST:
+        raise ConfigError(
+            f"--length: the row has {n_tokens} tokens, and no block is seen in more than {LONGEST}; name a shorter one"
+        )
     return batch, one.place_BQA.flatten().tolist()
