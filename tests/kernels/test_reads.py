@@ -20,6 +20,7 @@ from ripstop.mixers.nsa.state import SparseState
 from ripstop.mixers.sliding_window import WindowState
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.past import past
+from ripstop.models.reading import ReadsPart
 from ripstop.ops import selected_attention
 
 CONTEXTS = (1, 4, 6, CHUNK + 3, 40)
@@ -89,6 +90,10 @@ def check_reads(case: Case) -> None:
         wanted = BY_HAND[case.kind, case.name](context)
         found = (counted.tokens, counted.bytes / DOUBLE, counted.written / DOUBLE)
         assert found == wanted, f"at context {context} keys, numbers read and written are {found}; by hand {wanted}"
+        config = case.config()
+        if isinstance(config, ReadsPart):
+            formula = config.read_bytes(D_MODEL, context, torch.float64)
+            assert formula == counted.bytes, f"at context {context} {counted.bytes} bytes are read, by formula {formula}"
         rooms = step(mixer, context, room=9)
         assert (rooms.tokens, rooms.bytes) == (counted.tokens, counted.bytes), "room for tokens to come is read"
         assert step(mixer, context, batch=3).bytes == 3 * counted.bytes

@@ -80,10 +80,47 @@ def test_mistakes_are_one_sentence(changes: dict[str, Any], message: str) -> Non
     assert message in str(error.value)
 
 
-def test_a_reference_may_be_any_model_and_times_may_be_left_out() -> None:
-    evaluation = params.load(FILE, scale="cpu").study("decode_cost", "cpu")["evaluation"]
-    own = MODELS.parse({"preset": "recall"})
-    given = {"timed": evaluation["timed"] | {"reference": {"preset": "recall"}, "reference_ids": 99}}
-    timed = grid(evaluation=evaluation | given)[0].evaluation["timed"]
-    assert isinstance(timed, DecodeTimeConfig) and (timed.reference, timed.reference_ids) == (own, 99)
-    assert set(grid(evaluation=evaluation | {"timed": None})[0].evaluation) == {"counted"}
+def settings(part: str, **changes: Any) -> dict[str, Any]:
+    """The evaluation of the study, a part of it changed."""
+    evaluation: dict[str, Any] = params.load(FILE, scale="cpu").study("decode_cost", "cpu")["evaluation"]
+    return {"evaluation": evaluation | {part: evaluation[part] | changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            settings("counted", contexts=[64, 8192, 65536]),
+            "evaluation.counted.contexts: lacks 1024, 16384, 32768, which the paper",
+        ),
+        (
+            settings("timed", contexts=[2, 1024, 65536]),
+            "evaluation.timed.contexts: lacks 8192, which the paper prints; add them",
+        ),
+        (
+            settings("timed", reference={"preset": "recall"}),
+            "reference: the paper prints times as ratios to those of mamba2, and",
+        ),
+        ({"reference": "nsa"}, "reference: the paper prints times as ratios to those of mamba2, and this is another model"),
+    ],
+)
+def test_what_is_printed_is_measured_and_as_it_is_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        grid(**changes)
+    assert str(error.value).startswith(f"decode_cost: {message}")
+
+
+def test_architectures_of_several_depths_are_not_compared() -> None:
+    patterns = params.load(FILE, scale="cpu").study("decode_cost", "cpu")["patterns"]
+    with pytest.raises(ConfigError, match=r"patterns: .* have layers: mamba2 2, .*nsa 4; give all as many"):
+        grid(patterns=patterns | {"nsa": "N4"})
+
+
+def test_a_reference_may_be_written_out_and_times_may_be_left_out() -> None:
+    written = next(run for run in grid() if run.factors.get("architecture") == "mamba2").model.model_dump(mode="json")
+    changes = settings("timed", reference=written, reference_ids=99)
+    timed = grid(**changes)[0].evaluation["timed"]
+    assert isinstance(timed, DecodeTimeConfig) and timed.reference_ids == 99
+    assert timed.reference is not None and timed.reference.model_dump(mode="json") == written
+    changes["evaluation"]["timed"] = None
+    assert set(grid(**changes)[0].evaluation) == {"counted"}

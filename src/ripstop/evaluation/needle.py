@@ -69,7 +69,8 @@ class NeedlePartConfig(PartConfig):
         _data(run)
         if len({mixer.select_block for mixer in sparse_layers(run.model)}) > 1 and "oracle" in self.controls:
             raise ConfigError(
-                "the control 'oracle' names blocks of one size, and layers of this model have others; leave it out"
+                "the control 'oracle' names blocks of one size, and layers of this model have others; give all of them one "
+                "select_block, or leave it out"
             )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:

@@ -26,7 +26,11 @@ from ripstop.models.base import ModelConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import letter_counts, used
 from ripstop.models.presets import PRESETS
+from ripstop.paper.studies.decode_cost import AT, EIGHTH, TABLE_4
 from ripstop.studies.base import Arm, StudyParams
+
+REFERENCE = "mamba2"
+"""The arm that the paper calls the reference: times are printed as ratios to its."""
 
 
 class Evaluation(Strict):
@@ -77,6 +81,7 @@ class Params(StudyParams):
 
 def arms(params: Params) -> Iterator[Arm]:
     """Every architecture, then every named model with the vocabulary that its preset is made for."""
+    _is_measured(params)
     for architecture, pattern in params.patterns.items():
         layers = sum(letter_counts(pattern).values())
         yield Arm(factors={"architecture": architecture}, derived={"n_layers": layers}, model=params.model(architecture))
@@ -85,3 +90,25 @@ def arms(params: Params) -> Iterator[Arm]:
         assert isinstance(model, ModelConfig)
         data = VocabularyConfig(n_ids=PRESETS[preset].vocab_size, source=model.reads_source)
         yield Arm(factors={"preset": name}, model=model, data=data)
+
+
+def _is_measured(params: Params) -> None:
+    """`ConfigError` where what is printed would not be measured, or not as it is told: before anything is."""
+    counted, timed = params.evaluation.counted, params.evaluation.timed
+    _has_contexts("counted", counted.contexts, {*TABLE_4, *AT.values()})
+    if timed is not None:
+        _has_contexts("timed", timed.contexts, {*AT.values(), EIGHTH})
+        reference = params.parts()["timed"]
+        assert isinstance(reference, DecodeTimeConfig)
+        if reference.reference != params.model(REFERENCE):
+            raise ConfigError(f"reference: the paper prints times as ratios to those of {REFERENCE}, and this is another model")
+    depths = {name: sum(letter_counts(pattern).values()) for name, pattern in params.patterns.items()}
+    if len(set(depths.values())) > 1:
+        told = ", ".join(f"{name} {layers}" for name, layers in depths.items())
+        raise ConfigError(f"patterns: architectures are compared at one depth, and have layers: {told}; give all as many")
+
+
+def _has_contexts(part: str, contexts: list[int], printed: set[int]) -> None:
+    missing = sorted(printed - set(contexts))
+    if missing:
+        raise ConfigError(f"evaluation.{part}.contexts: lacks {', '.join(map(str, missing))}, which the paper prints; add them")

@@ -17,7 +17,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from ripstop.config import ArmName, ConfigError, Size, Strict, nearest
-from ripstop.data.needle import NeedleConfig
+from ripstop.data.needle import NeedleBase, NeedleConfig
 from ripstop.data.needle_text import NeedleTextConfig
 from ripstop.evaluation.needle import NeedlePartConfig
 from ripstop.mixers import MIXERS
@@ -27,9 +27,12 @@ from ripstop.mixers.nsa.teaching import TEACHINGS
 from ripstop.mixers.nsa.teaching.base import TeachingConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import used
+from ripstop.paper.needles import FAMILIES
+from ripstop.paper.studies.nsa_needle import CONTROLS
 from ripstop.records import Scalar
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
+from ripstop.training.objectives.taught_selection import TaughtSelectionConfig
 
 
 class Evaluation(Strict):
@@ -77,6 +80,7 @@ def arms(params: Params) -> Iterator[Arm]:
 
     The factor `arm` is all of an arm's others in one.
     """
+    _is_measured(params)
     for architecture in params.patterns:
         yield from _arms_of(params, architecture, {"haystack": "tokens"}, params.teaching)
     if params.prose is not None:
@@ -109,3 +113,67 @@ def _arms_of(
             ),
             data=data,
         )
+
+
+def _is_measured(params: Params) -> None:
+    """`ConfigError` where what is printed would not be measured, or not as it is told: before anything trains."""
+    part, data = params.evaluation.needle, params.data
+    tested = {family for test in data.tests for family in test.families}
+    for family in FAMILIES:
+        if family not in tested:
+            raise ConfigError(f"data.tests: no test asks {family}, which the paper prints; add it to the families of one")
+    _has_depths("data", data)
+    for control in ("own", "wrong", *CONTROLS):
+        if control not in part.controls:
+            raise ConfigError(f"evaluation.needle.controls: {control!r} is not among them, and the paper prints it; add it")
+    if len(set(part.controls)) < len(part.controls):
+        raise ConfigError(f"evaluation.needle.controls: {', '.join(part.controls)} names one twice; name each once")
+    single = _single(data)
+    shortest, rows = min(single.items())
+    if min(rows, part.tokens_at_once // shortest) < 2:
+        raise ConfigError(
+            f"data.tests: the control 'wrong' needs two rows of single at {shortest} tokens, the shortest length, "
+            "that are read at once; raise its number of rows, or evaluation.needle.tokens_at_once"
+        )
+    if params.prose is not None:
+        _has_depths("prose.data", params.prose.data)
+        _is_beside(single, _single(params.prose.data))
+    for where, of in (("data", data), *([("prose.data", params.prose.data)] if params.prose is not None else [])):
+        length = of.tests[0].lengths[0]
+        if part.n_parts > length:
+            raise ConfigError(
+                f"evaluation.needle.n_parts: the picture is of the first test of {where}, whose {length} tokens have no "
+                f"{part.n_parts} parts; lower it to at most that"
+            )
+    if not isinstance(params.training.objective, TaughtSelectionConfig):
+        kind = params.training.objective.kind
+        raise ConfigError(f"training.objective: {kind} leaves out what teaches a selection; take taught_selection")
+    if not params.training.validate_every:
+        raise ConfigError("training.validate_every: is 0, and the paper prints how the arms learnt; set how often to look")
+
+
+def _single(data: NeedleBase) -> dict[int, int]:
+    """Length -> rows of the single needle's test."""
+    return {length: rows for family, length, rows in data.tested() if family == "single"}
+
+
+def _has_depths(where: str, data: NeedleBase) -> None:
+    if not any(0 < depth < 1 for depth in data.depths):
+        raise ConfigError(
+            f"{where}.depths: {data.depths} has none between the first and the last, over which needles found are averaged; "
+            "add one, such as 0.5"
+        )
+
+
+def _is_beside(tokens: dict[int, int], prose: dict[int, int]) -> None:
+    """Prose is printed beside token ids at their longest length, and at no length that they lack."""
+    if not prose or max(prose) != max(tokens):
+        raise ConfigError(
+            f"prose.data.tests: single is printed at {max(tokens)} tokens, the longest length of data.tests, and prose is "
+            f"tested at {', '.join(map(str, prose)) or 'none'}; end both at one length"
+        )
+    for length in prose:
+        if length not in tokens:
+            raise ConfigError(
+                f"prose.data.tests: single is tested at {length} tokens, and data.tests has not that length; add it"
+            )

@@ -81,7 +81,12 @@ def test_random_selection_keeps_what_is_forced_and_comes_at_its_rate() -> None:
     assert (late == 12).any(-1).double().mean() == pytest.approx(expected.item(), rel=0.3)
     with torch.no_grad(), intervening(select="random", seed=1), tracing() as again:
         mixer(x_BTD)
+        mixer(x_BTD)
     assert torch.equal(again.layers[0].ids_BTGn, ids)
+    # Rows, groups, layers, and tokens of one block draw apart: the same 3 of 37 blocks come once in 7770 draws.
+    last, second = (trace.ids_BTGn[:, 312:320] for trace in again.layers)
+    for one, other in ((last[0], last[1]), (last[:, :, 0], last[:, :, 1]), (last, second), (last[:, :4], last[:, 4:])):
+        assert (one == other).all(-1).double().mean() < 0.1
 
 
 def test_an_oracle_reads_the_block_it_names() -> None:

@@ -146,8 +146,9 @@ def test_a_count_without_its_formula_is_no_agreement():
     assert numbers(asked("decode_cost", rows))["formula_gap"].value == math.inf
 
 
-def test_a_key_too_many_in_attention_is_a_gap():
-    assert exact(numbers(changed("tokens_read", 2 * 8192 + 3, "attention", 8192))["keys_gap_attention"], 1.5)
+def test_a_key_too_many_or_too_few_in_attention_is_a_gap():
+    for keys in (3, -3):
+        assert exact(numbers(changed("tokens_read", 2 * 8192 + keys, "attention", 8192))["keys_gap_attention"], 1.5)
 
 
 def test_what_is_slower_at_every_context_and_at_none():
@@ -248,6 +249,26 @@ def test_what_a_scale_drops_is_not_measured():
     assert {name for name, e in found.items() if e.n == 0} == {name for name in NUMBERS if "grouped" in name}
     with pytest.raises(ConfigError, match="names architecture 'attention_grouped', which no record has"):
         numbers(asked("decode_cost", made(dropped)))
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_any_arm_may_be_dropped(name):
+    records = asked("decode_cost", made({"architecture": (name,)}), ("architecture", name))
+    own = tuple(f"_{name}{end}" for end in ("", "_short", "_long"))
+    wanted = {number for number in NUMBERS if number.endswith(own)}
+    if name == "attention":  # beside which all others stand
+        wanted = {number for number in wanted if "mamba2_attention" not in number} | {"mamba2_faster_from"}
+        wanted |= {number for number in NUMBERS if number.startswith(("attention_", "reads_less_from_"))}
+    assert {number for number, estimate in numbers(records).items() if estimate.n == 0} == wanted
+    assert len(tables(records)["decode_cost"].rows) == len(LABELS) + len(NAMED) - 1
+    with style.style():
+        assert figures(records)
+
+
+def test_without_named_models_the_mixers_are_printed():
+    records = asked("decode_cost", made({"preset": NAMED}), *(("preset", name) for name in NAMED))
+    assert [row[0] for row in tables(records)["decode_cost"].rows] == list(LABELS.values())
+    assert all(estimate.n for estimate in numbers(records).values())
 
 
 def test_a_scale_without_times_has_its_bytes():

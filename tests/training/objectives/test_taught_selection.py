@@ -59,6 +59,21 @@ def test_what_teaches_is_added_for_each_target_in_training_alone() -> None:
     assert held_out.sum.item() == pytest.approx(plain.sum.item(), rel=1e-6)
 
 
+def test_what_teaches_outside_of_training_is_not_added() -> None:
+    """Whatever a way of teaching hands on: held-out losses of all ways compare."""
+    model, batch = sparse(teaching={"kind": "indexer"}).eval(), next(TinyStream(1))
+    plain = cross_entropy(model, batch)
+
+    class Always:
+        def attend(self, selection: Any, training: bool) -> tuple[torch.Tensor, torch.Tensor]:
+            return selection.sparse(), torch.ones(())
+
+    for mixer in nsa(model):
+        mixer.teaching = Always()  # type: ignore[assignment]
+    found = TaughtSelectionConfig().build()(model, batch)
+    assert found.sum.item() == pytest.approx(plain.sum.item(), rel=1e-6) and found.metrics["teaching_loss"].item() == 2
+
+
 @pytest.mark.parametrize("kind", ["none", "branch_dropout", "alternate", "indexer", "score_weighted"])
 def test_the_names_are_the_same_at_every_step(kind: str) -> None:
     model, objective, stream = sparse(teaching={"kind": kind}), TaughtSelectionConfig().build(), TinyStream(1)

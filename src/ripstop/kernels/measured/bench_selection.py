@@ -7,6 +7,7 @@ branches of natively sparse attention (arXiv 2502.11089) with its sizes, gated a
 from __future__ import annotations
 
 import importlib.util
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,15 +41,23 @@ class Sizes(NamedTuple):
 
 def asked_for(
     lengths: Iterable[int] = (), heads: int | None = None, groups: int | None = None, head_dim: int | None = None,
-    dtype: str | None = None,
+    dtype: str | None = None, margin: float = MARGIN,
 ) -> tuple[torch.device, Sizes, tuple[int, ...], torch.dtype]:  # fmt: skip
-    """What `measure` takes: on a GPU if there is one, with the paper's heads and groups; on a CPU in miniature."""
+    """What `measure` takes: on a GPU if there is one, with the paper's heads and groups; on a CPU in miniature.
+
+    margin: of `recommendation`; whether it is one is seen before anything is measured.
+    """
     if torch.cuda.is_available():
         device, usual, usual_lengths, usual_dtype = torch.device("cuda"), Sizes(64, 4, 128), CUDA_LENGTHS, "bfloat16"
     else:
         device, usual, usual_lengths, usual_dtype = torch.device("cpu"), Sizes(4, 2, 32), CPU_LENGTHS, "float32"
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"--dtype {dtype}: there is {', '.join(DTYPES)}")
+    for option, n in (("heads", heads), ("groups", groups), ("head-dim", head_dim)):
+        if n is not None and n < 1:
+            raise ConfigError(f"--{option} {n}: take 1 or more")
+    if not 0 <= margin < math.inf:
+        raise ConfigError(f"--margin {margin}: is a part of a time, 0 or more, such as {MARGIN}")
     sizes = Sizes(heads or usual.heads, groups or usual.groups, head_dim or usual.head_dim)
     if sizes.heads % sizes.groups:
         raise ConfigError(f"--heads {sizes.heads} is no multiple of --groups {sizes.groups}; choose one that is")

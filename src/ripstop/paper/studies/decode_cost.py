@@ -215,7 +215,7 @@ def _table_of_times(cost: Costs, arms: list[tuple[str, Arm]]) -> Table:
 
 def _in_order(records: StudyRecords, column: str, labels: Mapping[str, str]) -> list[str]:
     """The arms that there are, in the order of the labels; new ones come last under their own names."""
-    there = records.values(column)
+    there = records.values(column) if column in records.table else []  # where a scale dropped all of them
     return [*(name for name in labels if name in there), *(name for name in there if name not in labels)]
 
 
@@ -258,6 +258,8 @@ def _read_growth(cost: Costs, name: str) -> Estimate:
 
 def _reads_less_from(cost: Costs, name: str) -> Estimate:
     attention, arm = cost.counts("bytes_read", ATTENTION), cost.counts("bytes_read", {"architecture": name})
+    if not attention:
+        return Estimate.missing("tokens")
     return costs.from_on({context: read.value < attention[context].value for context, read in arm.items()})
 
 

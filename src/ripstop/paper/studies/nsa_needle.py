@@ -219,7 +219,7 @@ def _blocks(records: StudyRecords) -> Figure:
         gates = [records.mean("gate", layer=layer, branch=branch, **NSA.factors) for layer in layers]
         plots.scatter_with_interval(last, [layer + 0.9 + 0.1 * beside for layer in layers], gates, branch, look)
     last.set_xticks([layer + 1 for layer in layers])
-    last.set_xlim(0.5, len(layers) + 0.5)
+    last.set_xlim(0.5, max(1, len(layers)) + 0.5)
     last.set_ylim(0, 1)
     last.set_xlabel("layer")
     last.set_ylabel("mean gate")
