@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ripstop.metrics import METRICS
-from ripstop.paper import studies
+from ripstop.paper import studies, translations
 from ripstop.paper.select import StudyRecords
 from ripstop.records import Record, Scalar, frame, write_records
 from ripstop.statistics import Estimate
@@ -26,6 +26,7 @@ PARTS |= dict.fromkeys(("held_out_accuracy", "held_out_loss", "chosen", "candida
 NEEDLE = ("accuracy_at_depth", "selection_recall_at_depth", "selection_floor_at_depth", "selected_share", "gate")
 NEEDLE += ("trained_length", "peak_bytes", "prefill_seconds")
 PARTS |= dict.fromkeys(NEEDLE, "needle")
+PARTS |= translations.PARTS
 DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers")
 """Factors that follow from others and do not enter a run's name."""
 
@@ -132,6 +133,51 @@ def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterat
             yield add("bleu", 12.3 + noise(), signature="nrefs:1|case:mixed")
             yield add("chrf++", 33.1 + noise(), signature="nrefs:1|case:mixed")
             yield add("parameters", 400_123)
+            yield from _translations(add, ratio, share)
+    for ablation, cost in (("unchanged", 0.0), ("start_plain", 1.0), ("start_lookup", 0.5), *((name, 0.1) for name in CHANGED)):
+        for seed in range(2):
+            add = run(seed, {"ratio": "1_3", "ablation": ablation, "attention_share": 0.25})
+            for control, more in (("own", 0.0), ("wrong", 0.4)):
+                yield add("loss", 4.2 + cost + more + 0.01 * noise(), control=control, split="test")
+            if ablation in ("unchanged", "long_windows"):
+                yield add("long_window_loss", 4.5 - cost, control="own")
+            if ablation == "unchanged":
+                yield add("also_in_train", 0.01, split="test")
+
+
+CHANGED = (
+    "encoder_unidirectional",
+    "cross_attention_first",
+    "cross_attention_alternate",
+    "sentences",
+    "cat_random",
+    "long_windows",
+)
+
+
+def _translations(add: Add, ratio: str, share: float) -> Iterator[Record]:
+    """Quality, use of context and cost of one translator."""
+    for metric in ("bleu", "chrf++") if ratio != "0" else ():
+        yield add(f"{metric}_p_value", 0.01, against="ratio-0_ablation-none")
+    yield add("entity_recall", 0.3 + share / 10, training_occurrences="all")
+    for metric in ("omission_rate", "over_translation_rate"):
+        yield add(metric, 0.1, of="translation")
+        yield add(metric, 0.02, of="reference")
+    for context, gained in (("own", 0.2), ("shuffled", 0.1), ("wrong", -0.1), ("none", 0.0)):
+        yield add("context_loss", 3.5 - gained, context=context)
+        for distance in ("all", ">0", "0", "1", ">1"):
+            for gender in ("balanced", "m", "f", "n"):
+                yield add("pronoun_accuracy", 0.4 + gained / 10, context=context, distance=distance, gender=gender)
+    for distance in ("all", ">0", "0", "1", ">1"):
+        for gender, value in (("balanced", 1 / 3), ("m", 0.0), ("f", 0.0), ("n", 1.0)):
+            yield add("always_es_accuracy", value, distance=distance, gender=gender)
+    for source, target, batch in ((8, 4, 1), (16, 4, 1), (8, 8, 1), (8, 4, 2)):
+        at = {"source": source, "target": target, "batch": batch}
+        yield add("translation_peak_bytes", 1000 * batch * source, **at)
+        for turn in (1, 2):
+            yield add("first_token_seconds", source / 1e4, **at, turn=turn)
+            yield add("inter_token_seconds", 1e-3, **at, turn=turn)
+            yield add("translation_tokens_per_second", batch * 900, **at, turn=turn)
 
 
 def _decode_cost(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
@@ -218,9 +264,14 @@ STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
 TABLES["nsa_needle"] = ["nsa_needle", *(f"nsa_needle_{more}" for more in ("effective", "cost"))]
+TABLES["hybrid_ratio"] = ["hybrid_ratio", "hybrid_ratio_quality", "hybrid_ratio_ablations"]
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
 FIGURES = {"nsa_needle": ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]}
+FIGURES["hybrid_ratio"] = [
+    "hybrid_ratio",
+    *(f"hybrid_ratio_{more}" for more in ("pronouns", "throughput", "latency", "memory")),
+]
 FIGURES |= {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
 FIGURES |= {name: [name] for name in STUDIES if name not in FIGURES}
 """Study -> its figures."""

@@ -30,6 +30,7 @@ RATE, FIRST, EACH, MEMORY = (
     "translation_peak_bytes",
 )
 MORE_IS_BETTER = {RATE}
+METRICS = (RATE, FIRST, EACH, MEMORY)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,14 @@ from pydantic import Field
 from ripstop.config import ArmName, ConfigError, Size, Strict
 from ripstop.data.documents import DocumentsConfig
 from ripstop.evaluation.comet import CometConfig
+from ripstop.evaluation.context import ContextConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
 from ripstop.evaluation.long_windows import LongWindowsConfig
 from ripstop.evaluation.overlap import OverlapConfig
+from ripstop.evaluation.pronouns import PronounsConfig
 from ripstop.evaluation.quality import QualityConfig
 from ripstop.evaluation.translation import TranslationConfig
+from ripstop.evaluation.translation_cost import TranslationCostConfig
 from ripstop.layers.mlp import MlpConfig
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import MixerConfig
@@ -53,6 +56,9 @@ class Evaluation(Strict):
     translation: TranslationConfig
     quality: QualityConfig | None = None
     comet: CometConfig | None = None
+    context: ContextConfig | None = None
+    pronouns: PronounsConfig | None = None
+    cost: TranslationCostConfig | None = None
 
 
 class Ablation(Strict):

@@ -1,4 +1,4 @@
-"""hybrid_ratio in the paper: loss and translation quality against the share of attention layers."""
+"""hybrid_ratio in the paper: loss, quality, use of context and cost against the share of attention layers; ablations."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import ablations, contrast, plots, style, translation_costs, translations
 from ripstop.paper.select import StudyRecords, worst_minus_best
 from ripstop.paper.tables import Cell, Table
+from ripstop.paper.translations import TranslatorArm
 from ripstop.statistics import Estimate, difference_interval, mean_interval
 
 LABELS = {"0": "none", "all": "all"}
@@ -16,9 +17,18 @@ SPLIT = "test"
 """Of the losses: what was chosen by is not what is printed."""
 COMPARED = "none"
 """The factor `ablation` of the arms whose ratios are compared."""
+COSTS = ("throughput", "latency", "memory")
 
-ARMS = {"ratio": tuple(LABELS)}
-PARTS = {"bleu": "translation", "chrf++": "translation", "parameters": "translation", "comet": "comet"}
+ARMS = {"ratio": tuple(LABELS), "ablation": tuple(ablations.LABELS)}
+PARTS = {
+    **translations.PARTS,
+    **dict.fromkeys(("context_loss", "cxmi_half_interval"), "context"),
+    **dict.fromkeys(("pronoun_accuracy", "always_es_accuracy", "antecedent_in_window"), "pronouns"),
+    **dict.fromkeys(translation_costs.METRICS, "cost"),
+    "long_window_loss": "long_windows",
+    "also_in_train": "overlap",
+}
+QUALITY = ("bleu", "chrf", "names", "cxmi", "pronoun_gain", "pronouns_own")
 NUMBERS = (
     "loss_mamba2",
     "loss_attention",
@@ -30,42 +40,95 @@ NUMBERS = (
     "order_use",
     "bleu_best",
     "chrf_best",
+    "names_gain",
+    "also_in_train",
+    "pronouns_always_es",
+    *(f"{what}_{which}" for what in QUALITY for which in ("mamba2", "best_hybrid", "attention")),
+    *ablations.NUMBERS,
     "n_runs",
 )
 
 
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
-    """Losses of the pure models and of the best hybrid, the spread among hybrids, quality, and use of the source.
+    """Losses of the pure models and of the best hybrid, the spread among hybrids, quality, and use of source and context.
 
-    hybrid_gain: loss of pure Mamba-2 minus that of the best hybrid (_over_attention: of pure attention minus it).
-    ratio_spread: loss of the worst hybrid minus that of the best, seed by seed.
-    source_use, order_use: loss with another source, or a shuffled one, minus that with the own; averaged over ratios.
+    The best hybrid is that with the lowest mean loss, for all measures. hybrid_gain: loss of pure Mamba-2 minus that of the
+    best hybrid (_over_attention: of pure attention minus it). ratio_spread: loss of the worst hybrid minus that of the best,
+    seed by seed. source_use, order_use: loss with another source, or a shuffled one, minus that with the own; over all ratios.
+    names_...: of the names in references the share that is written; names_gain: of the best hybrid minus that of Mamba-2.
+    cxmi_...: what the context of a sentence gains in loss. pronoun_gain_...: of right pronouns whose antecedent stands in an
+    earlier sentence, with the context minus without. ablation_...: see `ablations`.
     """
-    records = records.only(ablation=COMPARED)
-    hybrids = [_loss(records, ratio) for ratio in _hybrids(records)]
-    best = min(hybrids, key=lambda losses: losses.mean(), default=None)
-    mamba2, attention = _loss(records, "0"), _loss(records, "all")
+    whole, records = records, records.only(ablation=COMPARED)
+    best = _best(records)
     own, wrong, shuffled = (
         records.mean_by_seed("loss", control=control, split=SPLIT) for control in ("own", "wrong", "shuffled")
     )
+    mamba2, attention = _loss(records, "0"), _loss(records, "all")
+    hybrid = None if best is None else _loss(records, best)
+    hybrids = [_loss(records, ratio) for ratio in _hybrids(records)]
+    names = {which: _names(records, ratio) for which, ratio in _which(best).items()}
+    overlap = whole.pick("also_in_train", split=SPLIT)["value"]
+    level = contrast.always_es(records, contrast.WITH_CONTEXT)
     return {
         "loss_mamba2": mean_interval(mamba2, "nats"),
         "loss_attention": mean_interval(attention, "nats"),
-        "loss_best_hybrid": Estimate.missing("nats") if best is None else mean_interval(best, "nats"),
-        "hybrid_gain": _gain(mamba2, best),
-        "hybrid_gain_over_attention": _gain(attention, best),
+        "loss_best_hybrid": Estimate.missing("nats") if hybrid is None else mean_interval(hybrid, "nats"),
+        "hybrid_gain": _gain(mamba2, hybrid),
+        "hybrid_gain_over_attention": _gain(attention, hybrid),
         "ratio_spread": mean_interval(worst_minus_best(hybrids), "nats") if hybrids else Estimate.missing("nats"),
         "source_use": difference_interval(wrong, own, "nats"),
         "order_use": difference_interval(shuffled, own, "nats"),
         "bleu_best": _highest(records, "bleu"),
         "chrf_best": _highest(records, "chrf++"),
-        "n_runs": records.n_runs,
+        "names_gain": _difference(names["best_hybrid"], names["mamba2"], "fraction"),
+        "also_in_train": mean_interval(overlap.drop_duplicates(), "fraction"),
+        "pronouns_always_es": Estimate.missing("fraction") if level is None else Estimate.exact(level, 1, "fraction"),
+        **{f"names_{which}": mean_interval(found, "fraction") for which, found in names.items()},
+        **{
+            f"{what}_{which}": found
+            for which, ratio in _which(best).items()
+            for what, found in _measured(records, ratio).items()
+        },
+        **ablations.numbers(whole),
+        "n_runs": whole.n_runs,
     }
 
 
 def figures(records: StudyRecords) -> dict[str, Figure]:
-    """Left: loss per target token by ratio, with the own source and under the controls. Right: chrF++."""
+    """Loss and chrF++ by ratio; pronouns by context; what translations cost."""
     records = records.only(ablation=COMPARED)
+    arms = {_label(ratio): {"ratio": ratio} for ratio in _shares(records)}
+    best = _best(records) or "0"
+    found = {"hybrid_ratio": _ratios(records)}
+    if not records.pick("pronoun_accuracy").empty:
+        found["hybrid_ratio_pronouns"] = contrast.figure(records, arms, {"ratio": best})
+    if not records.pick(translation_costs.RATE).empty:
+        measured = {label: arm for label, arm in arms.items() if not records.pick_any(translation_costs.RATE, **arm).empty}
+        drawn = translation_costs.figures(records, measured, LABELS["all"])
+        found |= {f"hybrid_ratio_{name}": drawn[name] for name in COSTS}
+    return found
+
+
+def tables(records: StudyRecords) -> dict[str, Table]:
+    """Loss by ratio with what the wrong source costs; quality of the translations; ablations."""
+    compared = records.only(ablation=COMPARED)
+    arms = [TranslatorArm(_label(r), f"ratio-{r}_ablation-{COMPARED}", {"ratio": r}) for r in _shares(compared)]
+    return {
+        "hybrid_ratio": _losses(compared),
+        "hybrid_ratio_quality": translations.quality_table(
+            compared, arms, arms[0],
+            "Quality of translations by the decoder's ratio of attention to Mamba-2 layers, over held-out books: mean over "
+            "seeds with its 95 % interval. BLEU and chrF++ are of the corpus; names recalled: of the names in the references; "
+            "words omitted and added: by word alignment, of the words of the source and of the translation.",
+            "attention : Mamba-2",
+        ),
+        "hybrid_ratio_ablations": ablations.table(records),
+    }  # fmt: skip
+
+
+def _ratios(records: StudyRecords) -> Figure:
+    """Left: loss per target token by ratio, with the own source and under the controls. Right: chrF++."""
     ratios = list(_shares(records))
     at = range(len(ratios))
     fig = style.figure(columns=2, height=2.3)
@@ -80,28 +143,55 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
         ax.set_xlabel("attention : Mamba-2 layers")
         ax.set_ylabel(label)
     left.legend()
-    return {"hybrid_ratio": fig}
+    return fig
 
 
-def tables(records: StudyRecords) -> dict[str, Table]:
-    """Loss, BLEU, chrF++ and COMET of every ratio, with what the wrong source costs."""
-    records = records.only(ablation=COMPARED)
+def _losses(records: StudyRecords) -> Table:
     rows: list[list[Cell]] = []
     for ratio in _shares(records):
         own, wrong = (records.by_seed("loss", ratio=ratio, control=control, split=SPLIT) for control in ("own", "wrong"))
         size = records.constant("parameters", ratio=ratio)
-        quality = [records.mean(metric, ratio=ratio) for metric in ("bleu", "chrf++", "comet")]
+        gained = contrast.cxmi(records, {"ratio": ratio})
         costs = difference_interval(wrong, own, "nats")
-        rows.append([_label(ratio), None if size is None else int(size), mean_interval(own, "nats"), costs, *quality])
+        rows.append([_label(ratio), None if size is None else int(size), mean_interval(own, "nats"), costs, gained])
+    return Table(
+        header=["ratio", "parameters", "loss (nats)", "wrong source costs", "context gains"],
+        rows=rows,
+        caption="Document translation En-De by the decoder's ratio of attention to Mamba-2 layers, on whole held-out "
+        "books: loss per target token, what another window's source costs, and what the sentences before one gain (CXMI), "
+        "mean over seeds with its 95 % interval.",
+    )
+
+
+def _measured(records: StudyRecords, ratio: str | None) -> dict[str, Estimate]:
+    """Quality and use of context of one ratio."""
+    if ratio is None:
+        units = {"bleu": "points", "chrf": "points", "cxmi": "nats", "pronoun_gain": "fraction", "pronouns_own": "fraction"}
+        return {what: Estimate.missing(unit) for what, unit in units.items()}
+    arm = {"ratio": ratio}
     return {
-        "hybrid_ratio": Table(
-            header=["ratio", "parameters", "loss (nats)", "wrong source costs", "BLEU", "chrF++", "COMET"],
-            rows=rows,
-            caption="Document translation En-De by the decoder's ratio of attention to Mamba-2 layers, on whole held-out "
-            "books: loss per target token, what another window's source costs, and corpus quality, mean over seeds with "
-            "its 95 % interval.",
-        )
+        "bleu": records.mean("bleu", **arm),
+        "chrf": records.mean("chrf++", **arm),
+        "cxmi": contrast.cxmi(records, arm),
+        "pronoun_gain": contrast.pronoun_gain(records, arm),
+        "pronouns_own": contrast.accuracy(records, "own", arm, contrast.WITH_CONTEXT),
     }
+
+
+def _which(best: str | None) -> dict[str, str | None]:
+    return {"mamba2": "0", "best_hybrid": best, "attention": "all"}
+
+
+def _best(records: StudyRecords) -> str | None:
+    """The hybrid with the lowest mean loss."""
+    return min(_hybrids(records), key=lambda ratio: _loss(records, ratio).mean(), default=None)
+
+
+def _names(records: StudyRecords, ratio: str | None) -> pd.Series:
+    """Recall of names, by seed."""
+    if ratio is None or records.pick("entity_recall").empty:
+        return pd.Series(dtype=float)
+    return records.by_seed("entity_recall", training_occurrences="all", ratio=ratio)
 
 
 def _shares(records: StudyRecords) -> dict[str, float]:
@@ -127,7 +217,11 @@ def _loss(records: StudyRecords, ratio: str) -> pd.Series:
 
 
 def _gain(pure: pd.Series, best: pd.Series | None) -> Estimate:
-    return Estimate.missing("nats") if best is None or pure.empty else difference_interval(pure, best, "nats")
+    return Estimate.missing("nats") if best is None else _difference(pure, best, "nats")
+
+
+def _difference(a: pd.Series, b: pd.Series, unit: str) -> Estimate:
+    return Estimate.missing(unit) if a.empty or b.empty else difference_interval(a, b, unit)
 
 
 def _highest(records: StudyRecords, metric: str) -> Estimate:

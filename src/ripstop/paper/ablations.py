@@ -1,0 +1,79 @@
+"""Ablations of a translator: what each change of one thing costs, beside the arm that changes nothing."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ripstop.paper.select import StudyRecords
+from ripstop.paper.tables import Cell, Table
+from ripstop.statistics import Estimate, difference_interval, mean_interval
+
+FACTOR, BASE = "ablation", "unchanged"
+LABELS = {
+    BASE: "nothing",
+    "start_plain": "no start: weights as drawn",
+    "start_lookup": "cross-attention starts as a lookup, token vectors as drawn",
+    "encoder_unidirectional": "encoder reads one way",
+    "cross_attention_first": "source read at the first layer alone",
+    "cross_attention_alternate": "source read at every other layer",
+    "sentences": "single pieces, none joined",
+    "cat_random": "random pieces joined",
+    "long_windows": "longer windows in the last quarter",
+}
+OF_LOSS = tuple(name for name in LABELS if name not in (BASE, "long_windows"))
+"""What costs loss on the windows that all train on."""
+
+
+def _loss(records: StudyRecords, arm: str, control: str = "own") -> pd.Series:
+    return records.by_seed("loss", control=control, split="test", **{FACTOR: arm})
+
+
+def _long_loss(records: StudyRecords, arm: str) -> pd.Series:
+    return records.by_seed("long_window_loss", control="own", **{FACTOR: arm})
+
+
+def difference(a: pd.Series, b: pd.Series) -> Estimate:
+    """a minus b over the seeds that both have: an arm may have fewer than the one beside it."""
+    seeds = a.index.intersection(b.index)
+    return difference_interval(a[seeds], b[seeds], "nats") if len(seeds) else Estimate.missing("nats")
+
+
+def numbers(records: StudyRecords) -> dict[str, Estimate]:
+    """ablation_...: loss (nats per target token) of the changed arm minus that of the unchanged one, seed by seed.
+
+    ablation_long_windows: on the long windows of the test split. ablation_base: loss of the unchanged arm.
+    """
+    base = _loss(records, BASE)
+    return {
+        "ablation_base": mean_interval(base, "nats"),
+        **{f"ablation_{name}": difference(_loss(records, name), base) for name in OF_LOSS},
+        "ablation_long_windows": difference(_long_loss(records, "long_windows"), _long_loss(records, BASE)),
+    }
+
+
+NUMBERS = ("ablation_base", *(f"ablation_{name}" for name in OF_LOSS), "ablation_long_windows")
+
+
+def table(records: StudyRecords) -> Table:
+    """A row for each change."""
+    rows: list[list[Cell]] = []
+    base, base_long = _loss(records, BASE), _long_loss(records, BASE)
+    for name, label in LABELS.items():
+        if records.is_dropped(FACTOR, name):
+            continue
+        own, wrong = _loss(records, name), _loss(records, name, "wrong")
+        has_long = not records.pick_any("long_window_loss", **{FACTOR: name}).empty
+        long = _long_loss(records, name) if has_long else None
+        rows.append([
+            label, len(own), mean_interval(own, "nats"),
+            "" if name == BASE else difference(own, base),
+            difference_interval(wrong, own, "nats"),
+            "not measured" if long is None else mean_interval(long, "nats") if name == BASE else difference(long, base_long),
+        ])  # fmt: skip
+    return Table(
+        header=["changed", "seeds", "loss (nats)", "minus unchanged", "wrong source costs", "loss on long windows, or change"],
+        rows=rows,
+        caption="Ablations of a translator with one attention layer to three of Mamba-2, at fewer steps than the ratios have: "
+        "loss per target token on the held-out books, what the change adds to it, seed by seed where both have the seed, what "
+        "another window's source costs, and the loss on windows three times as long.",
+    )
