@@ -52,7 +52,7 @@ def test_every_scale_has_the_contexts_that_are_printed(scale: str) -> None:
 
 def test_named_models_are_as_their_presets_say_and_have_their_vocabulary() -> None:
     named = {str(run.factors["preset"]): run for run in grid() if "preset" in run.factors}
-    assert set(named) == set(PRESETS)
+    assert {"recall", "recall_from_source", "translator"} == set(named) <= set(PRESETS)
     for name, run in named.items():
         assert run.model == MODELS.parse({"preset": name})
         assert run.data == VocabularyConfig(n_ids=PRESETS[name].vocab_size, source=run.model.reads_source)

@@ -27,6 +27,10 @@ def grid(scale: str = "cpu") -> dict[tuple[str, str], Run]:
     return changed(scale)
 
 
+TRANSLATED = ("translation", "quality", "context", "pronouns", "cost")
+"""Parts that measure arms of the ratios alone."""
+
+
 def changed(scale: str = "cpu", **changes: Any) -> dict[tuple[str, str], Run]:
     """(ratio, ablation) -> the run of the first seed."""
     found: dict[tuple[str, str], Run] = {}
@@ -84,7 +88,7 @@ def test_unchanged_differs_from_its_ratio_in_steps_alone() -> None:
     found = differences(values(whole), values(unchanged)) - {"name", "factors.ablation"}
     assert {d.split(".")[0] for d in found} == {"training", "evaluation"} and "training.steps" in found
     assert set(unchanged.evaluation) == {"likelihood", "long_windows", "overlap"}
-    assert set(whole.evaluation) == {"likelihood", "translation"}
+    assert set(whole.evaluation) == {"likelihood", *TRANSLATED}
 
 
 def test_which_seeds_train_an_arm() -> None:
@@ -99,7 +103,7 @@ def test_which_parts_measure_an_arm() -> None:
     ablations = block("cpu")["ablations"]
     made = changed(ablations=ablations | {"parts": None, "own_parts": []})
     assert set(made["0", "none"].evaluation) == set(made["1_3", "sentences"].evaluation) == {
-        "likelihood", "long_windows", "overlap", "translation",
+        "likelihood", "long_windows", "overlap", *TRANSLATED
     }  # fmt: skip
     assert set(grid()["1_3", "sentences"].evaluation) == {"likelihood"}
     assert set(grid()["1_3", "long_windows"].evaluation) == {"likelihood", "long_windows"}
