@@ -124,6 +124,8 @@ def test_prepare_is_reproducible_and_holds_every_test(tmp_path: Path) -> None:
         n_answers = rows.answers_BQA.shape[2]
         read = rows.haystack_BR.shape[1] + rows.prompt_BQP.shape[2] + (n_answers - 1) * (2 if family == "variable_chain" else 1)
         assert read == length
+    single, chain = (data.prepared_test(folder, family, 64) for family in ("single", "variable_chain"))
+    assert not np.array_equal(single.answers_BQA[..., -1], chain.answers_BQA[..., -1]), "families have numbers of their own"
     assert data.longest_row.tokens == 100
     with pytest.raises(ConfigError, match="has no test of single at 65 tokens; add it to data.tests"):
         data.prepared_test(folder, "single", 65)

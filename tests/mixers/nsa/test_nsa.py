@@ -35,11 +35,13 @@ def _input(n_time: int) -> torch.Tensor:
     return torch.randn(2, n_time, D_MODEL, dtype=torch.float64)
 
 
+@pytest.mark.parametrize("rope", [("compressed", "selected", "window"), ("window",), ("selected",), ()])
 @pytest.mark.parametrize(("branch", "drop"), [("selected", ("compressed", "window")), ("window", ("compressed", "selected"))])
-def test_one_branch_alone_is_what_it_is_made_of(branch: str, drop: Any) -> None:
-    """With everything selected the selected branch is attention; the window is a sliding window. Gates are 1/2 at first."""
-    mixer = _built(n_selected=100)
-    plain = {"n_heads": 4, "n_kv_heads": 2}
+def test_one_branch_alone_is_what_it_is_made_of(branch: str, drop: Any, rope: tuple[str, ...]) -> None:
+    """With everything selected the selected branch is attention; the window is a sliding window. Gates are 1/2 at first. Each
+    knows positions where `rope` names it."""
+    mixer = _built(n_selected=100, rope=rope)
+    plain: dict[str, Any] = {"n_heads": 4, "n_kv_heads": 2, "rope": branch in rope}
     other = AttentionConfig(**plain) if branch == "selected" else SlidingWindowConfig(**plain, window_size=12)
     alone = other.build(D_MODEL).double()
     q, *kv = mixer.qkv_proj.weight.split([24, *[12] * 6])

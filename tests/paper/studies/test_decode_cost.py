@@ -165,6 +165,16 @@ def test_what_is_slower_at_every_context_and_at_none():
     assert (never.value, never.low, never.high) == (65536, 65536, math.inf)
 
 
+def test_an_interval_that_holds_1_is_not_faster():
+    """At the longest context attention takes half as long as the reference in one turn of six, and longer in all others."""
+    shaky = [r.model_copy() for r in made()]
+    for i, r in enumerate(shaky):
+        if r.metric == "step_seconds" and r.factors.get("architecture") == "attention" and r.slice["context"] == 65536:
+            shaky[i] = r.replace(value=1e-3 if r.slice["turn"] == 1 else 65e-3)
+    found = numbers(asked("decode_cost", shaky))["mamba2_faster_from"]
+    assert (found.value, found.low, found.high) == (65536, 65536, math.inf)
+
+
 def test_few_turns_say_nothing_of_who_is_faster():
     few = [r for r in made() if r.slice.get("turn", 0) <= 5]
     found = numbers(asked("decode_cost", few))
