@@ -141,8 +141,13 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="Print what fewer samples give, and record nothing.")] = False,
 ) -> None:
     """Measure a run and write its records: one part, a group of parts, or all that the plan gives it."""
-    from ripstop.evaluation import groups
     from ripstop.evaluation.evaluate import evaluate as evaluate_run
+
+    if part is not None and only is None and not quick:
+        print(f"records in {evaluate_run(folder, data, part)}")
+        return
+
+    from ripstop.evaluation import groups
 
     for name in [part] if part is not None and only is None else groups.chosen(folder, part, only):
         left_out = groups.left_out(folder, name, quick) if part is None else ""

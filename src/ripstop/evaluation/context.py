@@ -58,20 +58,21 @@ class ContextConfig(PartConfig):
         model, data = subject.model(), subject.run.data
         assert isinstance(data, DocumentsConfig)
         tokenizer, max_tokens = data.load_tokenizer(subject.data), self.max_tokens or data.max_tokens
-        whole = [p for p in passages(data.documents("test"), tokenizer) if p.fits(max_tokens) and p.context(max_tokens)]
+        found = passages(documents(data, "test"), tokenizer)
+        whole = [p for p in found if p.fits(max_tokens) and p.context(max_tokens)]
         if not whole:
             raise ConfigError(f"max_tokens: no piece of the test split and one before it fit into {max_tokens}; raise it")
         chosen = [whole[i] for i in spread(self.n_pieces, len(whole))]
         losses = {context: piece_losses(model, chosen, context, max_tokens, self.tokens_per_batch) for context in self.contexts}
-        lines = [{"context": context, **loss._asdict()} for context, found in losses.items() for loss in found]
+        lines = [{"context": context, **loss._asdict()} for context, given in losses.items() for loss in given]
         write_text(subject.out / self.files[0], "".join(json.dumps(line) + "\n" for line in lines))
-        for context, found in losses.items():
-            n = sum(loss.tokens for loss in found)
-            yield Measurement("context_loss", sum(loss.nats for loss in found) / n, "nats", n, {"context": context})
+        for context, given in losses.items():
+            n = sum(loss.tokens for loss in given)
+            yield Measurement("context_loss", sum(loss.nats for loss in given) / n, "nats", n, {"context": context})
             if context != "none" and "none" in losses:
-                half = half_interval(losses["none"], found, self.n_bootstrap)
-                documents = len({loss.document for loss in found})
-                yield Measurement("cxmi_half_interval", half, "nats", documents, {"context": context})
+                half = half_interval(losses["none"], given, self.n_bootstrap)
+                n_documents = len({loss.document for loss in given})
+                yield Measurement("cxmi_half_interval", half, "nats", n_documents, {"context": context})
         yield from self._translated(model, chosen, tokenizer, max_tokens)
 
     def _translated(
@@ -117,6 +118,11 @@ def half_interval(without: Sequence[PieceLoss], given: Sequence[PieceLoss], n_bo
     drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(places), size=(n_bootstrap, len(places)))
     low, high = np.quantile(gained[drawn].sum(1) / tokens[drawn].sum(1), [0.025, 0.975])
     return float(high - low) / 2
+
+
+def documents(config: DocumentsConfig, split: str) -> list[Document]:
+    """The documents of a split piece by piece, read from their source again: prepared windows do not keep pieces apart."""
+    return config._documents()[0][split]  # a public method there would make every training of a translator stale
 
 
 def passages(documents: Sequence[Document], tokenizer: Tokenizer) -> Iterator[Passage]:
