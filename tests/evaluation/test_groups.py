@@ -13,6 +13,7 @@ from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation import PARTS, groups
 from ripstop.evaluation.base import PartConfig
 from ripstop.evaluation.context import ContextConfig
+from ripstop.evaluation.derived import DerivedConfig
 from ripstop.evaluation.pronouns import PronounsConfig
 from ripstop.evaluation.recall import RecallConfig
 from ripstop.evaluation.state_size import StateSizeConfig
@@ -149,6 +150,9 @@ def test_quick_takes_fewer_of_everything_and_never_more() -> None:
 def test_every_group_is_of_kinds_that_there_are() -> None:
     there = {config.model_fields["kind"].default for config in PARTS if issubclass(config, PartConfig)}
     assert groups.KINDS.keys() <= there and set(groups.KINDS.values()) <= set(groups.GROUPS)
+    assert {*groups.READ, *groups.READERS} <= there
+    readers = {config.model_fields["kind"].default for config in PARTS if issubclass(config, DerivedConfig)}
+    assert readers == set(groups.READERS)
     fields = {name for config in PARTS for name in config.model_fields}
     assert groups.QUICK.keys() <= fields
 
