@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -73,6 +74,23 @@ def test_a_dictionary_is_found_again() -> None:
     assert {word: max(found, key=found.get) for word, found in scores.items()} == DICTIONARY
     assert min(scores[word][translation] for word, translation in DICTIONARY.items()) > 0.6
     assert Lexicon.estimate([]).scores == {}
+
+
+def test_a_score_is_of_both_directions() -> None:
+    """Of each pair the geometric mean of p(target | source) and p(source | target)."""
+    pairs = [WordPair(list(s), list(t)) for s, t in (("ab", "xy"), ("a", "x"), ("ac", "xx"), ("bcc", "yz"), ("b", "x"))]
+    numbers = {letter: i for i, letter in enumerate("abc")} | {letter: i for i, letter in enumerate("xyz")}
+    source, target = ([[numbers[word] for word in pair[k]] for pair in pairs] for k in (0, 1))
+    forward, backward = slow(source, target, 5), slow(target, source, 5)
+    wanted = {
+        s: {t: math.sqrt(forward[i, j] * backward[j, i]) for j, t in enumerate("xyz") if (i, j) in forward}
+        for i, s in enumerate("abc")
+    }
+    wanted = {s: {t: score for t, score in found.items() if score >= alignment.FLOOR} for s, found in wanted.items()}
+    found = Lexicon.estimate(pairs).scores
+    assert {s: set(scores) for s, scores in found.items()} == {s: set(scores) for s, scores in wanted.items()}
+    for s, scores in found.items():
+        assert scores == pytest.approx(wanted[s], rel=1e-6)
 
 
 def test_case_and_endings_do_not_count() -> None:
