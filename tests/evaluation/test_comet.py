@@ -53,6 +53,7 @@ def test_means_by_hand() -> None:
         ([0.2, 0.2], [0.9, 0.9], [0.1, 0.1], 1),
         ([0.9, 0.9], [0.9, 0.9], [0.1, 0.1], 1),  # translations that equal their references
         ([0.2, 0.8], [0.9, 0.7], [0.1, 0.1], 0),  # of long segments alone
+        ([0.8, 0.2], [0.7, 0.9], [0.1, 0.1], 0),  # of short ones alone
         ([0.2, 0.2], [0.9, 0.7], [0.1, 0.7], 0),
         ([0.2, 0.2], [0.5, 0.5], [0.5, 0.5], 0),  # one score for whatever there is
     ],
