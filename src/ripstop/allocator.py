@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     """Whether the allocator could be told so. It is glibc's; elsewhere nothing happens.
 
     By default glibc gives the tensors of every update back to the system, which then has to clear thousands of pages for the
-    next: a tenth to a quarter of the CPU time of a small model.
+    next. What that costs depends on the machine and on what else it does.
     """
     if not sys.platform.startswith("linux"):
         return False
