@@ -113,7 +113,7 @@ class Trained:
         read, real = (sum(b[i] for b in self.batches) for i in (1, 0))
         return {
             "name": self.name,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": sum(p.numel() for p in self.model.parameters() if p.requires_grad),
             "tokens_per_s": statistics.median(self.speeds),
             "padding": 1 - real / read,
             "rows": [len(b[2].tokens_BT) for b in self.batches],
