@@ -69,8 +69,11 @@ def test_the_shipped_scales_lay_over_what_they_say() -> None:
         "source": "bible",
         "tokenizer": {"kind": "bpe", "vocab_size": 500},
         "max_tokens": 64,
+        "token_vectors": 32,
+        "long": {"max_tokens": 96, "share": 0.0},
+        "held_out_documents": 20,
     }
-    assert (full["mqar_cliff"]["d_model"], full["hybrid_ratio"]["d_model"]) == (256, 512)
+    assert (full["mqar_cliff"]["d_model"], full["hybrid_ratio"]["d_model"]) == (256, 768)
     # keys that a study's block does not name, and its Params have
     assert all(values["compute"] == {"device": "cuda"} for values in full.values())
     assert all(values["training"]["precision"] == "bf16" for values in full.values())

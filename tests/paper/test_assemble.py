@@ -200,7 +200,8 @@ def test_no_result_is_typed_into_a_section():
     """Names and the levels that a criterion asks for are none."""
     no_results = (r"95\,\%", "Mamba-2", "GPT-2", "reaches 0.9", "reached 0.9")
     for path in (PAPER / "sections").glob("*.tex"):
-        text = re.sub(r"\\(val|valci|cite[pt]?|ref|label|input|includegraphics)(\[.*?\])?\{[^}]*\}", "", path.read_text())
+        macros = r"\\(val|valci|cite(p|t|alp)?|ref|label|input|includegraphics)(\[.*?\])?\{[^}]*\}"
+        text = re.sub(macros, "", path.read_text())
         for words in no_results:
             text = text.replace(words, "")
         assert not re.search(r"\d", text), path.name
