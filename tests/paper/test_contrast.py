@@ -87,3 +87,8 @@ def test_a_part_that_was_dropped_gives_nothing() -> None:
     table[["distance", "gender"]] = None
     records = StudyRecords("s", table, frozenset({("part", "pronouns")}), told)
     assert contrast.distances(records) == [] and contrast.always_es(records) is None
+
+
+def test_a_distance_without_items_of_every_gender_is_not_drawn(records: StudyRecords) -> None:
+    table = records.table[~((records.table["distance"] == ">1") & (records.table["gender"] == contrast.BALANCED))]
+    assert contrast.distances(StudyRecords("s", table)) == ["0", "1"]

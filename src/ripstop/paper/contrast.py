@@ -32,8 +32,8 @@ def always_es(records: StudyRecords, distance: str = ALL, gender: str = BALANCED
 
 
 def distances(records: StudyRecords) -> list[str]:
-    """The groups by distance, each item in one of them: 0, 1, ..., and what is beyond."""
-    found = {str(d) for d in records.pick("pronoun_accuracy")["distance"].unique()} - {ALL, WITH_CONTEXT}
+    """The groups by distance, each item in one of them: 0, 1, ..., and what is beyond; those that have items of all genders."""
+    found = {str(d) for d in records.pick("pronoun_accuracy", gender=BALANCED)["distance"].unique()} - {ALL, WITH_CONTEXT}
     return sorted(found, key=lambda d: (d.startswith(">"), int(d.removeprefix(">"))))
 
 
