@@ -53,9 +53,9 @@ def test_values_by_hand(records: StudyRecords) -> None:
 
 def test_groups_by_distance_are_in_order_and_do_not_overlap(records: StudyRecords) -> None:
     assert contrast.distances(records) == ["0", "1", ">1"]
-    more = StudyRecords(
-        "s", frame([made_up("s", ARMS["none"], 0, "pronoun_accuracy", 0.5, distance=d) for d in ("10", "2", ">10", ">0")])
-    )
+    told = {"gender": contrast.BALANCED}
+    found = [made_up("s", ARMS["none"], 0, "pronoun_accuracy", 0.5, distance=d, **told) for d in ("10", "2", ">10", ">0")]
+    more = StudyRecords("s", frame(found))
     assert contrast.distances(more) == ["2", "10", ">10"]
 
 
