@@ -16,7 +16,8 @@ from ripstop.data.tokenizer import BOS
 from ripstop.data.vocabulary import VocabularyConfig
 from ripstop.evaluation import translation_cost
 from ripstop.evaluation.base import Subject
-from ripstop.evaluation.translation_cost import Point, TranslationCostConfig, Translations, allocated_at_most, peak_bytes
+from ripstop.evaluation.tensor_memory import allocated_at_most
+from ripstop.evaluation.translation_cost import Point, TranslationCostConfig, Translations, peak_bytes
 from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig, generate
 from ripstop.runs import Run
@@ -104,7 +105,7 @@ def test_most_bytes_at_once() -> None:
         torch.ones(300).sum()
         del second
 
-    assert 4800 <= allocated_at_most(call) < 5800
+    assert 4800 <= allocated_at_most(call, torch.device("cpu")) < 5800
 
 
 def test_memory_grows_with_what_is_held() -> None:

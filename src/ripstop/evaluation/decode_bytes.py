@@ -4,14 +4,14 @@ that the state holds, and those that reading the prompt takes at most."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
-from torch.profiler import ProfilerActivity, profile
 
-from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.evaluation.prompts import Context, Prompts, prompt_flops, rising, tokens_of
+from ripstop.evaluation.tensor_memory import allocated_at_most
 from ripstop.kernels import reads
 from ripstop.mixers.base import filled_bytes, held_bytes
 from ripstop.models.base import Model, ModelConfig
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Dtype = Literal["float32", "bfloat16"]
-MEMORY_EVENT = "[memory]"
-"""What torch's profiler calls an allocation or, with negative bytes, its end."""
 
 
 class DecodeBytesConfig(PartConfig):
@@ -36,6 +34,7 @@ class DecodeBytesConfig(PartConfig):
     """
 
     kind: Literal["decode_bytes"] = "decode_bytes"
+    group: ClassVar[Group] = "efficiency"
     contexts: list[Context] = Field(min_length=1)
     dtype: Dtype = "float32"
     prompts: Prompts
@@ -90,24 +89,7 @@ def step_bytes(model: Model, config: ModelConfig, context: int) -> Iterator[Meas
 
 def prompt_peak(model: Model, config: ModelConfig, context: int) -> int:
     """Most bytes of tensors at once while a prompt is read, its state among them, weights not."""
-    read = reader(model, config, context)
-    device = next(model.parameters()).device
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        read()
-        return torch.cuda.max_memory_allocated(device) - before
-    # A CPU's allocator keeps no count, and what the process has resident depends on what it freed before.
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        read()
-    found = profiler.profiler
-    assert found is not None
-    events = [event for event in found.kineto_results.events() if event.name() == MEMORY_EVENT]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    return allocated_at_most(reader(model, config, context), next(model.parameters()).device)
 
 
 def reader(model: Model, config: ModelConfig, context: int) -> Callable[[], object]:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from ripstop.batch import Vocabulary
 from ripstop.config import ConfigError
 from ripstop.data.tokenizer import BOS
-from ripstop.evaluation.base import PartConfig, Subject
-from ripstop.evaluation.decode_bytes import DTYPES, MEMORY_EVENT, Dtype
+from ripstop.evaluation.base import Group, PartConfig, Subject
+from ripstop.evaluation.decode_bytes import DTYPES, Dtype
+from ripstop.evaluation.tensor_memory import allocated_at_most
 from ripstop.models import MODELS
 from ripstop.models.base import Model, ModelConfig
 from ripstop.records import Measurement, Scalar
@@ -50,6 +50,7 @@ class TranslationCostConfig(PartConfig):
     """
 
     kind: Literal["translation_cost"] = "translation_cost"
+    group: ClassVar[Group] = "efficiency"
     exclusive: bool = True
     sources: list[Length] = Field([64, 512, 4096], min_length=1)
     targets: list[Length] = Field([32, 128, 512], min_length=1)
@@ -156,31 +157,12 @@ def _measured(name: str, times: Times, point: Point, place: dict[str, Scalar]) -
 def peak_bytes(model: Model, point: Point) -> int:
     """Most bytes of tensors at once while a translation is made, its state among them, weights not.
 
-    On a CPU over reading the source and the first two steps, with the state's whole room: later steps take no more.
+    Over reading the source and the first two steps, with the state's whole room: later steps take no more.
     """
     translations = Translations(model, point)
-    if translations.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(translations.device)
-        before = torch.cuda.memory_allocated(translations.device)
-        translations()
-        return torch.cuda.max_memory_allocated(translations.device) - before
 
     def begin() -> None:
         tokens_B, state = translations.start()
         translations.go_on(tokens_B, state, min(2, point.target - 1))
 
-    return allocated_at_most(begin)
-
-
-def allocated_at_most(call: Callable[[], object]) -> int:
-    """Most bytes of a CPU's tensors that a call holds at once; its allocator keeps no count, the profiler does."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        call()
-    found = profiler.profiler
-    assert found is not None
-    events = [event for event in found.kineto_results.events() if event.name() == MEMORY_EVENT]
-    held = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
+    return allocated_at_most(begin, translations.device)
