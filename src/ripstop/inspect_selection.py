@@ -16,7 +16,7 @@ from ripstop.config import ConfigError
 from ripstop.data.haystack import to_batch
 from ripstop.data.needle import NeedleBase
 from ripstop.evaluation.base import Subject
-from ripstop.evaluation.evaluate import _training_report as checked_report  # a public name would make evaluations stale
+from ripstop.evaluation.evaluate import training_report
 from ripstop.evaluation.selection import look, selected, sparse_layers
 from ripstop.mixers.nsa.trace import BRANCHES, Trace
 from ripstop.paper import style
@@ -54,7 +54,7 @@ def inspect_selection(folder: Path, data: Path | None = None, row: int = 0, leng
 
 def _is_trained(run: Run, folder: Path, data: Path) -> None:
     """A picture bears the name of its run, so it is of what that run trained, as every measure is."""
-    report = checked_report(run, folder, {"data": provenance.digest((data / "data.json").read_bytes())})
+    report = training_report(run, folder, {"data": provenance.digest((data / "data.json").read_bytes())})
     if report.get("outcome") == "diverged":
         raise ConfigError(f"{folder / 'training.json'}: says that the training diverged, and of such nothing is drawn")
 

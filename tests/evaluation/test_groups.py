@@ -11,10 +11,10 @@ from ripstop import __main__ as cli
 from ripstop.config import ConfigError
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation import PARTS, groups
-from ripstop.evaluation.base import PartConfig
 from ripstop.evaluation.context import ContextConfig
-from ripstop.evaluation.derived import DerivedConfig
+from ripstop.evaluation.likelihood import LikelihoodConfig
 from ripstop.evaluation.pronouns import PronounsConfig
+from ripstop.evaluation.quality import QualityConfig
 from ripstop.evaluation.recall import RecallConfig
 from ripstop.evaluation.state_size import StateSizeConfig
 from ripstop.evaluation.translation import TranslationConfig
@@ -118,22 +118,23 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         groups.parts_of(tmp_path)
 
 
-def test_translations_are_made_before_they_are_read(tmp_path: Path) -> None:
-    for name, kind in (("a", "recall"), ("z", "translation"), ("b", "likelihood"), ("train", "")):
+def test_what_is_read_is_made_before(tmp_path: Path) -> None:
+    for name, kind in (("a", "quality"), ("z", "translation"), ("b", "likelihood"), ("train", "")):
         write_text(tmp_path / f"{name}.code", "x\n")
         write_text(tmp_path / f"{name}.yaml", f"kind: {kind}\n")
-    assert groups.parts_of(tmp_path) == {"z": "translation", "a": "recall", "b": "likelihood"}
-    assert list(groups.parts_of(tmp_path)) == ["z", "a", "b"]
+    assert groups.parts_of(tmp_path) == {"b": LikelihoodConfig, "z": TranslationConfig, "a": QualityConfig}
+    assert list(groups.parts_of(tmp_path)) == ["b", "z", "a"]
 
 
 def test_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of another environment always, one that reads other parts where nothing is left."""
     write_text(tmp_path / "size.code", "x\n")
     write_text(tmp_path / "size.yaml", "kind: state_size\n")
+    write_text(tmp_path / "read.code", "x\n")
+    write_text(tmp_path / "read.yaml", "kind: quality\n")
     assert groups.left_out(tmp_path, "size", False) == groups.left_out(tmp_path, "size", True) == ""
-    monkeypatch.setattr(groups, "READERS", ("state_size",))
-    assert groups.left_out(tmp_path, "size", False) == ""
-    assert groups.left_out(tmp_path, "size", True).startswith("size: left out, reads what other parts leave")
+    assert groups.left_out(tmp_path, "read", False) == ""
+    assert groups.left_out(tmp_path, "read", True).startswith("read: left out, reads what other parts leave")
     monkeypatch.setattr(StateSizeConfig, "environment", "comet")
     assert groups.left_out(tmp_path, "size", False).startswith("size: left out, needs the environment envs/comet;")
 
@@ -147,14 +148,8 @@ def test_quick_takes_fewer_of_everything_and_never_more() -> None:
     assert groups.quick(PronounsConfig()) == PronounsConfig(n_items=24)  # none given: all of them
 
 
-def test_every_group_is_of_kinds_that_there_are() -> None:
-    there = {config.model_fields["kind"].default for config in PARTS if issubclass(config, PartConfig)}
-    assert groups.KINDS.keys() <= there and set(groups.KINDS.values()) <= set(groups.GROUPS)
-    assert {*groups.READ, *groups.READERS} <= there
-    readers = {config.model_fields["kind"].default for config in PARTS if issubclass(config, DerivedConfig)}
-    assert readers == set(groups.READERS)
-    fields = {name for config in PARTS for name in config.model_fields}
-    assert groups.QUICK.keys() <= fields
+def test_a_quick_look_takes_fewer_of_settings_that_there_are() -> None:
+    assert groups.QUICK.keys() <= {name for config in PARTS for name in config.model_fields}
 
 
 def test_a_measured_value_in_words() -> None:

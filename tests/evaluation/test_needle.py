@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from ripstop.batch import IGNORE, TokenBatch, Vocabulary
 from ripstop.config import ConfigError
+from ripstop.data.base import DataConfig
 from ripstop.data.haystack import FAMILIES, Family, Rows
 from ripstop.data.mqar import MqarConfig
 from ripstop.data.needle import KEY, REF, VAL, NeedleConfig
@@ -22,9 +22,10 @@ from ripstop.evaluation.needle import CONTROLS, Asked, Control, NeedlePartConfig
 from ripstop.mixers.nsa import NSAConfig
 from ripstop.mixers.nsa.mixer import NativeSparseAttention
 from ripstop.mixers.nsa.trace import intervention
-from ripstop.models.base import Model
+from ripstop.models.base import Model, ModelConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.records import Measurement
+from ripstop.runs import Run
 
 DEPTHS = [0.0, 0.25, 0.5, 0.75, 1.0]
 
@@ -188,13 +189,18 @@ def test_the_selection_is_that_of_the_models_own_forward_pass(family: Family, fo
             tokens = np.concatenate([tokens, said_B1, np.full_like(said_B1, VAL)], 1)
 
 
+def run_of(data: DataConfig, model: ModelConfig) -> Run:
+    """A run that trains nothing."""
+    return Run(study="s", scale="cpu", name="r", seed=0, factors={}, data=data, model=model, training=None, evaluation={})
+
+
 def measured(data: NeedleConfig, folder: Path, **settings: Any) -> list[Measurement]:
     """The whole part on an untrained sparse model."""
     model, _, made = sparse_model(data, folder)
-    run = SimpleNamespace(data=data, model=made, training=None)
+    run = run_of(data, made)
     part = NeedlePartConfig(**settings)
-    part.check(run)  # type: ignore[arg-type]
-    subject = Subject(run, folder, folder, folder, torch.device("cpu"))  # type: ignore[arg-type]
+    part.check(run)
+    subject = Subject(run, folder, folder, folder, torch.device("cpu"))
     object.__setattr__(subject, "model", lambda: model)
     with torch.inference_mode():
         return list(part.measure(subject))
@@ -358,8 +364,8 @@ def test_other_models_have_nothing_to_lose_by_the_controls_of_sparse_attention(f
     made = DecoderOnlyConfig.parse(
         {"d_model": 8, "pattern": "A", "mixers": {"A": {"kind": "attention", "n_heads": 1}}}, "model"
     )
-    run = SimpleNamespace(data=config(), model=made, training=None)
-    subject = Subject(run, folder, folder, folder, torch.device("cpu"))  # type: ignore[arg-type]
+    run = run_of(config(), made)
+    subject = Subject(run, folder, folder, folder, torch.device("cpu"))
     reader = Reader(config().n_tokens(folder))
     object.__setattr__(subject, "model", lambda: reader)
     with torch.inference_mode():
@@ -375,7 +381,7 @@ def test_what_a_run_must_have() -> None:
         {"d_model": 16, "pattern": "NM", "mixers": {"N": SPARSE, "M": SPARSE | {"select_block": 16}}}, "m"
     )
     with pytest.raises(ConfigError, match="needles are looked for in data of kind needle, and the run's is mqar"):
-        part.check(SimpleNamespace(data=MqarConfig(num_pairs=[2]), model=model))  # type: ignore[arg-type]
+        part.check(run_of(MqarConfig(num_pairs=[2]), model))
     with pytest.raises(ConfigError, match="the control 'oracle' names blocks of one size"):
-        part.check(SimpleNamespace(data=config(), model=model))  # type: ignore[arg-type]
-    part.replace(controls=["own"]).check(SimpleNamespace(data=config(), model=model))  # type: ignore[arg-type]
+        part.check(run_of(config(), model))
+    part.replace(controls=["own"]).check(run_of(config(), model))

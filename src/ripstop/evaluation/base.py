@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 
@@ -19,6 +19,9 @@ from ripstop.records import Measurement
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
+
+
+Group = Literal["quality", "context", "efficiency"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class PartConfig(Strict):
 
     environment: ClassVar[str] = "main"
     """The folder of `envs/` whose packages it needs; `main` is the one of everything else."""
+    group: ClassVar[Group] = "quality"
+    """What `evaluate --only` calls it with others: how good a model is, its use of context, or what it costs."""
     files: ClassVar[tuple[str, ...]] = ()
     """What it writes below `Subject.out` besides its records."""
 

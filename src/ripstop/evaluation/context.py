@@ -20,7 +20,7 @@ from ripstop.config import ConfigError
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.hub import Document
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
-from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.evaluation.passages import Context, Pair, Passage, contexts, row, scores, spread
 from ripstop.files import write_text
 from ripstop.models.base import Model
@@ -40,6 +40,7 @@ class ContextConfig(PartConfig):
     """
 
     kind: Literal["context"] = "context"
+    group: ClassVar[Group] = "context"
     contexts: list[Context] = Field(["own", "shuffled", "wrong", "none"], min_length=1)
     n_pieces: int = Field(300, ge=1)
     max_tokens: int | None = Field(None, ge=8, description="of a window on each side; none given: the data's max_tokens")
@@ -58,7 +59,7 @@ class ContextConfig(PartConfig):
         model, data = subject.model(), subject.run.data
         assert isinstance(data, DocumentsConfig)
         tokenizer, max_tokens = data.load_tokenizer(subject.data), self.max_tokens or data.max_tokens
-        found = passages(documents(data, "test"), tokenizer)
+        found = passages(data.documents("test"), tokenizer)
         whole = [p for p in found if p.fits(max_tokens) and p.context(max_tokens)]
         if not whole:
             raise ConfigError(f"max_tokens: no piece of the test split and one before it fit into {max_tokens}; raise it")
@@ -120,11 +121,6 @@ def half_interval(without: Sequence[PieceLoss], given: Sequence[PieceLoss], n_bo
     return float(high - low) / 2
 
 
-def documents(config: DocumentsConfig, split: str) -> list[Document]:
-    """The documents of a split piece by piece, read from their source again: prepared windows do not keep pieces apart."""
-    return config._documents()[0][split]  # a public method there would make every training of a translator stale
-
-
 def passages(documents: Sequence[Document], tokenizer: Tokenizer) -> Iterator[Passage]:
     """Every piece of the documents that has both sides, with those before it. A gap is a border: nothing is read across it."""
     for number, document in enumerate(documents):
@@ -141,7 +137,7 @@ def passages(documents: Sequence[Document], tokenizer: Tokenizer) -> Iterator[Pa
 def check_window(run: Run, max_tokens: int | None, tokens_per_batch: int) -> None:
     """`ConfigError` where the run's data has no documents, or a batch does not hold a window."""
     if not isinstance(run.data, DocumentsConfig):
-        raise ConfigError(f"context needs data of kind documents, and the run's is {run.data.kind}; remove this part")
+        raise ConfigError(f"passages are read from data of kind documents, and the run's is {run.data.kind}; remove this part")
     needed = 2 * (max_tokens or run.data.max_tokens)
     if tokens_per_batch < needed:
         raise ConfigError(f"tokens_per_batch: {tokens_per_batch} does not hold a window, which takes {needed}; raise it")

@@ -6,7 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, field_validator
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ripstop.batch import Vocabulary
 from ripstop.config import ConfigError
-from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.evaluation.decode_bytes import DTYPES, Dtype, reader
 from ripstop.evaluation.prompts import Context, Prompts, rising, tokens_of
 from ripstop.models import MODELS
@@ -39,6 +39,7 @@ class DecodeTimeConfig(PartConfig):
     """
 
     kind: Literal["decode_time"] = "decode_time"
+    group: ClassVar[Group] = "efficiency"
     exclusive: bool = True
     contexts: list[Context] = Field(min_length=1)
     prompts: Prompts

@@ -30,7 +30,7 @@ def evaluate(folder: Path, data: Path, part: str) -> Path:
     settings = run.evaluation[part]
     run.data.verify(data)
     made = identity(run, folder, data, part)
-    report = _training_report(run, folder, made)
+    report = training_report(run, folder, made)
     device = prepare_device(run.compute)
     out = folder / "parts" / part
     with scratch_folder(out) as scratch:
@@ -79,7 +79,7 @@ def _measurements(settings: PartConfig, subject: Subject, report: dict[str, Any]
         yield from settings.measure(subject)
 
 
-def _training_report(run: Run, folder: Path, made: dict[str, str]) -> dict[str, Any]:
+def training_report(run: Run, folder: Path, made: dict[str, str]) -> dict[str, Any]:
     """training.json, after checking that its model is the one that lies here and belongs to this run and data."""
     if run.training is None:
         return {}

@@ -5,30 +5,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from ripstop import yaml_file
 from ripstop.config import ConfigError, nearest
 from ripstop.evaluation import PARTS
-from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.base import Group, PartConfig, Subject
+from ripstop.evaluation.derived import DerivedConfig
 from ripstop.records import Measurement
 from ripstop.runs import Run
 from ripstop.training.precision import prepare_device
 
 MOVES_NO_NUMBER = "it names parts, which measure by themselves, and keeps nothing of a quick look"
 
-GROUPS = ("quality", "context", "efficiency")
-KINDS = {
-    "context": "context",
-    "pronouns": "context",
-    "state_size": "efficiency",
-    "decode_bytes": "efficiency",
-    "decode_time": "efficiency",
-    "translation_cost": "efficiency",
-}
-"""Kind of part -> its group; any other says how good a model is."""
 QUICK = {
     "n_translations": 8,
     "n_pieces": 24,
@@ -38,33 +29,36 @@ QUICK = {
     "prompt_turns": 2,
 }
 """What a quick look takes at most, of each setting that has one of these names."""
-READ = ("translation",)
-"""Kinds whose parts are read by those of `READERS`: they are measured first."""
-READERS = ("quality", "comet")
-"""A quick look leaves them out, since it leaves nothing for them to read."""
 
 
-def parts_of(folder: Path) -> dict[str, str]:
-    """Part -> kind, of every part that the plan gives the run in `folder`; those that others read come first."""
+def parts_of(folder: Path) -> dict[str, type[PartConfig]]:
+    """Part -> its settings' class, of every part that the plan gives the run in `folder`; those that others read come first."""
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such run; name its folder, results/<scale>/<study>/runs/<run>")
     names = sorted(path.stem for path in folder.glob("*.code") if path.stem != "train")
     if not names:
         raise ConfigError(f"{folder}: has no part to measure; `python -m ripstop plan --write` writes the files of every run")
-    kinds = {name: str(yaml_file.mapping(folder / f"{name}.yaml").get("kind")) for name in names}
-    return dict(sorted(kinds.items(), key=lambda item: item[1] not in READ))
+    found = {name: _kind(str(yaml_file.mapping(folder / f"{name}.yaml").get("kind"))) for name in names}
+    return dict(sorted(found.items(), key=lambda item: issubclass(item[1], DerivedConfig)))
+
+
+def _kind(kind: str) -> type[PartConfig]:
+    found = PARTS.config(kind)
+    assert issubclass(found, PartConfig)
+    return found
 
 
 def chosen(folder: Path, part: str | None, group: str | None) -> list[str]:
     """The parts of a group, or all of them where none is named."""
     if part is not None:
         raise ConfigError(f"--part {part} and --only {group} name parts twice; give one of them")
-    if group is not None and group not in GROUPS:
-        raise ConfigError(f"--only {group}: no such group{nearest(group, list(GROUPS))}; there are {', '.join(GROUPS)}")
+    groups = get_args(Group)
+    if group is not None and group not in groups:
+        raise ConfigError(f"--only {group}: no such group{nearest(group, list(groups))}; there are {', '.join(groups)}")
     parts = parts_of(folder)
-    found = [name for name, kind in parts.items() if group is None or _group(kind) == group]
+    found = [name for name, part in parts.items() if group is None or part.group == group]
     if not found:
-        there = ", ".join(f"{name} ({_group(kind)})" for name, kind in parts.items())
+        there = ", ".join(f"{name} ({part.group})" for name, part in parts.items())
         raise ConfigError(f"{folder}: no part is of the group {group}, there are {there}; name one of these")
     return found
 
@@ -72,16 +66,11 @@ def chosen(folder: Path, part: str | None, group: str | None) -> list[str]:
 def left_out(folder: Path, part: str, quick: bool) -> str:
     """Why a part is not measured together with the others, "" where it is."""
     kind = parts_of(folder)[part]
-    environment = PARTS.config(kind).environment  # type: ignore[attr-defined]
-    if environment != PartConfig.environment:
-        return f"{part}: left out, needs the environment envs/{environment}; `evaluate --part {part}` measures it there"
-    if quick and kind in READERS:
+    if kind.environment != PartConfig.environment:
+        return f"{part}: left out, needs the environment envs/{kind.environment}; `evaluate --part {part}` measures it there"
+    if quick and issubclass(kind, DerivedConfig):
         return f"{part}: left out, reads what other parts leave, and a quick look leaves nothing"
     return ""
-
-
-def _group(kind: str) -> str:
-    return KINDS.get(kind, "quality")
 
 
 def look(folder: Path, data: Path, part: str) -> Iterator[Measurement]:

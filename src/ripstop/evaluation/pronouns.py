@@ -21,7 +21,7 @@ from ripstop.config import ConfigError
 from ripstop.data.base import file_digest
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import Tokenizer
-from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.evaluation.context import check_window
 from ripstop.evaluation.passages import Context, Passage, contexts, row, scores, spread
 from ripstop.evaluation.pronoun_items import LIST, Item, contrapro, distances, embedded
@@ -45,6 +45,7 @@ class PronounsConfig(PartConfig):
     """
 
     kind: Literal["pronouns"] = "pronouns"
+    group: ClassVar[Group] = "context"
     contexts: list[Context] = Field(["own", "shuffled", "wrong", "none"], min_length=1)
     contrapro: str | None = None
     documents: str | None = None
@@ -68,7 +69,7 @@ class PronounsConfig(PartConfig):
 
     def check(self, run: Run) -> None:
         check_window(run, self.max_tokens, self.tokens_per_batch)
-        if run.data.direction != "en-de":  # type: ignore[attr-defined]
+        if isinstance(run.data, DocumentsConfig) and run.data.direction != "en-de":
             raise ConfigError("pronouns needs data of direction en-de; remove this part")
         if self.documents is not None and self.contrapro is None:
             raise ConfigError("documents: belong to ContraPro; name its JSON as `contrapro`, or leave both out")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
 from ripstop.data.base import RowLength
-from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.mixers.base import filled_bytes, held_bytes
 from ripstop.models.base import Model, ModelConfig
 from ripstop.records import Measurement
@@ -22,6 +22,7 @@ class StateSizeConfig(PartConfig):
     """Bytes of state that one sequence holds, counted: allocated, filled, and by the analytic formula beside both."""
 
     kind: Literal["state_size"] = "state_size"
+    group: ClassVar[Group] = "efficiency"
     seq_len: int | None = Field(
         None, ge=1, le=2**24, description="tokens read before, and as many of the source; none given: the data's longest row"
     )

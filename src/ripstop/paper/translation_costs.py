@@ -109,8 +109,8 @@ def draw(ax: Axes, metric: str, curve: Curve, beside: Curve, label: str, look: L
     """A curve with its interval, and open markers where it is worse than the one beside."""
     plots.curve_with_interval(ax, list(curve), list(curve.values()), label, look)
     at = worse(metric, curve, beside)
-    open_ = {"marker": look.marker, "color": look.color, "markerfacecolor": "white", "linestyle": "none"}
-    ax.plot(at, [curve[n].value for n in at], **open_)  # type: ignore[arg-type]
+    values = [curve[n].value for n in at]
+    ax.plot(at, values, marker=look.marker, color=look.color, markerfacecolor="white", linestyle="none")
 
 
 def _axes(ax: Axes, metric: str, sweep: Sweep, ticks: Sequence[int]) -> None:
