@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from os.path import normpath
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,7 @@ def inspect_selection(folder: Path, data: Path | None = None, row: int = 0, leng
     sparse = sparse_layers(run.model)
     if not sparse:
         raise ConfigError(f"{folder}: no layer of this run selects blocks; name a run with a mixer of kind nsa")
-    data = Path(normpath(folder.absolute() / "../../../data" / run.data.id)) if data is None else data
+    data = run.data_beside(folder) if data is None else data
     run.data.verify(data)
     _is_trained(run, folder, data)
     batch, places = _row(run.data, data, row, length)

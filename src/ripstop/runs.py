@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,6 +117,10 @@ class Run(Strict):
         values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
         values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
         return cls.parse(values, str(folder / "config.yaml"))
+
+    def data_beside(self, folder: Path) -> Path:
+        """Where the results that the run's folder lies in keep its prepared data."""
+        return Path(normpath(folder.absolute() / "../../../data" / self.data.id))
 
 
 def _read(path: Path) -> dict[str, Any]:

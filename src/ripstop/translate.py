@@ -125,7 +125,7 @@ def _translator(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
         raise ConfigError(f"{run_dir}: is no translator, {what}; name a run of hybrid_ratio")
     if run.training is None or not (run_dir / "model.safetensors").is_file():
         raise ConfigError(f"{run_dir}: is not trained; run `python -m ripstop train {run_dir}` with its data")
-    folder = data or run_dir.resolve().parent.parent.parent / "data" / run.data.id
+    folder = run.data_beside(run_dir) if data is None else data
     found = run.data.description(folder).get("id")
     if found != run.data.id:
         raise ConfigError(

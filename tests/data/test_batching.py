@@ -13,6 +13,7 @@ from ripstop.config import ConfigError
 from ripstop.data.batching import (
     Sequences,
     derived_seed,
+    evenly,
     load_sequences,
     save_sequences,
     shuffled_batches,
@@ -79,3 +80,8 @@ def test_seeds_of_different_purposes_differ() -> None:
     seeds = {derived_seed(purpose, a, b) for purpose in ("x", "y") for a in range(20) for b in range(20)}
     assert len(seeds) == 800
     assert derived_seed("x", 1, 12) != derived_seed("x", 11, 2)
+
+
+def test_rows_are_taken_at_equal_distances() -> None:
+    assert evenly(range(9), 3) == [0, 3, 6] and evenly(range(10), 4) == [0, 2, 5, 7]
+    assert evenly(range(3), 5) == [0, 1, 2] and evenly([], 4) == []

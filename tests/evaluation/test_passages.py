@@ -9,7 +9,7 @@ from models.architectures import build, encoder_decoder
 from ripstop.batch import TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.tokenizer import BOS, EOS
-from ripstop.evaluation.passages import CONTEXTS, Passage, Row, contexts, row, scores, spread
+from ripstop.evaluation.passages import CONTEXTS, Passage, Row, contexts, row, scores
 
 A = Passage("a", [([3, 4], [5]), ([6], [7, 8])], [9, 10], [[11]])
 B = Passage("b", [([12], [13])], [14], [[15, 16], [17, 16]])
@@ -67,7 +67,4 @@ def test_scores_are_those_of_each_row_alone(budget: int) -> None:
             assert nats[i].item() == pytest.approx(float(alone), rel=1e-5)
             assert counts[i] == len(one.target) - one.start
 
-
-def test_spread() -> None:
-    assert list(spread(3, 9)) == [0, 3, 6] and list(spread(5, 3)) == [0, 1, 2]
     assert CONTEXTS == ("own", "shuffled", "wrong", "none")

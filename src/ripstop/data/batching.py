@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from ripstop.config import ConfigError
 from ripstop.files import replacing
 
 Indices = NDArray[np.int64]
+T = TypeVar("T")
 
 
 def derived_seed(purpose: str, *numbers: int) -> int:
@@ -116,6 +118,16 @@ def token_batches(order: Indices, lengths: Sequence[Indices], budget: int) -> li
             start, wider = end, list(row)
         longest = wider
     return [*batches, order[start:]] if start < len(order) else batches
+
+
+def evenly(rows: Sequence[T], n: int) -> list[T]:
+    """`n` of them at equal distances, or all where there are fewer.
+
+    >>> evenly("abcdef", 3), evenly("ab", 3)
+    (['a', 'c', 'e'], ['a', 'b'])
+    """
+    n = min(n, len(rows))
+    return [rows[i * len(rows) // n] for i in range(n)]
 
 
 def row_counts(n_rows: int, batch_size: int) -> list[int]:

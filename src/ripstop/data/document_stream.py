@@ -37,7 +37,7 @@ def whole_split(columns: Mapping[str, Sequences], tokens_per_batch: int) -> Iter
         fits = 2 * sum(int(column[moved].max()) for column in lengths) <= tokens_per_batch
         pair = [before[:-1], moved] if len(before) > 2 and fits else [np.concatenate([before, last])]
         batches = [*rest, *pair]
-    return (_batch(columns, rows) for rows in batches)
+    return (batch_of(columns, rows) for rows in batches)
 
 
 class DocumentStream:
@@ -61,7 +61,7 @@ class DocumentStream:
         return self._batch(self._batches[self.position - 1])
 
     def _batch(self, rows: Indices) -> TokenBatch:
-        return _batch(self._columns, rows)
+        return batch_of(self._columns, rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epoch": self.epoch, "position": self.position}
@@ -92,7 +92,7 @@ class LengtheningStream:
         self._long.load_state_dict(state["long"])
 
 
-def _batch(columns: Mapping[str, Sequences], rows: Indices) -> TokenBatch:
+def batch_of(columns: Mapping[str, Sequences], rows: Indices) -> TokenBatch:
     """Source y EOS; the decoder reads BOS y and predicts y EOS."""
     source_BS = columns["source"].padded(rows, PAD)
     targets_BT = columns["target"].padded(rows, IGNORE)

@@ -23,7 +23,7 @@ from ripstop.batch import StreamPlan, TokenBatch
 from ripstop.config import ConfigError, Size, Strict
 from ripstop.data import bible, hub, libreoffice_help, lines, registry
 from ripstop.data.base import DataConfig, HeldOut, RowLength
-from ripstop.data.batching import Sequences, derived_seed, load_sequences, save_sequences
+from ripstop.data.batching import Sequences, derived_seed, evenly, load_sequences, save_sequences
 from ripstop.data.document_stream import LONG, DocumentStream, LengtheningStream, sides, whole_split
 from ripstop.data.hub import Document, HubConfig
 from ripstop.data.lines import LinesConfig
@@ -187,8 +187,7 @@ class DocumentsConfig(DataConfig):
 
     def _some(self, documents: list[Document]) -> list[Document]:
         """As many as are held out, at equal distances."""
-        n = min(self.held_out_documents or len(documents), len(documents))
-        return [documents[i * len(documents) // n] for i in range(n)]
+        return evenly(documents, self.held_out_documents or len(documents))
 
     def _write_vectors(self, out: Path, vocab_size: int) -> None:
         """They follow from the training windows, and so are no content of their own."""

@@ -17,11 +17,12 @@ from pydantic import Field
 from sacrebleu.metrics import CHRF
 
 from ripstop.config import ConfigError
+from ripstop.data.batching import evenly
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.hub import Document
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
 from ripstop.evaluation.base import Group, PartConfig, Subject
-from ripstop.evaluation.passages import Context, Pair, Passage, contexts, row, scores, spread
+from ripstop.evaluation.passages import Context, Pair, Passage, contexts, row, scores
 from ripstop.files import write_text
 from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig, generate
@@ -63,7 +64,7 @@ class ContextConfig(PartConfig):
         whole = [p for p in found if p.fits(max_tokens) and p.context(max_tokens)]
         if not whole:
             raise ConfigError(f"max_tokens: no piece of the test split and one before it fit into {max_tokens}; raise it")
-        chosen = [whole[i] for i in spread(self.n_pieces, len(whole))]
+        chosen = evenly(whole, self.n_pieces)
         losses = {context: piece_losses(model, chosen, context, max_tokens, self.tokens_per_batch) for context in self.contexts}
         lines = [{"context": context, **loss._asdict()} for context, given in losses.items() for loss in given]
         write_text(subject.out / self.files[0], "".join(json.dumps(line) + "\n" for line in lines))
@@ -81,7 +82,7 @@ class ContextConfig(PartConfig):
     ) -> Iterator[Measurement]:
         if not self.n_translations or self.generation is None:
             return
-        translated = [chosen[i] for i in spread(self.n_translations, len(chosen))]
+        translated = evenly(chosen, self.n_translations)
         references = [tokenizer.decode(passage.targets[0]) for passage in translated]
         for context in self.contexts:
             outputs = _outputs(model, translated, contexts(context, translated, max_tokens), self.generation)

@@ -17,6 +17,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from ripstop.data.batching import evenly
 from ripstop.evaluation.alignment import Lexicon, Link, parted, stem
 from ripstop.evaluation.training_text import WordPair, words
 from ripstop.evaluation.translated import Translation
@@ -130,14 +131,14 @@ class Coverage:
         """training, held_out: windows of human translations."""
         taught, rest = parted(training)
         lexicon = Lexicon.estimate(taught)
-        weighed = spread(rest or taught)
+        weighed = evenly(rest or taught, MOST_WINDOWS)
         own = [lexicon.links(*pair) for pair in weighed]
         after = weighed[1:] + weighed[:1]
         wrong_target = [lexicon.links(pair.source, other.target) for pair, other in zip(weighed, after, strict=True)]
         wrong_source = [lexicon.links(other.source, pair.target) for pair, other in zip(weighed, after, strict=True)]
         source = Side.count([pair.source for pair in weighed], _places(own, 0), _places(wrong_target, 0))
         target = Side.count([pair.target for pair in weighed], _places(own, 1), _places(wrong_source, 1))
-        levels = spread(held_out)
+        levels = evenly(held_out, MOST_WINDOWS)
         links = [lexicon.links(*pair) for pair in levels]
         source.calibrate([pair.source for pair in levels], _places(links, 0))
         target.calibrate([pair.target for pair in levels], _places(links, 1))
@@ -164,12 +165,6 @@ def coverage_rates(translations: Sequence[Translation], coverage: Coverage) -> I
             yield Measurement(f"{name}_rate", inside / max(n_words, 1), "fraction", max(n_words, 1), {"of": of})
             alarms = sum(bool(stretches) for stretches in found)
             yield Measurement(f"{name}_alarms", alarms / len(texts), "fraction", len(texts), {"of": of})
-
-
-def spread(pairs: Sequence[WordPair]) -> list[WordPair]:
-    """At most `MOST_WINDOWS` of them, evenly."""
-    n = min(len(pairs), MOST_WINDOWS)
-    return [pairs[i * len(pairs) // n] for i in range(n)]
 
 
 def _places(links: Sequence[Sequence[Link]], side: int) -> list[set[int]]:

@@ -14,8 +14,8 @@ under all four.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,7 +26,8 @@ from torch import Tensor
 from ripstop.batch import IGNORE, TokenBatch
 from ripstop.config import ConfigError
 from ripstop.data.batching import Indices, Sequences, derived_seed, token_batches
-from ripstop.data.tokenizer import BOS, EOS, PAD
+from ripstop.data.document_stream import batch_of
+from ripstop.data.tokenizer import EOS
 from ripstop.models.base import Model
 
 Context = Literal["own", "shuffled", "wrong", "none"]
@@ -90,14 +91,14 @@ def row(passage: Passage, target: Ids, before: Sequence[Pair]) -> Row:
 
 def scores(model: Model, rows: Sequence[Row], tokens_per_batch: int) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood of each row's scored tokens, in nats, and their number: float64 and int64, (rows,)."""
-    source, target = (Sequences.of(getattr(one, side) for one in rows) for side in ("source", "target"))
+    columns = {side: Sequences.of(getattr(one, side) for one in rows) for side in ("source", "target")}
     start = torch.tensor([one.start for one in rows])
     device = next(model.parameters()).device
     nats, counts = torch.zeros(len(rows), dtype=torch.float64), torch.zeros(len(rows), dtype=torch.int64)
-    lengths = [source.lengths, target.lengths]
+    lengths = [columns[side].lengths for side in columns]
     order = np.argsort(-(lengths[0] + lengths[1]), kind="stable")
     for chosen in token_batches(order, lengths, tokens_per_batch):
-        batch = _batch(source, target, start, chosen).to(device)
+        batch = _batch(columns, start, chosen).to(device)
         asked_BT = batch.asked_BT
         loss_N = F.cross_entropy(model(batch, asked_BT).float(), batch.targets_BT[asked_BT], reduction="none")
         of_row_N = asked_BT.nonzero()[:, 0]
@@ -107,22 +108,11 @@ def scores(model: Model, rows: Sequence[Row], tokens_per_batch: int) -> tuple[Te
     return nats, counts
 
 
-def spread(n: int, among: int) -> Iterator[int]:
-    """`n` of the numbers below `among`, or all of them, spread evenly."""
-    n = min(n, among)
-    return (i * among // n for i in range(n))
-
-
-def _batch(source: Sequences, target: Sequences, start: Tensor, rows: Indices) -> TokenBatch:
-    """Source y EOS; the decoder reads BOS y and predicts y EOS, of which the context carries no loss."""
-    source_BS = source.padded(rows, PAD)
-    whole_BT = target.padded(rows, IGNORE)
-    segments_BT = (whole_BT != IGNORE).long()
-    tokens_BT = torch.cat([torch.full_like(whole_BT[:, :1], BOS), whole_BT[:, :-1]], 1)
-    tokens_BT = torch.where(segments_BT == 0, PAD, tokens_BT)
-    scored_BT = torch.arange(whole_BT.shape[1]) >= start[torch.from_numpy(rows)][:, None]
-    targets_BT = torch.where(scored_BT, whole_BT, IGNORE)
-    return TokenBatch(tokens_BT, targets_BT, segments_BT, source_BS, (source_BS != PAD).long())
+def _batch(columns: Mapping[str, Sequences], start: Tensor, rows: Indices) -> TokenBatch:
+    """As in training, but that the context carries no loss."""
+    batch = batch_of(columns, rows)
+    scored_BT = torch.arange(batch.targets_BT.shape[1]) >= start[torch.from_numpy(rows)][:, None]
+    return replace(batch, targets_BT=torch.where(scored_BT, batch.targets_BT, IGNORE))
 
 
 def _shuffled(pairs: Sequence[Pair], number: int) -> list[Pair]:

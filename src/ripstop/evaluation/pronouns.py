@@ -19,11 +19,12 @@ from torch import Tensor
 
 from ripstop.config import ConfigError
 from ripstop.data.base import file_digest
+from ripstop.data.batching import evenly
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import Tokenizer
 from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.evaluation.context import check_window
-from ripstop.evaluation.passages import Context, Passage, contexts, row, scores, spread
+from ripstop.evaluation.passages import Context, Passage, contexts, row, scores
 from ripstop.evaluation.pronoun_items import LIST, Item, contrapro, distances, embedded
 from ripstop.files import write_text
 from ripstop.models.base import Model
@@ -107,7 +108,7 @@ class PronounsConfig(PartConfig):
             raise ConfigError(f"{path}: changed after the plan was made; run `python -m ripstop plan --write`")
         folder = None if self.documents is None else Path(self.documents)
         items = embedded() if self.contrapro is None else contrapro(path, folder)
-        return items if self.n_items is None else [items[i] for i in spread(self.n_items, len(items))]
+        return items if self.n_items is None else evenly(items, self.n_items)
 
 
 def encoded(items: Sequence[Item], tokenizer: Tokenizer) -> list[Passage]:

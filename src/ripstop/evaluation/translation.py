@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 
 from ripstop.config import ConfigError
+from ripstop.data.batching import evenly
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import BOS, EOS
 from ripstop.evaluation.base import PartConfig, Subject
@@ -49,9 +50,7 @@ class TranslationConfig(PartConfig):
 
 def translate(model: Model, config: DocumentsConfig, data: Path, settings: TranslationConfig) -> list[Translation]:
     """Translations of test windows spread evenly over the held-out documents."""
-    windows = config.test_windows(data, "test")
-    n = min(settings.n_translations, len(windows))
-    chosen = [windows[i * len(windows) // n] for i in range(n)]
+    chosen = evenly(config.test_windows(data, "test"), settings.n_translations)
     tokenizer = config.load_tokenizer(data)
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(0)  # of a configuration that samples
