@@ -132,3 +132,29 @@ def test_what_does_not_fit() -> None:
     arms = ablations["arms"] | {"other": {"data": {"max_token": 64}}}
     with pytest.raises(ConfigError, match=r"ablations\.arms\.other\.data: max_token: unknown key; did you mean 'max_tokens'"):
         changed(ablations=ablations | {"arms": arms})
+
+
+@pytest.mark.parametrize(
+    ("part", "settings", "said"),
+    [
+        ("quality", {"against": []}, "quality.against: lacks ratio-0_ablation-none, which the paper compares with"),
+        ("context", {"contexts": ["own"]}, "context.contexts: lacks none, which the paper prints"),
+        ("pronouns", {"contexts": ["own", "shuffled"]}, "pronouns.contexts: lacks wrong, none, which the paper prints"),
+    ],
+)
+def test_what_is_printed_is_measured(part: str, settings: dict[str, Any], said: str) -> None:
+    evaluation = block("cpu")["evaluation"]
+    with pytest.raises(ConfigError, match=said):
+        changed(evaluation=evaluation | {part: evaluation[part] | settings})
+    changed(evaluation=evaluation | {part: None})
+
+
+@pytest.mark.parametrize(
+    ("arm", "parts", "lacks"),
+    [("unchanged", ["likelihood"], "long_windows, overlap"), ("sentences", ["overlap"], "likelihood")],
+)
+def test_what_is_printed_of_an_ablation_is_measured(arm: str, parts: list[str], lacks: str) -> None:
+    ablations = block("cpu")["ablations"]
+    arms = ablations["arms"] | {arm: ablations["arms"][arm] | {"parts": parts}}
+    with pytest.raises(ConfigError, match=f"ablations.arms.{arm}.parts: lacks {lacks}, which the paper prints"):
+        changed(ablations=ablations | {"arms": arms})

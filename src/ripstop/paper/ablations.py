@@ -24,6 +24,12 @@ OF_LOSS = tuple(name for name in LABELS if name not in (BASE, "long_windows"))
 """What costs loss on the windows that all train on."""
 
 
+def printed_of(arm: str) -> list[str]:
+    """The parts of the evaluation whose records of an arm are printed."""
+    of_windows = ["long_windows"] if arm in (BASE, "long_windows") else []
+    return ["likelihood", *of_windows, *(["overlap"] if arm == BASE else [])]
+
+
 def _loss(records: StudyRecords, arm: str, control: str = "own") -> pd.Series:
     return records.by_seed("loss", control=control, split="test", **{FACTOR: arm})
 

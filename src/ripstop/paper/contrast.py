@@ -16,6 +16,8 @@ Arm = Mapping[str, object]
 """Factor -> value, of those that name an arm."""
 LINES = {"own": "own context", "wrong": "wrong document", "none": "sentence alone"}
 """Context -> its name in a figure, in this order; always choosing "es" is a line of its own."""
+CXMI = ("own", "none")
+"""The contexts whose losses CXMI is the difference of."""
 BALANCED, ALL, WITH_CONTEXT = "balanced", "all", ">0"
 """The mean of three genders; all items; those whose antecedent stands in an earlier sentence."""
 GENDERS = {"m": "er", "f": "sie", "n": "es"}
@@ -33,7 +35,8 @@ def always_es(records: StudyRecords, distance: str = ALL, gender: str = BALANCED
 
 def distances(records: StudyRecords) -> list[str]:
     """The groups by distance, each item in one of them: 0, 1, ..., and what is beyond; those that have items of all genders."""
-    found = {str(d) for d in records.pick("pronoun_accuracy", gender=BALANCED)["distance"].unique()} - {ALL, WITH_CONTEXT}
+    rows = records.pick("pronoun_accuracy", gender=BALANCED)
+    found = set() if rows.empty else {str(d) for d in rows["distance"].unique()} - {ALL, WITH_CONTEXT}
     return sorted(found, key=lambda d: (d.startswith(">"), int(d.removeprefix(">"))))
 
 

@@ -42,6 +42,8 @@ class TranslationCosts:
     def curve(self, metric: str, sweep: Sweep, arm: Arm) -> Curve:
         """The metric against one of lengths and batch, the others where that sweep has them; medians over turns and runs."""
         rows = self.records.pick(metric, **arm)
+        if rows.empty:
+            return {}
         rows = rows[self._of_sweep(sweep, rows)]
         unit = self.records.unit(metric)
         return {int(n): median_interval(rows[rows[sweep] == n]["value"], unit) for n in sorted(rows[sweep].unique())}

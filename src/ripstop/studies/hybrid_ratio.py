@@ -38,6 +38,9 @@ from ripstop.models.presets import lay_over
 from ripstop.models.starts import STARTS
 from ripstop.models.starts.base import StartConfig
 from ripstop.models.translator import TranslatorConfig
+from ripstop.paper.ablations import printed_of
+from ripstop.paper.contrast import CXMI, LINES
+from ripstop.paper.studies.hybrid_ratio import BASELINE
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
 
@@ -113,6 +116,7 @@ class Params(StudyParams):
 
 def arms(params: Params) -> Iterator[Arm]:
     """Every ratio, then every ablation; the share of attention layers is recorded with each."""
+    _is_measured(params.evaluation)
     left_out = [] if params.ablations is None else params.ablations.own_parts
     for ratio in params.patterns:
         arm = _arm(params, ratio, UNCHANGED, Ablation())
@@ -126,12 +130,27 @@ def arms(params: Params) -> Iterator[Arm]:
         raise ConfigError("ablations.arms: each changes something; add one without changes, which they are compared with")
     for name, changes in told.arms.items():
         parts, seeds = _first(changes.parts, told.parts), _first(changes.seeds, told.seeds)
+        whole = params.parts()
+        missing = [] if parts is None else [part for part in printed_of(name) if part in whole and part not in parts]
+        if missing and set(parts or ()) <= whole.keys():  # else one is misspelt, which is told as such
+            raise ConfigError(f"ablations.arms.{name}.parts: lacks {', '.join(missing)}, which the paper prints; add it")
         yield replace(_arm(params, told.ratio, name, changes), training={"steps": told.steps}, parts=parts, seeds=seeds)
 
 
 def _first(*given: list[T] | None) -> tuple[T, ...] | None:
     """The first that is given."""
     return next((tuple(one) for one in given if one is not None), None)
+
+
+def _is_measured(evaluation: Evaluation) -> None:
+    """`ConfigError` where what is printed would not be measured: before anything is."""
+    against = None if evaluation.quality is None else evaluation.quality.against
+    if against is not None and BASELINE not in against:
+        raise ConfigError(f"evaluation.quality.against: lacks {BASELINE}, which the paper compares with; add it")
+    for name, part, printed in (("context", evaluation.context, CXMI), ("pronouns", evaluation.pronouns, tuple(LINES))):
+        missing = [context for context in printed if part is not None and context not in part.contexts]
+        if missing:
+            raise ConfigError(f"evaluation.{name}.contexts: lacks {', '.join(missing)}, which the paper prints; add it")
 
 
 def _arm(params: Params, ratio: str, ablation: str, changes: Ablation) -> Arm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import FIGURES, asked, close, made_up
 
 from ripstop.config import ConfigError
 from ripstop.paper import ablations, plots, style
@@ -272,7 +272,7 @@ def test_parts_that_a_scale_leaves_out_are_not_measured():
         missing = {name for name, e in numbers(records).items() if e.n == 0}
         assert missing == {name for name in NUMBERS if name.startswith(prefixes)} if prefixes else not missing, part
         with style.style():
-            figures(records)
+            assert list(figures(records)) == list(FIGURES["hybrid_ratio"]), part
         tables(records)
 
 

@@ -17,6 +17,8 @@ SPLIT = "test"
 """Of the losses: what was chosen by is not what is printed."""
 COMPARED = "none"
 """The factor `ablation` of the arms whose ratios are compared."""
+BASELINE = f"ratio-0_ablation-{COMPARED}"
+"""Pure Mamba-2, by the name of its runs' folders without the seed: quality is compared with its."""
 COSTS = ("throughput", "latency", "memory")
 
 ARMS = {"ratio": tuple(LABELS), "ablation": tuple(ablations.LABELS)}
@@ -99,15 +101,12 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
     """Loss and chrF++ by ratio; pronouns by context; what translations cost."""
     records = records.only(ablation=COMPARED)
     arms = {_label(ratio): {"ratio": ratio} for ratio in _shares(records)}
-    best = _best(records) or "0"
-    found = {"hybrid_ratio": _ratios(records)}
-    if not records.pick("pronoun_accuracy").empty:
-        found["hybrid_ratio_pronouns"] = contrast.figure(records, arms, {"ratio": best})
-    if not records.pick(translation_costs.RATE).empty:
-        measured = {label: arm for label, arm in arms.items() if not records.pick_any(translation_costs.RATE, **arm).empty}
-        drawn = translation_costs.figures(records, measured, LABELS["all"])
-        found |= {f"hybrid_ratio_{name}": drawn[name] for name in COSTS}
-    return found
+    costs = translation_costs.figures(records, arms, LABELS["all"])
+    return {
+        "hybrid_ratio": _ratios(records),
+        "hybrid_ratio_pronouns": contrast.figure(records, arms, {"ratio": _best(records) or "0"}),
+        **{f"hybrid_ratio_{name}": costs[name] for name in COSTS},
+    }
 
 
 def tables(records: StudyRecords) -> dict[str, Table]:
