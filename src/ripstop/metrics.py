@@ -56,6 +56,7 @@ METRICS = {
     "chosen": "setting",
     "bleu": "points",
     "chrf++": "points",
+    "sample_chrf++": "points",
     "bleu_by_length": "points",
     "chrf++_by_length": "points",
     "bleu_p_value": "fraction",

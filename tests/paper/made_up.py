@@ -136,13 +136,19 @@ def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterat
             yield from _translations(add, ratio, share)
     for ablation, cost in (("unchanged", 0.0), ("start_plain", 1.0), ("start_lookup", 0.5), *((name, 0.1) for name in CHANGED)):
         for seed in range(2):
-            add = run(seed, {"ratio": "1_3", "ablation": ablation, "attention_share": 0.25})
+            steps = {"steps": 1900} if ablation == "trained_longer" else {}
+            add = run(seed, {"ratio": "1_3", "ablation": ablation, "attention_share": 0.25, **steps})
             for control, more in (("own", 0.0), ("wrong", 0.4)):
                 yield add("loss", 4.2 + cost + more + 0.01 * noise(), control=control, split="test")
             if ablation in ("unchanged", "long_windows"):
                 yield add("long_window_loss", 4.5 - cost, control="own")
             if ablation == "unchanged":
                 yield add("also_in_train", 0.01, split="test")
+            if ablation == "trained_longer":
+                yield add("bleu", 13.2, signature="nrefs:1|case:mixed")
+                yield add("chrf++", 34.1, signature="nrefs:1|case:mixed")
+                texts = {"source": "He said & went.", "hypothesis": "Und er sprach.", "reference": "Er sprach und ging."}
+                yield add("sample_chrf++", 41.5, sample=0, document="Ruth 1", **texts)
 
 
 CHANGED = (
@@ -152,6 +158,7 @@ CHANGED = (
     "sentences",
     "cat_random",
     "long_windows",
+    "trained_longer",
 )
 
 
@@ -264,7 +271,7 @@ STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
 TABLES["nsa_needle"] = ["nsa_needle", *(f"nsa_needle_{more}" for more in ("effective", "cost"))]
-TABLES["hybrid_ratio"] = ["hybrid_ratio", "hybrid_ratio_quality", "hybrid_ratio_ablations"]
+TABLES["hybrid_ratio"] = ["hybrid_ratio", *(f"hybrid_ratio_{more}" for more in ("quality", "ablations", "samples"))]
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
 FIGURES = {"nsa_needle": ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]}

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ripstop.config import ConfigError
-from ripstop.paper.tables import Table
+from ripstop.paper.tables import Paragraph, Table
 from ripstop.statistics import Estimate
 
 
@@ -37,6 +37,12 @@ def test_many_estimates_are_stacked():
 def test_four_estimates_stand_side_by_side():
     row = [Estimate(0.7, 0.6, 0.8, 3)] * 4
     assert "0.70 {[}0.60, 0.80{]} & 0.70 {[}0.60, 0.80{]} & " in Table(list("abcd"), [row], "c").latex("l")
+
+
+def test_paragraphs_share_the_width():
+    text = Table(["a", "b", "c"], [[Paragraph("x & y"), 1.5, Paragraph("z")]], "c").latex("l")
+    wide = r">{\raggedright\arraybackslash}p{0.600\linewidth}"
+    assert rf"\begin{{tabular}}{{@{{}}{wide}r{wide}@{{}}}}" in text and r"x \& y & 1.50 & z \\" in text
 
 
 def test_a_ragged_table_and_a_bad_name_are_refused():

@@ -58,6 +58,7 @@ CHANGED = {
     "start_plain": {"model.start"},
     "start_lookup": {"model.start"},
     "long_windows": {"data.long.share"},
+    "trained_longer": {"training.steps", "factors.steps"},
 }
 
 
@@ -96,17 +97,22 @@ def test_which_seeds_train_an_arm() -> None:
     for run in runs(hybrid_ratio, block("cpu"), "cpu", "test"):
         found.setdefault(str(run.factors["ablation"]), set()).add(run.seed)
     thrice = {"none", "unchanged", "start_plain", "start_lookup"}
-    assert found == {name: {0, 1, 2} if name in thrice else {0} for name in found} and len(found) == 10
+    assert found == {name: {0, 1, 2} if name in thrice else {0} for name in found} and len(found) == 11
 
 
 def test_which_parts_measure_an_arm() -> None:
     ablations = block("cpu")["ablations"]
     made = changed(ablations=ablations | {"parts": None, "own_parts": []})
     assert set(made["0", "none"].evaluation) == set(made["1_3", "sentences"].evaluation) == {
-        "likelihood", "long_windows", "overlap", *TRANSLATED
+        "likelihood", "long_windows", "overlap", "samples", *TRANSLATED
     }  # fmt: skip
     assert set(grid()["1_3", "sentences"].evaluation) == {"likelihood"}
     assert set(grid()["1_3", "long_windows"].evaluation) == {"likelihood", "long_windows"}
+    longer = grid()["1_3", "trained_longer"]
+    assert set(longer.evaluation) == {"likelihood", "translation", "samples"}
+    assert (
+        longer.training is not None and longer.training.steps == longer.factors["steps"] > 3 * block("cpu")["training"]["steps"]
+    )
 
 
 def test_ratios_have_the_same_start_data_and_encoder() -> None:
@@ -151,7 +157,11 @@ def test_what_is_printed_is_measured(part: str, settings: dict[str, Any], said: 
 
 @pytest.mark.parametrize(
     ("arm", "parts", "lacks"),
-    [("unchanged", ["likelihood"], "long_windows, overlap"), ("sentences", ["overlap"], "likelihood")],
+    [
+        ("unchanged", ["likelihood"], "long_windows, overlap"),
+        ("sentences", ["overlap"], "likelihood"),
+        ("trained_longer", ["likelihood"], "translation, samples"),
+    ],
 )
 def test_what_is_printed_of_an_ablation_is_measured(arm: str, parts: list[str], lacks: str) -> None:
     ablations = block("cpu")["ablations"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from ripstop.paper.select import StudyRecords
-from ripstop.paper.tables import Cell, Table
+from ripstop.paper.tables import Cell, Paragraph, Table
 from ripstop.statistics import Estimate, difference_interval, mean_interval
 
-FACTOR, BASE = "ablation", "unchanged"
+FACTOR, BASE, LONGER = "ablation", "unchanged", "trained_longer"
 LABELS = {
     BASE: "nothing",
     "start_plain": "no start: weights as drawn",
@@ -19,6 +19,7 @@ LABELS = {
     "sentences": "single pieces, none joined",
     "cat_random": "random pieces joined",
     "long_windows": "longer windows in the last quarter",
+    LONGER: "trained longer",
 }
 OF_LOSS = tuple(name for name in LABELS if name not in (BASE, "long_windows"))
 """What costs loss on the windows that all train on."""
@@ -27,7 +28,8 @@ OF_LOSS = tuple(name for name in LABELS if name not in (BASE, "long_windows"))
 def printed_of(arm: str) -> list[str]:
     """The parts of the evaluation whose records of an arm are printed."""
     of_windows = ["long_windows"] if arm in (BASE, "long_windows") else []
-    return ["likelihood", *of_windows, *(["overlap"] if arm == BASE else [])]
+    of_texts = ["translation", "samples"] if arm == LONGER else []
+    return ["likelihood", *of_windows, *of_texts, *(["overlap"] if arm == BASE else [])]
 
 
 def _loss(records: StudyRecords, arm: str, control: str = "own") -> pd.Series:
@@ -47,17 +49,29 @@ def difference(a: pd.Series, b: pd.Series) -> Estimate:
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """ablation_...: loss (nats per target token) of the changed arm minus that of the unchanged one, seed by seed.
 
-    ablation_long_windows: on the long windows of the test split. ablation_base: loss of the unchanged arm.
+    ablation_long_windows: on the long windows of the test split. ablation_base: loss of the unchanged arm. longer_...: of the
+    arm that trains longer its steps, what the wrong source costs, and the scores of its translations.
     """
     base = _loss(records, BASE)
     return {
         "ablation_base": mean_interval(base, "nats"),
         **{f"ablation_{name}": difference(_loss(records, name), base) for name in OF_LOSS},
         "ablation_long_windows": difference(_long_loss(records, "long_windows"), _long_loss(records, BASE)),
+        "longer_steps": _steps(records),
+        "longer_source_use": difference_interval(_loss(records, LONGER, "wrong"), _loss(records, LONGER), "nats"),
+        **{name: records.mean(metric, **{FACTOR: LONGER}) for name, metric in LONGER_SCORES.items()},
     }
 
 
-NUMBERS = ("ablation_base", *(f"ablation_{name}" for name in OF_LOSS), "ablation_long_windows")
+LONGER_SCORES = {"longer_bleu": "bleu", "longer_chrf": "chrf++"}
+NUMBERS = (
+    "ablation_base",
+    *(f"ablation_{name}" for name in OF_LOSS),
+    "ablation_long_windows",
+    "longer_steps",
+    "longer_source_use",
+    *LONGER_SCORES,
+)
 
 
 def table(records: StudyRecords) -> Table:
@@ -83,3 +97,23 @@ def table(records: StudyRecords) -> Table:
         "loss per target token on the held-out books, what the change adds to it, seed by seed where both have the seed, what "
         "another window's source costs, and the loss on windows three times as long.",
     )
+
+
+def samples(records: StudyRecords) -> Table:
+    """Sentences of held-out books, what was made of them, and what a human wrote; a row each, in the order of the books."""
+    found = records.pick_any("sample_chrf++", **{FACTOR: LONGER})
+    first = found[found["seed"] == found["seed"].min()] if len(found) else found
+    return Table(
+        header=["from", "source", "translated", "reference", "chrF++"],
+        rows=[
+            [row["document"], *(Paragraph(row[side]) for side in ("source", "hypothesis", "reference")), float(row["value"])]
+            for _, row in first.sort_values("sample").iterrows()
+        ],
+        caption="Translations by the arm that trains longer, of its first seed: windows of the held-out books at equal "
+        "distances, picked by place alone.",
+    )
+
+
+def _steps(records: StudyRecords) -> Estimate:
+    steps = records.factor("steps", **{FACTOR: LONGER})
+    return Estimate.missing("steps") if steps is None else Estimate.exact(steps, 1, "steps")

@@ -11,6 +11,10 @@ from ripstop.statistics import Estimate
 
 STACKED_FROM = 5
 """A table with as many columns of estimates has each interval under its value: side by side they would not fit."""
+PARAGRAPHS = 1.2
+"""Width of all columns of paragraphs, in lines: the table is shrunk with them."""
+PARAGRAPH = "p"
+"""Stands for such a column until its width is known."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,10 @@ class Marked:
 
     estimate: Estimate
     mark: str
+
+
+class Paragraph(str):
+    """Text of several lines: its column is a share of the page's width, the same for all columns of paragraphs."""
 
 
 Cell = str | int | float | Estimate | Marked | None
@@ -46,10 +54,12 @@ class Table:
         n_estimates = sum(any(isinstance(c, Estimate | Marked) for c in column) for column in zip(*self.rows, strict=True))
         cell = _stacked if n_estimates >= STACKED_FROM else format_cell
         columns = "".join(_alignment(column) for column in zip(*self.rows, strict=True))
+        width = PARAGRAPHS / max(columns.count(PARAGRAPH), 1)
+        columns = columns.replace(PARAGRAPH, rf">{{\raggedright\arraybackslash}}p{{{width:.3f}\linewidth}}")
         return render(
             "table.tex.j2",
             {
-                "columns": columns or "l" * len(self.header),
+                "columns": Latex(columns or "l" * len(self.header)),
                 "header": self.header,
                 "rows": [[cell(c) for c in row] for row in self.rows],
                 "caption": self.caption,
@@ -80,4 +90,6 @@ def _stacked(cell: Cell) -> str:
 
 
 def _alignment(column: Sequence[Cell]) -> str:
+    if any(isinstance(cell, Paragraph) for cell in column):
+        return PARAGRAPH
     return "l" if any(isinstance(cell, str) for cell in column) else "r"

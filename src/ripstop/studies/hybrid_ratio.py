@@ -8,7 +8,8 @@ region. Wrong and shuffled sources tell how much of the loss the source accounts
 
 The ablations change one thing each in one of the hybrids, all with the same number of updates, and are compared with its
 unchanged arm of as many: the encoder's direction, how training windows are joined, the layers that read the source, what
-the weights start from, longer windows at the end.
+the weights start from, longer windows at the end. One trains longer instead, until it writes sentences that a reader
+recognises, and shows them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ripstop.evaluation.long_windows import LongWindowsConfig
 from ripstop.evaluation.overlap import OverlapConfig
 from ripstop.evaluation.pronouns import PronounsConfig
 from ripstop.evaluation.quality import QualityConfig
+from ripstop.evaluation.samples import SamplesConfig
 from ripstop.evaluation.translation import TranslationConfig
 from ripstop.evaluation.translation_cost import TranslationCostConfig
 from ripstop.layers.mlp import MlpConfig
@@ -58,6 +60,7 @@ class Evaluation(Strict):
     overlap: OverlapConfig | None = None
     translation: TranslationConfig
     quality: QualityConfig | None = None
+    samples: SamplesConfig | None = None
     comet: CometConfig | None = None
     context: ContextConfig | None = None
     pronouns: PronounsConfig | None = None
@@ -67,13 +70,14 @@ class Evaluation(Strict):
 class Ablation(Strict):
     """What an arm changes; what it does not name stays. `data` is laid over the study's, key by key.
 
-    parts, seeds: of the evaluation and of the study, those of this arm; none given: those of all ablations.
+    steps: of its training; parts, seeds: of the evaluation and of the study; none given: those of all ablations.
     """
 
     encoder_pattern: str | None = None
     cross_attention_positions: list[int] | None = None
     start: list[Annotated[StartConfig, STARTS]] | None = None
     data: dict[str, Any] = {}
+    steps: int | None = Field(None, ge=1)
     parts: list[str] | None = None
     seeds: list[int] | None = None
 
@@ -90,7 +94,7 @@ class Ablations(Strict):
     """
 
     ratio: ArmName = Field(description="key of `patterns`: the decoder of all these arms")
-    steps: int = Field(ge=1, description="of their trainings")
+    steps: int = Field(ge=1, description="of their trainings, where one does not name its own")
     parts: list[str] | None = None
     own_parts: list[str] = []
     seeds: list[int] | None = None
@@ -134,7 +138,11 @@ def arms(params: Params) -> Iterator[Arm]:
         missing = [] if parts is None else [part for part in printed_of(name) if part in whole and part not in parts]
         if missing and set(parts or ()) <= whole.keys():  # else one is misspelt, which is told as such
             raise ConfigError(f"ablations.arms.{name}.parts: lacks {', '.join(missing)}, which the paper prints; add it")
-        yield replace(_arm(params, told.ratio, name, changes), training={"steps": told.steps}, parts=parts, seeds=seeds)
+        arm = replace(_arm(params, told.ratio, name, changes), parts=parts, seeds=seeds)
+        if changes.steps is None:
+            yield replace(arm, training={"steps": told.steps})
+        else:
+            yield replace(arm, training={"steps": changes.steps}, derived=arm.derived | {"steps": changes.steps})
 
 
 def _first(*given: list[T] | None) -> tuple[T, ...] | None:

@@ -39,7 +39,9 @@ ABLATIONS: dict[str, tuple[tuple[float, ...], float, tuple[float, ...] | None]] 
     "sentences": ((4.0,), 0.3, None),
     "cat_random": ((4.05,), 0.3, None),
     "long_windows": ((4.4,), 0.3, (4.3,)),
+    "trained_longer": ((3.2,), 1.7, None),
 }
+SAMPLES = [("Ruth 1", "He said & went.", "Und er sprach.", "Er sprach und ging.", 41.5), ("Ruth 2", "So", "Also", "So", 7.25)]
 CONTEXTS = ("own", "shuffled", "wrong", "none")
 DISTANCES = ("all", ">0", "0", "1", ">1")
 DROPPED = ("part", "comet")
@@ -72,7 +74,7 @@ def made() -> list[Record]:
             _costs(add, arm, seed, ratio)
     for name, (own_, wrong_, long) in ABLATIONS.items():
         for seed, value in enumerate(own_):
-            arm = factors("1_3", name)
+            arm = factors("1_3", name) | ({"steps": 1900} if name == "trained_longer" else {})
             add(arm, seed, "loss", value, control="own", split="test")
             add(arm, seed, "loss", value + wrong_, control="wrong", split="test")
             if long is not None:
@@ -81,6 +83,12 @@ def made() -> list[Record]:
             if name == "unchanged":
                 add(arm, seed, "also_in_train", 0.02, split="test")
                 add(arm, seed, "also_in_train", 0.5, split="valid")
+            if name == "trained_longer":
+                add(arm, seed, "bleu", 13.2)
+                add(arm, seed, "chrf++", 34.1)
+                for i, (document, *texts, score) in enumerate(SAMPLES):
+                    told = dict(zip(("source", "hypothesis", "reference"), texts, strict=True))
+                    add(arm, seed, "sample_chrf++", score, sample=i, document=document, **told)
     return records
 
 
@@ -130,7 +138,7 @@ def test_every_number(records):
     assert close(found["order_use"], 0.035, 0.03, 0.04)
     assert close(found["bleu_best"], 26, 26, 26)  # 1:3 has 25
     assert close(found["chrf_best"], 61, 60, 62)
-    assert found["n_runs"].value == 10 + 3 * 2 + 6
+    assert found["n_runs"].value == 10 + 3 * 2 + 7
     units = {name: found[name].unit for name in NUMBERS}
     assert units["bleu_best"] == units["chrf_best"] == "points" and units["source_use"] == units["ratio_spread"] == "nats"
 
@@ -153,13 +161,23 @@ def test_numbers_of_ablations(records):
     assert close(found["ablation_start_plain"], 1.1, 1.0, 1.2) and close(found["ablation_start_lookup"], 0.4, 0.3, 0.5)
     # one seed each, beside the same seed of the unchanged arm
     alone = {"encoder_unidirectional": 0.1, "cross_attention_first": 0.25, "cross_attention_alternate": -0.1, "sentences": 0.0}
-    for name, value in {**alone, "cat_random": 0.05, "long_windows": -0.3}.items():
+    for name, value in {**alone, "cat_random": 0.05, "long_windows": -0.3, "trained_longer": -0.8}.items():
         assert found[f"ablation_{name}"].n == 1 and found[f"ablation_{name}"].value == pytest.approx(value)
+    longer = {"steps": 1900, "source_use": 1.7, "bleu": 13.2, "chrf": 34.1}
+    assert {name: found[f"longer_{name}"].value for name in longer} == pytest.approx(longer)
+
+
+def test_samples_are_those_of_one_seed_in_order(records):
+    rows = tables(records)["hybrid_ratio_samples"].rows
+    assert [tuple(row) for row in rows] == SAMPLES
+    text = tables(records)["hybrid_ratio_samples"].latex("samples")
+    assert r"Ruth 1 & He said \& went. & Und er sprach. & Er sprach und ging. & 41.5 \\" in text
+    assert text.count(r"p{0.400\linewidth}") == 3
 
 
 def test_every_cell(records):
     made_ = tables(records)
-    assert list(made_) == ["hybrid_ratio", "hybrid_ratio_quality", "hybrid_ratio_ablations"]
+    assert list(made_) == ["hybrid_ratio", "hybrid_ratio_quality", "hybrid_ratio_ablations", "hybrid_ratio_samples"]
     table = made_["hybrid_ratio"]
     assert list(table.header) == ["ratio", "parameters", "loss (nats)", "wrong source costs", "context gains"]
     assert [row[0] for row in table.rows] == LABELS and [row[1] for row in table.rows] == [101, 102, 103, 104, 105]
@@ -182,8 +200,8 @@ def test_quality_is_marked_against_mamba2(records):
 
 def test_every_ablation(records):
     rows = tables(records)["hybrid_ratio_ablations"].rows
-    assert [row[0] for row in rows] == list(ablations.LABELS.values()) and [row[1] for row in rows] == [2, 2, 2, *[1] * 6]
-    (_, _, own, change, wrong, long), plain, *_, last = rows
+    assert [row[0] for row in rows] == list(ablations.LABELS.values()) and [row[1] for row in rows] == [2, 2, 2, *[1] * 7]
+    (_, _, own, change, wrong, long), plain, *_, last, _ = rows
     assert close(own, 4.1, 4.0, 4.2) and change == "" and close(wrong, 0.5, 0.5, 0.5) and close(long, 4.7, 4.6, 4.8)
     assert close(plain[3], 1.1, 1.0, 1.2) and plain[5] == "not measured"
     assert last[5].value == pytest.approx(-0.3) and last[5].n == 1
@@ -195,7 +213,7 @@ def test_a_dropped_ablation_is_not_measured():
         numbers(asked("hybrid_ratio", kept, DROPPED))
     records = asked("hybrid_ratio", kept, DROPPED, ("ablation", "sentences"))
     assert {name for name, e in numbers(records).items() if e.n == 0} == {"ablation_sentences"}
-    assert len(tables(records)["hybrid_ratio_ablations"].rows) == 8
+    assert len(tables(records)["hybrid_ratio_ablations"].rows) == 9
 
 
 def test_every_point(records):
@@ -264,7 +282,14 @@ def test_hybrids_are_there_unless_they_were_dropped():
 
 
 def test_parts_that_a_scale_leaves_out_are_not_measured():
-    gone = {"quality": ("names",), "context": ("cxmi",), "pronouns": ("pronoun",), "cost": (), "overlap": ("also",)}
+    gone = {
+        "quality": ("names",),
+        "context": ("cxmi",),
+        "pronouns": ("pronoun",),
+        "cost": (),
+        "overlap": ("also",),
+        "samples": (),
+    }
     for part, prefixes in gone.items():
         of_part = {metric for metric, measured_by in PARTS.items() if measured_by == part}
         kept = [r for r in made() if r.metric not in of_part]

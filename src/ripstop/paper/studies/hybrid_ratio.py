@@ -29,6 +29,7 @@ PARTS = {
     **dict.fromkeys(translation_costs.METRICS, "cost"),
     "long_window_loss": "long_windows",
     "also_in_train": "overlap",
+    "sample_chrf++": "samples",
 }
 QUALITY = ("bleu", "chrf", "names", "cxmi", "pronoun_gain", "pronouns_own")
 NUMBERS = (
@@ -123,6 +124,7 @@ def tables(records: StudyRecords) -> dict[str, Table]:
             "attention : Mamba-2",
         ),
         "hybrid_ratio_ablations": ablations.table(records),
+        "hybrid_ratio_samples": ablations.samples(records),
     }  # fmt: skip
 
 
