@@ -102,12 +102,12 @@ def table(records: StudyRecords) -> Table:
 def samples(records: StudyRecords) -> Table:
     """Sentences of held-out books, what was made of them, and what a human wrote; a row each, in the order of the books."""
     found = records.pick_any("sample_chrf++", **{FACTOR: LONGER})
-    first = found[found["seed"] == found["seed"].min()] if len(found) else found
+    first = found if found.empty else found[found["seed"] == found["seed"].min()].sort_values("sample")
     return Table(
         header=["from", "source", "translated", "reference", "chrF++"],
         rows=[
             [row["document"], *(Paragraph(row[side]) for side in ("source", "hypothesis", "reference")), float(row["value"])]
-            for _, row in first.sort_values("sample").iterrows()
+            for _, row in first.iterrows()
         ],
         caption="Translations by the arm that trains longer, of its first seed: windows of the held-out books at equal "
         "distances, picked by place alone.",
