@@ -17,6 +17,7 @@ from ripstop.config import ConfigError
 from ripstop.files import write_text
 from ripstop.paper.assemble import assemble, publish
 from ripstop.paper.numbers import StudyNumbers, read_numbers, write_numbers_json
+from ripstop.paper.tables import table_files
 from ripstop.provenance import file_sha256
 
 PAPER = Path(__file__).parents[2] / "paper"
@@ -51,7 +52,7 @@ def files(folder: Path) -> list[str]:
 
 
 def test_everything_but_the_text_is_there(assembled, rendered):
-    made = [f"tables/{table}.tex" for study in STUDIES for table in TABLES[study]]
+    made = table_files(table for study in STUDIES for table in TABLES[study])
     made += [f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study]]
     assert files(assembled) == sorted(["claims.json", "claims.tex", "contents.json", "numbers.tex", *made])
     for study in STUDIES:
@@ -143,7 +144,9 @@ def test_what_an_earlier_paper_left_goes_and_what_it_did_not_make_stays(folders,
     assemble(folders, "cpu", out, text, SCALES)
     (out / "tables" / "mine.tex").write_text("by hand")
     assemble(folders[:1], "cpu", out, text, SCALES)
-    assert files(out / "tables") == ["mine.tex", *(f"{table}.tex" for table in TABLES["mqar_cliff"])]
+    assert files(out / "tables") == sorted(
+        ["mine.tex", *(f"{table}.{form}" for table in TABLES["mqar_cliff"] for form in ("csv", "tex"))]
+    )
     assert files(out / "figures") == ["mqar_cliff.pdf"]
     # a list that leads elsewhere, or is none, is not followed
     outside = tmp_path / "precious"
@@ -181,7 +184,7 @@ def test_publishing_copies_what_readers_see(assembled, tmp_path):
     (out / "tables" / "old.tex").write_text("old")
     (out / "claims.yaml").write_text("mine")
     assert publish(assembled, out) == [f"{out}/tables/old.tex is not of this paper; delete it if it is an old one"]
-    tables = ["tables/claims.tex", "tables/old.tex", *(f"tables/{name}.tex" for study in STUDIES for name in TABLES[study])]
+    tables = ["tables/claims.tex", "tables/old.tex", *table_files(name for study in STUDIES for name in TABLES[study])]
     made = [*tables, *(f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study])]
     assert files(out) == sorted(["claims.yaml", "contents.json", *made])
     listed = json.loads((out / "contents.json").read_text())

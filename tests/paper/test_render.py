@@ -16,6 +16,7 @@ from paper.made_up import FIGURES, MADE, TABLES, made_up
 from ripstop.config import ConfigError
 from ripstop.paper import plots, render, studies
 from ripstop.paper.numbers import format_estimate, read_numbers
+from ripstop.paper.tables import table_files
 from ripstop.records import write_records
 from ripstop.statistics import Estimate
 
@@ -26,7 +27,7 @@ STUDIES = list(MADE)
 def test_one_folder_holds_everything_of_a_study(study, rendered):
     found = sorted(str(path.relative_to(rendered / study)) for path in (rendered / study).rglob("*") if path.is_file())
     figure_files = [f"figures/{figure}.{form}" for figure in FIGURES[study] for form in ("pdf", "png")]
-    tables = [f"tables/{table}.tex" for table in TABLES[study]]
+    tables = table_files(TABLES[study])
     assert found == sorted(["numbers.json", "metrics.json", "curves.csv", *figure_files, *tables])
     made = read_numbers(rendered / study / "numbers.json")
     assert (made.study, made.scale, made.devices, made.figures) == (study, "cpu", ["cpu"], FIGURES[study])
@@ -233,7 +234,7 @@ class TestPrinters:
             "weaving", printer(self.SOURCE.replace("weaving_b", "weaving_d").replace("_first", "_one")), out, reads
         )
         assert sorted(p.name for p in (out / "tables").iterdir()) == [
-            "mine.tex", "weaving.tex", "weaving_c.tex", "weaving_d.tex",
+            "mine.tex", *(f"weaving{name}.{form}" for name in ("", "_c", "_d") for form in ("csv", "tex")),
         ]  # fmt: skip
         assert sorted(p.name for p in (out / "figures").iterdir()) == [
             "notes.txt", "weaving.pdf", "weaving.png", "weaving_one.pdf", "weaving_one.png",

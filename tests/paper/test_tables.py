@@ -7,7 +7,7 @@ import math
 import pytest
 
 from ripstop.config import ConfigError
-from ripstop.paper.tables import Paragraph, Table
+from ripstop.paper.tables import Marked, Paragraph, Table
 from ripstop.statistics import Estimate
 
 
@@ -51,6 +51,19 @@ def test_a_ragged_table_and_a_bad_name_are_refused():
     for name in ("l}", "l-1", "", "Lab", "tab:l", "a b", "a\nb", "a\\input{x}"):
         with pytest.raises(ConfigError, match="cannot name a table"):
             Table(["a"], [["x"]], "c").latex(name)
+
+
+def test_csv_has_every_digit():
+    rows = [
+        ["a, b", Marked(Estimate(1 / 3, 0.25, 0.5, 3), "+"), 7, Estimate.missing("nats")],
+        [Paragraph('say "no"'), Estimate(2.0), 0.1, None],
+    ]
+    assert Table(["arm", "loss", "n", "gain"], rows, "c", ["a note"]).csv().splitlines() == [
+        'arm,loss,"loss, low","loss, high","loss, runs",n,gain,"gain, low","gain, high","gain, runs"',
+        '"a, b",0.3333333333333333,0.25,0.5,3,7,,,,',
+        '"say ""no""",2.0,,,1,0.1,,,,',
+    ]
+    assert Table(["a", "b"], [], "c").csv() == "a,b\n"
 
 
 def test_a_table_without_rows_is_still_a_table():

@@ -24,6 +24,7 @@ from ripstop.paper.numbers import (
     numbers_tex,
     read_studies,
 )
+from ripstop.paper.tables import table_files
 
 CONTENTS = "contents.json"
 """Lists what `assemble` made, or `publish` copied, with digests: that alone is published, and that alone may be removed."""
@@ -108,7 +109,7 @@ def _copies(folders: Sequence[Path], studies: Sequence[StudyNumbers]) -> dict[st
     """Name below the paper's folder -> the file of a study that goes there."""
     found: dict[str, Path] = {}
     for folder, study in zip(folders, studies, strict=True):
-        for name in [*(f"tables/{t}.tex" for t in study.tables), *(f"figures/{f}.pdf" for f in study.figures)]:
+        for name in [*table_files(study.tables), *(f"figures/{figure}.pdf" for figure in study.figures)]:
             if name in found or name == CLAIMS_TABLE:
                 raise ConfigError(f"{folder / name}: another study has a file of that name; rename one")
             if not (folder / name).is_file():

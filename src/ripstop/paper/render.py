@@ -18,7 +18,7 @@ from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_number
 from ripstop.paper.plots import curves, save
 from ripstop.paper.select import PART, StudyRecords
 from ripstop.paper.style import style
-from ripstop.paper.tables import Table
+from ripstop.paper.tables import Table, table_files
 from ripstop.records import frame, read_records
 from ripstop.statistics import Estimate
 
@@ -71,15 +71,16 @@ def render_study(
         numbers = _numbers(study, printer, mine, others)
         figures: dict[str, Figure] = _named(printer, "figures")(mine, **others)
         tables: dict[str, Table] = _named(printer, "tables")(mine, **others)
-    texts = {name: table.latex(name) for name, table in tables.items()}
+    texts = {f"{name}.tex": table.latex(name) for name, table in tables.items()}
+    texts |= {f"{name}.csv": table.csv() for name, table in tables.items()}
     devices, commits = (sorted(mine.table[name].unique()) for name in ("device", "commit"))
-    made = StudyNumbers(study, scale, mine.table["run"].nunique(), devices, numbers, list(figures), list(texts), commits)
+    made = StudyNumbers(study, scale, mine.table["run"].nunique(), devices, numbers, list(figures), list(tables), commits)
 
     _remove_earlier(out, made)
     for name, figure in figures.items():
         save(figure, out / "figures" / f"{name}.pdf")
     for name, text in texts.items():
-        write_text(out / "tables" / f"{name}.tex", text)
+        write_text(out / "tables" / name, text)
     write_text(metrics or out / "metrics.json", json.dumps(metric_values(numbers), indent=1) + "\n")
     write_text(curve or out / "curves.csv", _curves(study, figures))
     write_numbers_json(out / FILE, made)
@@ -154,5 +155,5 @@ def _remove_earlier(out: Path, made: StudyNumbers) -> None:
         for name in set(before.figures) - set(made.figures):
             for suffix in (".pdf", ".png"):
                 (out / "figures" / name).with_suffix(suffix).unlink(missing_ok=True)
-        for name in set(before.tables) - set(made.tables):
-            (out / "tables" / f"{name}.tex").unlink(missing_ok=True)
+        for file in table_files(set(before.tables) - set(made.tables)):
+            (out / file).unlink(missing_ok=True)

@@ -1,8 +1,11 @@
-"""Tables as booktabs LaTeX: text is escaped, numbers and estimates are printed by one function."""
+"""Tables as booktabs LaTeX, and as CSV: text is escaped, numbers and estimates are printed by one function."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ripstop.paper.latex import Latex, checked_name, escape, render
@@ -67,6 +70,41 @@ class Table:
                 "notes": self.notes,
             },
         )
+
+    def csv(self) -> str:
+        """The same cells with every digit, for other programs. A column of estimates is followed by the ends of their 95 %
+        intervals and the number of runs behind them; what is not measured, or unknown, is empty."""
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.header)
+        header, cells = [], []
+        for name, column in zip(self.header, columns, strict=True):
+            several = any(isinstance(cell, Estimate | Marked) for cell in column)
+            header += [name, *(f"{name}, {end}" for end in ("low", "high", "runs"))] if several else [name]
+            cells.append([[*_plain(cell, several)] for cell in column])
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows([value for cell in row for value in cell] for row in zip(*cells, strict=True))
+        return out.getvalue()
+
+
+def _plain(cell: Cell, several: bool) -> Iterator[str]:
+    """The values of a cell in a CSV file: one, or four in a column of estimates."""
+    found = cell.estimate if isinstance(cell, Marked) else cell
+    if isinstance(found, Estimate):
+        yield from (_digits(value) for value in (found.value, found.low, found.high))
+        yield str(found.n) if found.n else ""
+    else:
+        yield _digits(found) if isinstance(found, float) else "" if found is None else str(found)
+        yield from [""] * (3 if several else 0)
+
+
+def _digits(value: float) -> str:
+    return "" if math.isnan(value) else repr(float(value))
+
+
+def table_files(names: Iterable[str]) -> list[str]:
+    """The files of tables, below the folder of what is printed."""
+    return [f"tables/{name}{ending}" for name in names for ending in (".tex", ".csv")]
 
 
 def format_cell(cell: Cell) -> str:

@@ -18,6 +18,7 @@ from ripstop.claims.registry import Claim
 from ripstop.claims.verdicts import Judged, failed_controls, judged, registered, verdicts
 from ripstop.config import ConfigError
 from ripstop.paper.numbers import FILE, StudyNumbers, by_study, metric_values, read_studies
+from ripstop.paper.tables import table_files
 from ripstop.plan import Plan
 from ripstop.verify.published import check_assembled, check_published
 from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, settled
@@ -140,7 +141,7 @@ class _Checked:
         self.told += check_records(folder, jobs)
         made = render_again(folder, out, self._grid.reads.get(study, []), self._grid.dropped.get(study, []))
         self.studies[study] = made
-        self.printed |= {f"tables/{name}.tex": out / "tables" / f"{name}.tex" for name in made.tables}
+        self.printed |= {name: out / name for name in table_files(made.tables)}
         self.printed |= {f"figures/{name}.pdf": out / "figures" / f"{name}.pdf" for name in made.figures}
         self.told += check_rendered(folder, out, made, self._metrics)
 
