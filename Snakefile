@@ -2,11 +2,6 @@ from snakemake.utils import min_version
 
 min_version("9.20")
 
-# With a limit of jobs per timespan (there is one by default) every look at the open jobs starts a timer for one more: after some
-# hundred jobs that finished, Snakemake looks dozens of times a second and takes half a core. A cluster is spared by `jobs`.
-if workflow.scheduling_settings is not None:  # it is in what only parses
-    workflow.scheduling_settings.max_jobs_per_timespan = None
-
 
 include: "workflow/rules/common.smk"
 
@@ -26,6 +21,9 @@ include: "workflow/rules/paper.smk"
 
 
 onstart:
+    # With a limit of jobs per timespan (there is one by default) every look at the open jobs starts a timer for one more: after
+    # some hundred jobs that finished, Snakemake looks dozens of times a second and takes half a core. `jobs` spares a cluster.
+    workflow.scheduler.job_rate_limiter = None
     for line in summary():
         print(line)
 
