@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import signal
 import subprocess
@@ -292,6 +294,11 @@ def out_of_torch_memory() -> None:
             "error: the package no_such_package is not installed; activate the environment (. .venv/bin/activate), or make it "
             "with `make setup`\n",
         ),
+        (
+            Path("~no_such_user/x").expanduser,
+            2,
+            "error: a path begins with ~ and the name of nobody here; write the path out\n",
+        ),
         (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "error: stopped by SIGTERM\n"),
         (lambda: os.kill(os.getpid(), signal.SIGHUP), 129, "error: stopped by SIGHUP\n"),
         (lambda: None, 0, ""),
@@ -348,6 +355,39 @@ def test_a_full_disk_under_standard_output_is_one_sentence(tmp_path: Path) -> No
         command = [sys.executable, "-m", "ripstop", "plan", "--help"]
         done = subprocess.run(command, env=there, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, FULL)
+
+
+def test_output_that_nothing_takes_names_where_it_went(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Line by line, as translations are put: a full disk, a reader that went away, a stream that a shell closed."""
+
+    class Full(io.StringIO):
+        def write(self, text: str, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    for stream, status, sentence in (
+        (Full(), 1, "error: standard output: the disk is full; free some space and run the command again\n"),
+        (Gone(), 141, "error: nobody reads the output any more\n"),
+        (None, 2, "error: standard output: is closed; leave it open, or send it to a file\n"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stream)
+            assert end(lambda: ending.put("eins"), capsys) == (status, sentence)
+    ending.put("zwei")
+    assert capsys.readouterr().out == "zwei\n"
+
+
+def test_a_command_whose_output_is_closed_ends_well(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m ripstop scale --params {PARAMS} >&-"
+    done = subprocess.run(
+        command, shell=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_signal_takes_away_what_was_being_written(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,13 @@ import pytest
 import torch
 from models.architectures import build, encoder_decoder
 
+from ripstop import choices, provenance
 from ripstop.config import ConfigError
 from ripstop.data.documents import DocumentsConfig
-from ripstop.data.tokenizer import BOS, EOS, BytesConfig
+from ripstop.data.tokenizer import BOS, EOS, BpeConfig, BytesConfig
 from ripstop.models.generate import GenerationConfig, generate
-from ripstop.models.weights import save_weights
 from ripstop.runs import Run
+from ripstop.training.results import write_results
 from ripstop.translate import LineByLine, read_lines, translated
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +49,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, text in made.files().items():
         (folder / name).write_text(text, encoding="utf-8")
     torch.manual_seed(1)
-    save_weights(made.model.build(data.info(prepared)), folder / "model.safetensors")
+    identity = {
+        "configuration": provenance.digest(choices.resolved(folder)),
+        "code": "of whenever",
+        "data": provenance.digest((prepared / "data.json").read_bytes()),
+    }
+    write_results(folder, made.model.build(data.info(prepared)), {"outcome": "finished", "identity": identity}, {})
     return folder
 
 
@@ -140,6 +147,8 @@ def refusal(*arguments: Any) -> str:
         (b"\n \n", ": holds no text; give it a line"),
         (b"fine\nL\xe4nge\n", ":2: not UTF-8 text; save the file as UTF-8"),
         ("eins\n".encode("utf-16"), ":1: not UTF-8 text"),
+        ("eins\nzwei\n".encode("utf-16-le"), ":1: holds a zero byte, which no text has; save the file as UTF-8"),
+        (b"eins\nzw\0ei\n", ":2: holds a zero byte"),
         (b"fine\n\n" + b"x" * 24 + b"\n", ":3: a line of 25 tokens does not fit into the model's window of 24 with its end;"),
         (b"x" * 23, ":1: a line of 24 tokens does not fit"),
     ],
@@ -164,7 +173,8 @@ def test_runs_that_do_not_translate(run: Path, tmp_path: Path) -> None:
     )
     assert "config.yaml: no such file; `python -m ripstop plan --write`" in refusal(tmp_path, str(text))
     assert refusal(run, str(tmp_path / "no.txt")) == f"{tmp_path}/no.txt: no such file"
-    assert "this is a folder, not a file" in refusal(run, str(tmp_path))
+    assert refusal(run, str(tmp_path)) == f"{tmp_path}: this is a folder, not a file; name one of its files"
+    assert refusal(run, "") == "FILE is empty; name a text file, or - for standard input"
     made = Run.load(run)
 
     def write(**changes: Any) -> Path:
@@ -178,6 +188,8 @@ def test_runs_that_do_not_translate(run: Path, tmp_path: Path) -> None:
         write(model=encoder_decoder("blind")), str(text)
     )
     (tmp_path / "model.safetensors").write_bytes(b"")
+    assert "is not trained" in refusal(write(), str(text))  # stopped between the model and its report
+    (tmp_path / "training.json").write_text("{}")
     assert "data.json: no such file; the data is not prepared" in refusal(write(), str(text), 1, tmp_path / "data")
     folder = run.parents[2] / "data" / made.data.id
     other = made.data.replace(max_tokens=99)
@@ -186,11 +198,68 @@ def test_runs_that_do_not_translate(run: Path, tmp_path: Path) -> None:
     )
 
 
+def copied(run: Path, root: Path) -> tuple[Path, Path]:
+    """The run and its data, to be damaged."""
+    results = root / "results"
+    shutil.copytree(run.parents[2], results)
+    (data,) = (results / "data").iterdir()
+    return results / "s/runs/r", data
+
+
+def test_weights_that_the_training_did_not_leave(run: Path, tmp_path: Path) -> None:
+    """One bit is enough, and so are those of another training."""
+    text = tmp_path / "t.txt"
+    text.write_text("a\n")
+    folder, _ = copied(run, tmp_path)
+    assert len(list(translated(folder, str(text)))) == 1
+    weights, report = folder / "model.safetensors", folder / "training.json"
+    whole, told = weights.read_bytes(), json.loads(report.read_text())
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert f"{weights}: is not the model that training.json describes, or damaged; delete both" in refusal(folder, str(text))
+    weights.write_bytes(whole)
+    report.write_text(json.dumps(told | {"outcome": "diverged"}))
+    assert "says that the training diverged, so that nothing was learnt; name another run" in refusal(folder, str(text))
+    for damaged in ("[]", "{", "{}", json.dumps(told | {"identity": {}}), json.dumps(told | {"identity": "x"})):
+        report.write_text(damaged)
+        assert f"{report}: not a report of a training; run `python -m ripstop train" in refusal(folder, str(text))
+
+
+def test_settings_or_data_that_it_was_not_trained_with(run: Path, tmp_path: Path) -> None:
+    """Shapes fit and words do not: heads of another number, a corpus that was prepared again after an edit."""
+    text = tmp_path / "t.txt"
+    text.write_text("a\n")
+    folder, data = copied(run, tmp_path)
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config.replace("seed: 0", "seed: 1"))
+    assert "model.safetensors: was trained with another configuration than there is now; run" in refusal(folder, str(text))
+    (folder / "config.yaml").write_text(config)
+    description = (data / "data.json").read_text()
+    (data / "data.json").write_text(description.replace('"pieces": 4', '"pieces": 5'))
+    assert "was trained with another data than there is now" in refusal(folder, str(text))
+
+
+def test_a_tokenizer_that_the_data_was_not_prepared_with(run: Path, tmp_path: Path) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("a\n")
+    folder, data = copied(run, tmp_path)
+    BpeConfig(vocab_size=300).train(["some other text, some other text"]).save(data / "tokenizer.json")
+    assert refusal(folder, str(text)) == (
+        f"{data}/tokenizer.json: is not the file that data.json describes, it was damaged or edited; "
+        f"run `python -m ripstop prepare {data}`"
+    )
+    (data / "tokenizer.json").write_text("{")
+    assert "tokenizer.json: cannot be read" in refusal(folder, str(text))
+    (data / "tokenizer.json").unlink()
+    assert "tokenizer.json: no such file" in refusal(folder, str(text))
+
+
 def test_standard_input(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\nb\n")))
     assert read_lines("-") == ["a", "", "b"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n\xff\n")))
     assert refusal(run, "-") == "standard input:2: not UTF-8 text; save the file as UTF-8"
+    monkeypatch.setattr(sys, "stdin", None)  # as `<&-` leaves it
+    assert refusal(run, "-") == "standard input: is closed; hand a text to it, or name a file"
 
 
 def test_the_command_writes_each_line_when_it_is_made(run: Path) -> None:

@@ -171,7 +171,7 @@ def translate(
     from ripstop.translate import translated
 
     for line in translated(run, file, beam, data):
-        print(line, flush=True)
+        ending.put(line)
 
 
 @app.command()

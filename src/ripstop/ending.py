@@ -27,6 +27,7 @@ LOG = "RIPSTOP_LOG"
 
 # Typer's errors of usage; it brings its own copy of click, so they are found by what it makes public.
 _Usage = typer.BadParameter.__bases__[0]
+_NO_HOME = "Could not determine home directory."
 _MEMORY = re.compile(r"DefaultCPUAllocator|out of memory|can't allocate memory", re.I)
 
 
@@ -38,12 +39,25 @@ def run(app: typer.Typer) -> int:
     with _signals_clean_up():
         try:
             status = typer.main.get_command(app)(standalone_mode=False)
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as a shell's `>&-` leaves it
+                sys.stdout.flush()
             if status == INTERRUPTED:
                 return _say("stopped by Ctrl-C", INTERRUPTED)
             return status if isinstance(status, int) else 0
         except BaseException as error:
             return _ending(error)
+
+
+def put(line: str) -> None:
+    """A line on standard output, at once; where that is closed or does not take it, the error names it."""
+    if sys.stdout is None:
+        raise ConfigError("standard output: is closed; leave it open, or send it to a file")
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), "standard output") from None
 
 
 def _ending(error: BaseException) -> int:
@@ -68,6 +82,8 @@ def _ending(error: BaseException) -> int:
             return _say(f"the package {error.name.split('.')[0]} is not installed; {hint}", FAILED)
     if isinstance(error, _Usage):
         return _usage(error)
+    if isinstance(error, RuntimeError) and str(error) == _NO_HOME:  # of pathlib
+        return _say("a path begins with ~ and the name of nobody here; write the path out", BAD_INPUT)
     # torch has an error of its own for each device, none of them a MemoryError
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
         return _say("the memory does not suffice; make the model, the batch or the number of jobs smaller", FAILED)

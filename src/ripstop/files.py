@@ -55,6 +55,9 @@ def read_text(path: Path, hint: str = "") -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    if "\0" in text:  # so UTF-16 without its mark looks, which is no error in UTF-8
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ConfigError(f"{path}:{line}: holds a zero byte, which no text has; save the file as UTF-8")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

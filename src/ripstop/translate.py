@@ -7,25 +7,30 @@ both sides, and which words belong to it is certain; of a window translated as a
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ripstop import choices, provenance
 from ripstop.config import ConfigError
+from ripstop.data.base import DESCRIPTION, file_digest
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
 from ripstop.evaluation.base import Subject
-from ripstop.files import sentence
+from ripstop.files import read_text, sentence
 from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig, generate
 from ripstop.runs import Run
 from ripstop.training.precision import prepare_device
+from ripstop.training.results import MODEL, REPORT
 
 log = logging.getLogger(__name__)
 
 MOVES_NO_NUMBER = "it writes text for readers"
 STANDARD_INPUT = "-"
+TOKENIZER = "tokenizer.json"
 ROOM = 1.5
 """Tokens that are kept free for a line's translation, for each of the line's own."""
 
@@ -34,13 +39,14 @@ def translated(run_dir: Path, file: str, beam: int = 1, data: Path | None = None
     """The lines of `file` ("-": of standard input) one by one, as they are translated; a blank line stays one.
 
     data: the prepared folder; none given: that of the results which the run lies in. `ConfigError` before the first line
-    where the run is none, is no translator or is not trained, or where the text cannot be read or has a line that is too long.
+    where the run is none, is no translator or is not trained on this data with these settings, or where the text cannot be
+    read or has a line that is too long.
     """
     run, folder = _translator(run_dir, data)
     assert isinstance(run.data, DocumentsConfig)
-    where = "standard input" if file == STANDARD_INPUT else file
+    where = _called(file)
     lines = read_lines(file)
-    tokenizer = run.data.load_tokenizer(folder)
+    tokenizer = _tokenizer(run.data, folder)
     encoded = tokenizer.encode_batch([" ".join(line.split()) for line in lines])
     if not any(encoded):
         raise ConfigError(f"{where}: holds no text; give it a line, and a blank line between documents")
@@ -56,17 +62,34 @@ def translated(run_dir: Path, file: str, beam: int = 1, data: Path | None = None
 
 def read_lines(file: str) -> list[str]:
     """The lines of a UTF-8 file as `wc -l` counts them: other separators than the newline are white space inside a line."""
-    where = "standard input" if file == STANDARD_INPUT else file
-    try:
-        content = sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
-    except OSError as error:
-        raise ConfigError(sentence(OSError(error.errno, error.strerror or str(error), where))) from None
+    where = _called(file)
+    content = _read(file, where)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{where}:{line}: not UTF-8 text; save the file as UTF-8") from None
+    if b"\0" in content:  # so UTF-16 without its mark looks, which is no error in UTF-8
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise ConfigError(f"{where}:{line}: holds a zero byte, which no text has; save the file as UTF-8")
     return text.removesuffix("\n").split("\n")
+
+
+def _read(file: str, where: str) -> bytes:
+    if not file:
+        raise ConfigError("FILE is empty; name a text file, or - for standard input")
+    if file == STANDARD_INPUT and sys.stdin is None:
+        raise ConfigError("standard input: is closed; hand a text to it, or name a file")
+    try:
+        return sys.stdin.buffer.read() if file == STANDARD_INPUT else Path(file).read_bytes()
+    except IsADirectoryError:
+        raise ConfigError(f"{where}: this is a folder, not a file; name one of its files") from None
+    except OSError as error:
+        raise ConfigError(sentence(OSError(error.errno, error.strerror or str(error), where))) from None
+
+
+def _called(file: str) -> str:
+    return "standard input" if file == STANDARD_INPUT else file
 
 
 class LineByLine:
@@ -123,7 +146,7 @@ def _translator(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
     if not isinstance(run.data, DocumentsConfig) or not run.model.reads_source:
         what = f"its data is of kind {run.data.kind} and its model of kind {run.model.kind}"
         raise ConfigError(f"{run_dir}: is no translator, {what}; name a run of hybrid_ratio")
-    if run.training is None or not (run_dir / "model.safetensors").is_file():
+    if run.training is None or not all((run_dir / name).is_file() for name in (MODEL, REPORT)):
         raise ConfigError(f"{run_dir}: is not trained; run `python -m ripstop train {run_dir}` with its data")
     folder = run.data_beside(run_dir) if data is None else data
     found = run.data.description(folder).get("id")
@@ -131,4 +154,42 @@ def _translator(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
         raise ConfigError(
             f"{folder}: holds the data {found}, and the run was trained on {run.data.id}; name the folder of that"
         )
+    _check_report(run_dir, folder)
     return run, folder
+
+
+def _check_report(run_dir: Path, folder: Path) -> None:
+    """`ConfigError` where the weights are not those that the report names, or were trained on other data or settings than
+    lie here now. By other code they may be: that is what an older run is."""
+    path, weights = run_dir / REPORT, run_dir / MODEL
+    again = f"run `python -m ripstop train {run_dir}` with its data"
+    try:
+        report = json.loads(read_text(path))
+        trained, digest, outcome = report["identity"], report["model_sha256"], report.get("outcome")
+        made = {"configuration": trained["configuration"], "data": trained["data"]}
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{path}: not a report of a training; {again}") from None
+    if provenance.file_sha256(weights) != digest:
+        raise ConfigError(f"{weights}: is not the model that {REPORT} describes, or damaged; delete both and {again}")
+    if outcome == "diverged":
+        raise ConfigError(f"{path}: says that the training diverged, so that nothing was learnt; name another run")
+    now = {
+        "configuration": provenance.digest(choices.resolved(run_dir)),
+        "data": provenance.digest((folder / DESCRIPTION).read_bytes()),
+    }
+    differ = [name for name in now if made[name] != now[name]]
+    if differ:
+        raise ConfigError(
+            f"{weights}: was trained with another {' and another '.join(differ)} than there is now; {again} again"
+        )
+
+
+def _tokenizer(data: DocumentsConfig, folder: Path) -> Tokenizer:
+    """The one that the data was prepared with: ids of another are other words, or none that the model knows."""
+    tokenizer, path = data.load_tokenizer(folder), folder / TOKENIZER
+    if file_digest(path) != data.description(folder)["files"].get(TOKENIZER):
+        raise ConfigError(
+            f"{path}: is not the file that {DESCRIPTION} describes, it was damaged or edited; "
+            f"run `python -m ripstop prepare {folder}`"
+        )
+    return tokenizer

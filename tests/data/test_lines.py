@@ -65,6 +65,8 @@ def test_nothing_in_it(tmp_path: Path, content: str) -> None:
 def test_another_encoding(tmp_path: Path) -> None:
     found = refused(write(tmp_path, "One.\nTwo.\n", "Eins.\nGr\xfc\xdfe.\n".encode("latin-1")))
     assert found == f"{tmp_path}/train.de:2: not UTF-8 text; save the file as UTF-8"
+    found = refused(write(tmp_path, "One.\nTwo.\n", "Eins.\nZwei.\n".encode("utf-16-le")))  # valid UTF-8, with zeros
+    assert found == f"{tmp_path}/train.de:1: holds a zero byte, which no text has; save the file as UTF-8"
 
 
 def test_a_missing_split(tmp_path: Path) -> None:

@@ -140,12 +140,84 @@ def test_what_does_not_fit() -> None:
         changed(ablations=ablations | {"arms": arms})
 
 
+LOOKUP = {"kind": "lookup"}
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "twice"),
+    [
+        ("start", [{"kind": "token_vectors"}, LOOKUP, {"kind": "lookup", "gain": 0.5}], "lookup"),
+        ("evaluation.likelihood.controls", ["own", "wrong", "shuffled", "own"], "own"),
+        ("evaluation.long_windows.controls", ["wrong", "wrong"], "wrong"),
+        ("evaluation.quality.against", ["ratio-0_ablation-none"] * 2, "ratio-0_ablation-none"),
+        ("evaluation.context.contexts", ["own", "none", "none"], "none"),
+        ("evaluation.pronouns.contexts", ["own", "wrong", "none", "wrong"], "wrong"),
+        ("ablations.parts", ["likelihood", "likelihood"], "likelihood"),
+        ("ablations.own_parts", ["overlap", "overlap"], "overlap"),
+        ("ablations.seeds", [0, 0], "0"),
+        ("ablations.arms.start_lookup.start", [LOOKUP, LOOKUP], "lookup"),
+        ("ablations.arms.sentences.parts", ["likelihood", "likelihood"], "likelihood"),
+        ("ablations.arms.unchanged.seeds", [1, 2, 1], "1"),
+    ],
+)
+def test_what_a_list_names_twice(where: str, value: list[Any], twice: str) -> None:
+    first, _, rest = where.partition(".")
+    with pytest.raises(ConfigError, match=f"test: {where}: names {twice} twice; name each once"):
+        changed(**{first: laid(block("cpu")[first], rest.split("."), value) if rest else value})
+
+
+def laid(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    """The same mapping with one value replaced."""
+    return values | {keys[0]: laid(values[keys[0]], keys[1:], value) if keys[1:] else value}
+
+
+def test_a_part_of_one_arm_that_there_is_not() -> None:
+    """It would leave nothing out, and every arm would measure what one should."""
+    with pytest.raises(ConfigError, match=r"ablations\.own_parts: 'overlaps' is no part; did you mean 'overlap'"):
+        changed(ablations=block("cpu")["ablations"] | {"own_parts": ["overlaps"]})
+
+
+def test_a_home_that_there_is_not() -> None:
+    evaluation, nobody = block("cpu")["evaluation"], "~no_such_user/x"
+    with pytest.raises(ConfigError, match="evaluation.comet.model: '~no_such_user/x' cannot be looked for .*; correct it"):
+        changed(evaluation=evaluation | {"comet": {"model": nobody}})
+    with pytest.raises(ConfigError, match="data.source.lines: '~no_such_user/x' cannot be looked for .*; correct it"):
+        changed(data=block("cpu")["data"] | {"source": {"lines": nobody}})
+    with pytest.raises(ConfigError, match="evaluation.comet.translation: 'context' translates nothing"):
+        changed(evaluation=evaluation | {"comet": {"translation": "context"}})
+
+
+def test_what_a_ratio_is_called() -> None:
+    patterns = block("cpu")["patterns"]
+    for ratio, pattern, share, name in (("0", "MMAM", "25%", "0%"), ("all", "AAAM", "75%", "100%")):
+        with pytest.raises(
+            ConfigError, match=f"patterns.{ratio}: '{pattern}' has {share} of attention layers, and {name} by its"
+        ):
+            changed(patterns=patterns | {ratio: pattern})
+
+
+def test_splits_and_languages_differ(tmp_path: Path) -> None:
+    """Else what is trained on is tested on, or a text is its own translation."""
+    data, local = block("cpu")["data"], {"path": str(tmp_path)}
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.jsonl").touch()
+    changed(data=data | {"source": local})
+    for source in (local, {"lines": str(tmp_path)}):
+        with pytest.raises(
+            ConfigError, match=r"data\.source\.splits: train, valid, train names one twice; train, valid and test"
+        ):
+            changed(data=data | {"source": source | {"splits": {"test": "train"}}})
+    with pytest.raises(ConfigError, match=r"data\.source\.columns: text, text names one twice; each language has its own"):
+        changed(data=data | {"source": local | {"columns": {"en": "text", "de": "text"}}})
+
+
 @pytest.mark.parametrize(
     ("part", "settings", "said"),
     [
         ("quality", {"against": []}, "quality.against: lacks ratio-0_ablation-none, which the paper compares with"),
         ("context", {"contexts": ["own"]}, "context.contexts: lacks none, which the paper prints"),
         ("pronouns", {"contexts": ["own", "shuffled"]}, "pronouns.contexts: lacks wrong, none, which the paper prints"),
+        ("quality", {"translation": "likelihood"}, "quality.translation: 'likelihood' translates nothing; write translation"),
     ],
 )
 def test_what_is_printed_is_measured(part: str, settings: dict[str, Any], said: str) -> None:

@@ -14,14 +14,18 @@ recognises, and shows them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from ripstop.config import ArmName, ConfigError, Size, Strict
+from ripstop.config import ArmName, ConfigError, Size, Strict, nearest
+from ripstop.data.base import one_line
 from ripstop.data.documents import DocumentsConfig
+from ripstop.data.hub import HubConfig
+from ripstop.data.lines import LinesConfig
 from ripstop.evaluation.comet import CometConfig
 from ripstop.evaluation.context import ContextConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
@@ -48,6 +52,8 @@ from ripstop.training.config import TrainingConfig
 
 T = TypeVar("T")
 
+PURE = {"0": 0.0, "all": 1.0}
+"""Ratio -> share of attention layers, of those that are printed as the pure models."""
 UNCHANGED = "none"
 """The value of the factor `ablation` of the arms that compare ratios."""
 
@@ -121,7 +127,11 @@ class Params(StudyParams):
 def arms(params: Params) -> Iterator[Arm]:
     """Every ratio, then every ablation; the share of attention layers is recorded with each."""
     _is_measured(params.evaluation)
+    _is_named_once(params)
     left_out = [] if params.ablations is None else params.ablations.own_parts
+    for part in left_out:
+        if part not in Evaluation.model_fields:
+            raise ConfigError(f"ablations.own_parts: {part!r} is no part{nearest(part, list(Evaluation.model_fields))}")
     for ratio in params.patterns:
         arm = _arm(params, ratio, UNCHANGED, Ablation())
         yield replace(arm, parts=tuple(part for part in params.parts() if part not in left_out))
@@ -152,6 +162,11 @@ def _first(*given: list[T] | None) -> tuple[T, ...] | None:
 
 def _is_measured(evaluation: Evaluation) -> None:
     """`ConfigError` where what is printed would not be measured: before anything is."""
+    for part, reads in (("quality", evaluation.quality), ("comet", evaluation.comet)):
+        if reads is not None and reads.translation != "translation":
+            raise ConfigError(f"evaluation.{part}.translation: {reads.translation!r} translates nothing; write translation")
+    if evaluation.comet is not None:
+        _check_home("evaluation.comet.model", evaluation.comet.model)
     against = None if evaluation.quality is None else evaluation.quality.against
     if against is not None and BASELINE not in against:
         raise ConfigError(f"evaluation.quality.against: lacks {BASELINE}, which the paper compares with; add it")
@@ -159,6 +174,55 @@ def _is_measured(evaluation: Evaluation) -> None:
         missing = [context for context in printed if part is not None and context not in part.contexts]
         if missing:
             raise ConfigError(f"evaluation.{name}.contexts: lacks {', '.join(missing)}, which the paper prints; add it")
+
+
+def _is_named_once(params: Params) -> None:
+    """`ConfigError` where a list names something twice: it would be measured, or laid over itself, without a word."""
+    evaluation, told = params.evaluation, params.ablations
+    lists: dict[str, Sequence[object]] = {
+        "start": [start.kind for start in params.start],
+        "evaluation.likelihood.controls": evaluation.likelihood.controls,
+        "evaluation.long_windows.controls": [] if evaluation.long_windows is None else evaluation.long_windows.controls,
+        "evaluation.quality.against": [] if evaluation.quality is None else evaluation.quality.against,
+        "evaluation.context.contexts": [] if evaluation.context is None else evaluation.context.contexts,
+        "evaluation.pronouns.contexts": [] if evaluation.pronouns is None else evaluation.pronouns.contexts,
+    }
+    if told is not None:
+        lists |= {
+            "ablations.parts": told.parts or [],
+            "ablations.own_parts": told.own_parts,
+            "ablations.seeds": told.seeds or [],
+        }
+        for name, changes in told.arms.items():
+            lists[f"ablations.arms.{name}.start"] = [start.kind for start in changes.start or []]
+            lists[f"ablations.arms.{name}.parts"] = changes.parts or []
+            lists[f"ablations.arms.{name}.seeds"] = changes.seeds or []
+    for where, given in lists.items():
+        twice = [one for i, one in enumerate(given) if one in given[:i]]
+        if twice:
+            raise ConfigError(f"{where}: names {twice[0]} twice; name each once")
+
+
+def _check_source(source: object) -> None:
+    """`ConfigError` where the data would be tested on what it is trained on, or translated into itself."""
+    if not isinstance(source, HubConfig | LinesConfig):
+        return
+    if isinstance(source, LinesConfig):
+        _check_home("data.source.lines", source.lines)
+    names = list(source.splits.model_dump().values())
+    if len(set(names)) < len(names):
+        raise ConfigError(f"data.source.splits: {', '.join(names)} names one twice; train, valid and test are three")
+    columns = list(source.columns.values()) if isinstance(source, HubConfig) else []
+    if len(set(columns)) < len(columns):
+        raise ConfigError(f"data.source.columns: {', '.join(columns)} names one twice; each language has its own")
+
+
+def _check_home(where: str, path: str) -> None:
+    """`ConfigError` where a path begins with `~` and a user that there is not."""
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{where}: {path!r} cannot be looked for ({one_line(error)}); correct it") from None
 
 
 def _arm(params: Params, ratio: str, ablation: str, changes: Ablation) -> Arm:
@@ -180,11 +244,17 @@ def _arm(params: Params, ratio: str, ablation: str, changes: Ablation) -> Arm:
     data = params.data
     if changes.data:
         data = DocumentsConfig.parse(lay_over(data.model_dump(), changes.data), f"ablations.arms.{ablation}.data")
+    _check_source(data.source)
     if any(one.kind == "token_vectors" for one in start) and data.token_vectors != params.d_model:
         raise ConfigError(f"data.token_vectors: the weights start from them; set it to d_model, which is {params.d_model}")
+    share = _attention_share(pattern, model.mixers)
+    if share != PURE.get(ratio, share):
+        raise ConfigError(
+            f"patterns.{ratio}: {pattern!r} has {share:.0%} of attention layers, and {PURE[ratio]:.0%} by its name; correct one"
+        )
     return Arm(
         factors={"ratio": ratio, "ablation": ablation},
-        derived={"attention_share": _attention_share(pattern, model.mixers)},
+        derived={"attention_share": share},
         model=model,
         data=data,
     )
