@@ -337,6 +337,8 @@ def test_training_windows(source: Path, tmp_path: Path, concatenate: str, probab
     in_order = [everything.index(b) == everything.index(a) + 1 for a, b in neighbours]
     if probability == 1:
         assert all(in_order) if concatenate == "consecutive" else not all(in_order)
+        of_one_document = [a.split(".")[0] == b.split(".")[0] for a, b in neighbours]
+        assert all(of_one_document) if concatenate == "consecutive" else not all(of_one_document)
     # What is tested does not depend on how training was cut.
     assert max(window.n_pieces for window in mine.test_windows(tmp_path, "test")) > 1
 

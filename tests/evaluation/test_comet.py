@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from evaluation.translated_runs import BAD, GOOD, lay_out, prepared, run_of, tra
 
 from ripstop.config import ConfigError
 from ripstop.evaluation.base import Subject
-from ripstop.evaluation.comet import CometConfig, judged
+from ripstop.evaluation.comet import CometConfig, is_truncated, judged, score
 from ripstop.evaluation.translated import Translation
 from ripstop.files import write_text
 from ripstop.records import Record, read_records
@@ -60,6 +61,30 @@ def test_means_by_hand() -> None:
 )
 def test_identity_scores_highest_at_every_length(own: list, identity: list, wrong: list, valid: int) -> None:
     assert judgement([3, 40], own=own, identity=identity, wrong=wrong)["comet_valid", ""] == (valid, 2)
+
+
+class Echo:
+    """Scores 1 for a reference as it is, and one hundredth of the place of another text; reads eight tokens of a text."""
+
+    def __init__(self) -> None:
+        self.encoder = SimpleNamespace(max_positions=10, tokenizer=lambda texts: {"input_ids": [t.split() for t in texts]})
+
+    def predict(self, samples: list[dict[str, str]], **_: object) -> dict[str, list[float]]:
+        return {"scores": [1.0 if s["mt"] == s["ref"] else int(s["mt"][1:]) / 100 for s in samples]}
+
+
+def test_what_is_scored_against_each_reference() -> None:
+    """What was written, the reference itself, and the reference of the next segment, around the end."""
+    made = [Translation("d", f"s{i}", f"h{i}", f"r{i}0") for i in range(3)]
+    found = score(Echo(), made, 2, 0)
+    assert found == {"own": [0.0, 0.01, 0.02], "identity": [1.0] * 3, "wrong": [0.1, 0.2, 0.0]}
+
+
+@pytest.mark.parametrize("side", ["source", "hypothesis", "reference"])
+def test_a_text_that_the_encoder_cuts_off(side: str) -> None:
+    for n, cut in ((8, False), (9, True)):
+        texts = {"source": "a", "hypothesis": "b", "reference": "c"} | {side: "w " * n}
+        assert is_truncated(Echo(), Translation("d", **texts)) is cut
 
 
 def test_of_one_segment_there_is_no_wrong_reference() -> None:

@@ -10,15 +10,17 @@ from typing import Any
 import pytest
 import torch
 from evaluation.context_models import Announced, Bigram
-from models.architectures import encoder_decoder
+from models.architectures import build, encoder_decoder
 
 from ripstop.config import ConfigError
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.hub import Document
-from ripstop.data.tokenizer import BOS, BytesConfig
+from ripstop.data.tokenizer import BOS, EOS, BytesConfig
+from ripstop.evaluation import context
 from ripstop.evaluation.base import Subject
 from ripstop.evaluation.context import ContextConfig, PieceLoss, half_interval, passages, piece_losses
 from ripstop.evaluation.passages import CONTEXTS, Passage
+from ripstop.models.generate import GenerationConfig, generate
 from ripstop.runs import Run
 
 STOP, SIGN, OTHER, ANSWER = 3, 4, 5, 6
@@ -114,6 +116,39 @@ def test_the_part(tmp_path: Path) -> None:
     assert len(lines) == 4 * 5 and {line["document"] for line in lines} == {"0 test 0", "1 test 1", "2 test 2"}
     own = [line for line in lines if line["context"] == "own"]
     assert sum(line["nats"] for line in own) / sum(line["tokens"] for line in own) == pytest.approx(losses["own"].value)
+
+
+def test_a_translation_goes_on_after_its_context_on_both_sides() -> None:
+    """As of the source and the prompt put together by hand, each alone."""
+    model, generation = build(encoder_decoder("hybrid")).eval(), GenerationConfig(max_new_tokens=4, eos=EOS)
+    chosen = [*told("a", SIGN), told("b", OTHER)[1]]
+    before = [list(p.before) for p in chosen]
+    by_hand = [
+        ([BOS], [7, SIGN, STOP, EOS]),
+        ([BOS, 8, SIGN, STOP], [7, SIGN, STOP, 9, STOP, EOS]),
+        ([BOS, 8, OTHER, STOP], [7, OTHER, STOP, 9, STOP, EOS]),
+    ]
+    wanted = [generate(model, [prompt], generation, sources=[source])[0] for prompt, source in by_hand]
+    assert context._outputs(model, chosen, before, generation) == wanted
+
+
+def test_chrf_of_each_context_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both pieces are right after a context, and without one a letter of the first is wrong: see `test_corpus_scores`."""
+    tokenizer = BytesConfig().train([])
+    first, second, before = (tokenizer.encode(text) for text in ("ab cd", "ef gh ij kl", "x"))
+    chosen = [Passage(name, [(before, before)], before, [target]) for name, target in (("a", first), ("b", second))]
+    alone = tokenizer.encode("ab ce")
+
+    def outputs(model: Any, pieces: list[Passage], given: list[list[Any]], generation: Any) -> list[list[int]]:
+        return [p.targets[0] if pairs or p is not chosen[0] else alone for p, pairs in zip(pieces, given, strict=True)]
+
+    monkeypatch.setattr(context, "_outputs", outputs)
+    settings = ContextConfig(contexts=["own", "none"], n_translations=9, generation={"max_new_tokens": 9, "eos": EOS})
+    own, none = settings._translated(Bigram(10), chosen, tokenizer, 99)
+    assert (own.value, own.n, own.slice) == (100, 2, {"context": "own"}) and none.slice == {"context": "none"}
+    # of n letters 11 of 12, 9 of 10, ...; of n words 5 of 6 and 3 of 4: corpus counts of both pieces
+    letters, words = [(11, 12), (9, 10), (7, 8), (5, 6), (4, 4), (3, 3)], [(5, 6), (3, 4)]
+    assert none.value == pytest.approx(100 * sum(hit / n for hit, n in [*letters, *words]) / 8)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,17 @@ def test_half_a_text_and_another_text(coverage: Coverage) -> None:
         assert coverage.omitted([], pair.target) == coverage.added(pair.source, []) == []
 
 
+def test_what_is_learnt_of_one_language_is_what_is_learnt_of_it_as_the_other() -> None:
+    """Source and target change places, and so do their weights and levels: none is taken from the other's links."""
+    training, held_out = human(120, 1), human(40, 2)
+    there = Coverage.estimate(training, held_out)
+    back = Coverage.estimate(*([WordPair(pair.target, pair.source) for pair in pairs] for pairs in (training, held_out)))
+    for one, other in ((there.source, back.target), (there.target, back.source)):
+        assert one.seen == other.seen and one.own == other.own and one.other == other.other
+        assert one.level == pytest.approx(other.level) and math.isfinite(one.level)
+    assert there.source.own != there.target.own and there.source.level != there.target.level  # or nothing is shown
+
+
 def test_rates_are_shares_of_words_and_of_windows(coverage: Coverage) -> None:
     texts = [(" ".join(pair.source), " ".join(pair.target)) for pair in TEST[:20]]
     translations = [Translation("d", s, "" if i < 5 else t, t) for i, (s, t) in enumerate(texts)]

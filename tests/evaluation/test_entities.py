@@ -52,6 +52,8 @@ def test_buckets_count_the_target_text_with_genitives() -> None:
     found = {name: TRAINING.bucket(name) for name in ("Aaron", "Israel", "Zion", "Jerusalem", "Juda", "David")}
     assert found == {"Aaron": "0", "Israel": "1-9", "Zion": "1-9", "Jerusalem": "10-99", "Juda": "10-99", "David": "1-9"}
     assert counts(*[("Juda", "Juda")] * 100).bucket("Juda") == "100+"
+    seldom = counts(*[("Juda went", "er ging")] * 20, ("Juda", "Juda"), *[("he", "Zion")] * 12)
+    assert (seldom.bucket("Juda"), seldom.bucket("Zion")) == ("1-9", "10-99")  # whatever the source has
 
 
 def test_recall_by_hand() -> None:
