@@ -90,6 +90,9 @@ def test_a_line_is_written_after_its_context_on_both_sides() -> None:
     written = translator.write(of("de"), [(of("ab"), of("xy")), (of("c"), of("uvw"))])
     assert written == generate(model, [prompt], config, sources=[source])[0]
     assert written != translator.write(of("de"), [])[: len(written)]
+    config = GenerationConfig(max_new_tokens=WINDOW - 1, eos=EOS, beam_size=4)
+    (best,) = generate(model, [[BOS]], config, sources=[[*of("de"), EOS]])
+    assert LineByLine(model, tokenizer, WINDOW, 4).write(of("de"), []) == best != translator.write(of("de"), [])
 
 
 class Recorder(LineByLine):

@@ -102,6 +102,9 @@ def test_rates_are_shares_of_words_and_of_windows(coverage: Coverage) -> None:
     assert found["omission_rate", "translation"].value == pytest.approx(left_out, abs=0.05)
     assert found["omission_rate", "translation"].n == sum(len(s.split()) for s, _ in texts)
     assert found["over_translation_rate", "translation"].n == sum(len(t.split()) for _, t in texts[5:])
+    perfect = coverage_rates([Translation("d", s, t, t) for s, t in texts], coverage)
+    for m in perfect:  # what is said of the references is of them, whatever was written
+        assert (m.value, m.n) == (found[m.metric, "reference"].value, found[m.metric, "reference"].n)
     nothing = list(coverage_rates([Translation("d", "", "", "")], coverage))
     assert {m.value for m in nothing} == {0.0} and {m.n for m in nothing} == {1}
 
