@@ -3,6 +3,9 @@
 The model of fast_align (Dyer et al. 2013, "A Simple, Fast, and Effective Reparameterization of IBM Model 2"): word j of n
 stands for word i of m with a probability proportional to exp(-tension |i / m - j / n|) times how the first is translated into
 the second, or for no word with a fixed probability. Its tension is kept fixed here.
+
+It finds words for a reader, so that places count and forms stay apart. `evaluation/alignment.py` is another model for another
+use: it judges translations of any order, by stems, with a learnt word for none and one link a word.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 The model is estimated here, by EM in NumPy over the training data, since the libraries at hand do not serve: eflomal has no
 wheels and samples from a seed of its own, systran-align applies probabilities that another program estimates, NLTK's takes
-minutes in pure Python, and awesome-align and simalign need weights from a hub.
+minutes in pure Python, and awesome-align and simalign need weights from a hub. `data/word_alignment.py` is another model for
+another use: it goes by place too, and by whole words, and finds candidates for a reader.
 """
 
 from __future__ import annotations
