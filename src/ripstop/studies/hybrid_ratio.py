@@ -188,11 +188,9 @@ def _is_named_once(params: Params) -> None:
         "evaluation.pronouns.contexts": [] if evaluation.pronouns is None else evaluation.pronouns.contexts,
     }
     if told is not None:
-        lists |= {
-            "ablations.parts": told.parts or [],
-            "ablations.own_parts": told.own_parts,
-            "ablations.seeds": told.seeds or [],
-        }
+        lists["ablations.parts"] = told.parts or []
+        lists["ablations.own_parts"] = told.own_parts
+        lists["ablations.seeds"] = told.seeds or []
         for name, changes in told.arms.items():
             lists[f"ablations.arms.{name}.start"] = [start.kind for start in changes.start or []]
             lists[f"ablations.arms.{name}.parts"] = changes.parts or []
