@@ -162,9 +162,9 @@ def _first(*given: list[T] | None) -> tuple[T, ...] | None:
 
 def _is_measured(evaluation: Evaluation) -> None:
     """`ConfigError` where what is printed would not be measured: before anything is."""
-    for part, reads in (("quality", evaluation.quality), ("comet", evaluation.comet), ("samples", evaluation.samples)):
+    for name, reads in (("quality", evaluation.quality), ("comet", evaluation.comet), ("samples", evaluation.samples)):
         if reads is not None and reads.translation != "translation":
-            raise ConfigError(f"evaluation.{part}.translation: {reads.translation!r} translates nothing; write translation")
+            raise ConfigError(f"evaluation.{name}.translation: {reads.translation!r} translates nothing; write translation")
     if evaluation.comet is not None:
         _check_home("evaluation.comet.model", evaluation.comet.model)
     against = None if evaluation.quality is None else evaluation.quality.against
