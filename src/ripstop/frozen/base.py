@@ -62,8 +62,9 @@ class FrozenLM(nn.Module):
     number format of its weights; no autocast around it changes a number.
 
     name: what a study calls it. identity: its source, and the digest of its weights and tokenizer.
-    width: D of its embeddings. bos: ids that every prompt begins with, what the tokenizer itself puts before a text, which
-    may be none. eos: ids that end a text. newlines: ids whose text has a newline. embedding_rms: root mean square of the embedding table as the layers see it.
+    width: D of its embeddings. embedding_rms: root mean square of the embedding table as the layers see it.
+    bos: ids that every prompt begins with, what the tokenizer itself puts before a text, which may be none. eos: ids that
+    end a text. newlines: ids whose text has a newline.
     """
 
     def __init__(self, name: str, source: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
@@ -114,6 +115,10 @@ class FrozenLM(nn.Module):
         """Token ids of `text`, none added. specials: a special token that is spelt out is that token; else it is text."""
         ids = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not specials)
         return list(ids)
+
+    def words(self, text: str) -> list[int]:
+        """Token ids of `text` as it stands inside a longer one: a space before it, white space as single spaces."""
+        return self.encode(" " + " ".join(text.split()))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, special tokens left out."""

@@ -28,7 +28,7 @@ LARGEST = 2.0**15
 
 
 class Features(NamedTuple):
-    """Token ids (T) of a document, no BOS among them, and the hidden states (T, D) there, in float16 times `scale`."""
+    """Token ids (T) of a document as a prompt holds them (`FrozenLM.words`), no BOS among them, and the hidden states (T, D) there, in float16 times `scale`."""
 
     ids_T: Tensor
     hidden_TD: Tensor
@@ -58,7 +58,7 @@ def features(lm: FrozenLM, documents: Sequence[str], layer: int) -> list[Feature
 
 
 def _computed(lm: FrozenLM, documents: Sequence[str], layer: int) -> list[Features]:
-    ids = [lm.encode(document) for document in documents]
+    ids = [lm.words(document) for document in documents]
     if not all(ids):
         raise ConfigError(f"{lm.name}: a document has no tokens; leave it out")
     made: dict[int, Features] = {}

@@ -56,7 +56,7 @@ class PromptBuilder:
     """Prompts for one frozen model. Every piece is encoded by itself, so that a soft prompt can take the place of a text and
     leave the other tokens as they are.
 
-    prefix_ids: BOS and the shots, the same for every arm.
+    prefix_ids: BOS and the shots, the same for every arm. A document's ids in a prompt are `lm.words(document)`.
     """
 
     def __init__(self, lm: FrozenLM, config: PromptConfig, shots: Sequence[Shot]):
@@ -73,24 +73,21 @@ class PromptBuilder:
 
     def text(self, question: str, document: str | None) -> Prompt:
         """The document as text; None: closed book, without the line of the context."""
-        return Prompt(tuple(self._ask(question, None if document is None else [self._words(document)])))
+        return Prompt(tuple(self._ask(question, None if document is None else [self.lm.words(document)])))
 
     def soft(self, question: str, soft: Tensor | KeyValues, document: str | None = None) -> Prompt:
         """The document as a soft prompt, where its tokens would stand. document: a text behind it."""
-        beside = [] if document is None else [self._words(document)]
+        beside = [] if document is None else [self.lm.words(document)]
         return Prompt(tuple(self._ask(question, [soft, *beside])))
 
     def answer_ids(self, answer: str) -> list[int]:
         """What the model should write after the anchor: the answer with a space before it, and what ends it."""
-        return [*self._words(answer), *self._template.end]
-
-    def _words(self, text: str) -> list[int]:
-        return self.lm.encode(" " + " ".join(text.split()))
+        return [*self.lm.words(answer), *self._template.end]
 
     def _ask(self, question: str, context: Sequence[Piece] | None) -> list[Piece]:
         """Pieces of a question up to the anchor; None: without the line of the context."""
         encode, template = self.lm.encode, self._template
-        asked = [*encode("Question:"), *self._words(question), *template.turn, *encode(self.config.anchor)]
+        asked = [*encode("Question:"), *self.lm.words(question), *template.turn, *encode(self.config.anchor)]
         if context is None:
             return [asked]
         return _joined([encode(CONTEXT), *context, encode("\n") + asked])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ripstop.config import ConfigError, Strict
 from ripstop.frozen.assembly import Side, assemble
-from ripstop.frozen.base import FrozenLM, Past
+from ripstop.frozen.base import FrozenLM
 from ripstop.frozen.prompt import Prompt, PromptBuilder
 
 
