@@ -63,7 +63,11 @@ def test_in_any_pieces_and_any_places_it_gives_what_one_plain_sequence_gives(arc
         places = torch.randperm(n + pads, generator=draw)[:n].sort().values
         x_BTD = torch.randn(1, n + pads, model.width, generator=draw) * 3
         positions_BT, valid_BT = torch.randint(0, 99, (1, n + pads), generator=draw), torch.zeros(1, n + pads, dtype=torch.bool)
-        x_BTD[0, places], positions_BT[0, places], valid_BT[0, places] = model.embed(ids[start:end]), torch.arange(start, end), True
+        x_BTD[0, places], positions_BT[0, places], valid_BT[0, places] = (
+            model.embed(ids[start:end]),
+            torch.arange(start, end),
+            True,
+        )
         with torch.no_grad():
             logits_NV, past = model.read(x_BTD, positions_BT, valid_BT, past, at_BT=valid_BT, keep=True)
         torch.testing.assert_close(logits_NV, expected_TV[start:end], rtol=1e-4, atol=1e-4)
@@ -91,7 +95,9 @@ def test_the_check_finds_a_window_that_is_not_kept_and_a_scale_that_is_missing()
     model.check()
     for wrong in ({"full_attention": None, "sliding_attention": 17}, {"full_attention": 16, "sliding_attention": 16}):
         model._windows = wrong
-        with pytest.raises(ConfigError, match=r"^gemma: read in pieces, it gives other logits than at once \(by .*\n?.*cannot be used"):
+        with pytest.raises(
+            ConfigError, match=r"^gemma: read in pieces, it gives other logits than at once \(by .*\n?.*cannot be used"
+        ):
             model._prefixes.clear()
             model.check()
     model = fresh("gemma")

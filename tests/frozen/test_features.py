@@ -80,9 +80,11 @@ def test_what_is_cut_short_has_the_same_features() -> None:
     text = " ".join(DOCUMENTS)
     (long,) = features(lm("gemma"), [text], 1)
     (short,) = features(lm("gemma"), [text[:30]], 1)
-    n = next(n for n, (a, b) in enumerate(zip(long.ids_T, short.ids_T, strict=False)) if a != b) if not torch.equal(
-        long.ids_T[: len(short.ids_T)], short.ids_T
-    ) else len(short.ids_T)
+    n = (
+        next(n for n, (a, b) in enumerate(zip(long.ids_T, short.ids_T, strict=False)) if a != b)
+        if not torch.equal(long.ids_T[: len(short.ids_T)], short.ids_T)
+        else len(short.ids_T)
+    )
     assert n > 10
     torch.testing.assert_close(long.float()[:n], short.float()[:n], rtol=2e-3, atol=2e-3)
 

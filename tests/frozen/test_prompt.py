@@ -153,7 +153,7 @@ def test_shapes_that_do_not_fit_are_told() -> None:
     pair = key_values(model, [1], [5, 6])
     with pytest.raises(ConfigError, match="holds keys and values twice"):
         answer_logits(model, made, [Prompt((pair, pair, [5]))], answer)
-    with pytest.raises(ConfigError, match="a prompt of \d{4} tokens is longer than its 4096; shorten"):
+    with pytest.raises(ConfigError, match=r"a prompt of \d{4} tokens is longer than its 4096; shorten"):
         answer_logits(model, made, [made.text("Who?", "x " * 3000)], answer)
     with pytest.raises(ConfigError, match="prompts: there are none"):
         answer_logits(model, made, [], [])

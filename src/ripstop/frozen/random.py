@@ -71,7 +71,7 @@ class RandomConfig(FrozenConfig):
             "head_dim": self.width // self.n_heads,
             "max_position_embeddings": 4096,
             "initializer_range": self.width**-0.5,  # so large that every token matters, as in a trained model
-            "tie_word_embeddings": True,
+            "tie_word_embeddings": self.architecture == "gemma",
             "pad_token_id": 0,
             "bos_token_id": 1,
             "eos_token_id": 2,
