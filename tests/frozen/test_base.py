@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ripstop.config import ConfigError
-from ripstop.frozen.base import FrozenLM, Past
+from ripstop.frozen.base import FrozenLM
+from ripstop.frozen.cache import Past
 
 TEXT = "Question: Who wrote the book about the river, and when was it read?\nAnswer: a singer\n"
 

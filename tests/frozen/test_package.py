@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from frozen.tiny import builder, lm, plain_logits
+from frozen.tiny import lm, plain_logits
 
 from ripstop.config import ConfigError
 from ripstop.data.registry import Package
@@ -58,16 +58,16 @@ def test_the_parts_are_joined_dequantised_once_and_loaded_from_there(gguf: Gguf,
 
 
 def test_what_fails_on_the_way_leaves_nothing(gguf: Gguf, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(path: Path, out: Path) -> None:
         (out / "model.safetensors").write_bytes(b"half")
-        raise Stopped
+        raise StoppedError
 
     whole = package._dequantise
     monkeypatch.setattr(package, "_dequantise", stop)
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         dequantised(gguf)
     monkeypatch.setattr(package, "_dequantise", whole)
     assert (dequantised(gguf) / "config.json").is_file()

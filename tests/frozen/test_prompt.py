@@ -10,7 +10,8 @@ from frozen.tiny import ANSWERS, ARCHITECTURES, DOCUMENTS, QUESTIONS, SHOTS, bui
 from torch import Tensor
 
 from ripstop.config import ConfigError
-from ripstop.frozen.base import FrozenLM, KeyValues
+from ripstop.frozen.base import FrozenLM
+from ripstop.frozen.cache import KeyValues
 from ripstop.frozen.prompt import Prompt, PromptBuilder, PromptConfig
 from ripstop.frozen.scoring import answer_logits
 

@@ -10,7 +10,8 @@ from frozen.tiny import ANSWERS, ARCHITECTURES, DOCUMENTS, QUESTIONS, builder, f
 from torch import Tensor
 
 from ripstop.config import ConfigError
-from ripstop.frozen.base import FrozenLM, KeyValues
+from ripstop.frozen.base import FrozenLM
+from ripstop.frozen.cache import KeyValues
 from ripstop.frozen.prompt import Prompt, PromptBuilder
 from ripstop.frozen.scoring import (
     DecodingConfig,
@@ -49,7 +50,8 @@ def test_the_gradient_of_a_soft_prompt_is_that_of_the_plain_model(architecture: 
     softs = [torch.randn(m, model.width, generator=draw).requires_grad_() for m in (3, 5, 2)]
     answers = [made.answer_ids(answer) for answer in ANSWERS]
     batch = [made.soft(q, s) for q, s in zip(QUESTIONS, softs, strict=True)]
-    got = torch.autograd.grad(sum(l.log_softmax(-1)[:, 7].sum() for l in answer_logits(model, made, batch, answers)), softs)
+    rows = answer_logits(model, made, batch, answers)
+    got = torch.autograd.grad(sum(row.log_softmax(-1)[:, 7].sum() for row in rows), softs)
     for prompt, answer, soft_MD, gradient_MD in zip(batch, answers, softs, got, strict=True):
         lead, _, rest = prompt.pieces
         assert isinstance(lead, list) and isinstance(rest, list)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ripstop.config import ConfigError
-from ripstop.frozen.base import FrozenLM, KeyValues, Past
+from ripstop.frozen.base import FrozenLM
+from ripstop.frozen.cache import KeyValues, Past
 from ripstop.frozen.prompt import Prompt
 
 Side = Literal["left", "right"]
@@ -122,11 +123,15 @@ def _with_key_values(lm: FrozenLM, past: Past | None, rows: Sequence[_Row]) -> P
                 for row in rows
             ]
             after = torch.stack(padded).to(lm.dtype)
-            layers.append(after if past is None else torch.cat([getattr(past, which)[layer], after], 2))
+            layers.append(after if past is None else _behind(getattr(past, which)[layer], after))
         both.append(tuple(layers))
     if past is not None:
         positions_BM, valid_BM = torch.cat([past.positions_BS, positions_BM], 1), torch.cat([past.valid_BS, valid_BM], 1)
     return Past(both[0], both[1], positions_BM, valid_BM)
+
+
+def _behind(past_BGSK: Tensor, after_BGMK: Tensor) -> Tensor:
+    return torch.cat([past_BGSK, after_BGMK.to(past_BGSK.device)], 2)  # each layer may be on a device of its own
 
 
 def _padded(piece_GMK: Tensor | None, like_GMK: Tensor, length: int) -> Tensor:

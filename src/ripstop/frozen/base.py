@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ripstop.config import ConfigError, Strict
+from ripstop.frozen.cache import Past, as_cache, masks, windows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,39 +20,6 @@ SAMPLES = 64
 """Numbers of each weight that its identity is the digest of."""
 PREFIXES = 4
 """Prefixes whose keys and values are kept; the one read longest ago goes first."""
-ATTENTION = {"full_attention": False, "sliding_attention": True}
-"""Kinds of layers whose masks we can write, and whether they see a window alone."""
-
-
-class KeyValues(NamedTuple):
-    """What attention reads of M tokens: keys and values (G, M, K) of each layer, rotated for the positions they stand at."""
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-
-    def __len__(self) -> int:
-        """M, the number of tokens that they stand for."""
-        return self.keys[0].shape[-2]
-
-
-class Past(NamedTuple):
-    """Keys and values (B, G, S, K) of each layer, the position of each of the S places, and whether it holds a token.
-
-    A place is seen by the tokens at its own and later positions, wherever it stands among the S.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    positions_BS: Tensor
-    valid_BS: Tensor
-
-    def expand(self, batch_size: int) -> Past:
-        """The past of one row as that of each of `batch_size` rows, without copies."""
-        one = self.positions_BS.shape[0]
-        assert one == 1, f"a past of {one} rows cannot be expanded"
-        keys = tuple(k.expand(batch_size, -1, -1, -1) for k in self.keys)
-        values = tuple(v.expand(batch_size, -1, -1, -1) for v in self.values)
-        return Past(keys, values, self.positions_BS.expand(batch_size, -1), self.valid_BS.expand(batch_size, -1))
 
 
 class FrozenLM(nn.Module):
@@ -80,7 +48,8 @@ class FrozenLM(nn.Module):
         self.head_dim: int = getattr(config, "head_dim", None) or self.width // heads
         self.vocab_size: int = model.get_output_embeddings().weight.shape[0]
         self.max_positions: int | None = getattr(config, "max_position_embeddings", None)
-        self._windows = _windows(name, config)
+        self._sharded = len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1
+        self._windows = windows(name, config)
         self._prefixes: dict[Any, Past] = {}
         self.bos = _bos(tokenizer)
         self.eos = _eos(model, tokenizer)
@@ -153,15 +122,15 @@ class FrozenLM(nn.Module):
             at_BT[:, -1] = True
         positions_BS = positions_BT if past is None else torch.cat([past.positions_BS, positions_BT], 1)
         valid_BS = valid_BT if past is None else torch.cat([past.valid_BS, valid_BT], 1)
-        cache = _cache(past) if past is not None or keep else None
+        cache = as_cache(past) if past is not None or keep else None
         with torch.autocast(self.device.type, enabled=False):
             output = self.model(
                 inputs_embeds=x_BTD.to(self.dtype),
-                attention_mask=self._masks(positions_BT, positions_BS, valid_BS),
+                attention_mask=masks(self._windows, positions_BT, positions_BS, valid_BS, self.dtype),
                 position_ids=positions_BT,
                 past_key_values=cache,
                 use_cache=cache is not None,
-                logits_to_keep=at_BT,
+                logits_to_keep=at_BT.cpu() if self._sharded else at_BT,  # the head is on another device than the embeddings
             )
         logits_NV = output.logits.float()
         if not keep:
@@ -239,20 +208,6 @@ class FrozenLM(nn.Module):
                 f"its architecture {type(self.model).__name__} cannot be used"
             )
 
-    def _masks(self, positions_BT: Tensor, positions_BS: Tensor, valid_BS: Tensor) -> Tensor | dict[str, Tensor]:
-        """Added to the scores (B, 1, T, S): of each kind of layer, or one for all."""
-        distance_BTS = positions_BT[:, :, None] - positions_BS[:, None]
-        seen_BTS = valid_BS[:, None] & (distance_BTS >= 0)
-
-        def added(window: int | None) -> Tensor:
-            seen = seen_BTS if window is None else seen_BTS & (distance_BTS < window)
-            mask_BTS = torch.zeros(seen.shape, dtype=self.dtype, device=seen.device)
-            return mask_BTS.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
-
-        if isinstance(self._windows, dict):
-            return {kind: added(window) for kind, window in self._windows.items()}
-        return added(self._windows)
-
     def _blocks(self) -> nn.ModuleList:
         """The layers of the decoder: its list of as many modules."""
         for module in self.model.modules():
@@ -290,34 +245,6 @@ class FrozenConfig(Strict):
 
 class _Reached(Exception):  # noqa: N818 - it ends a forward pass, nothing is wrong
     """The layer whose input is asked for."""
-
-
-def _cache(past: Past | None) -> Any:
-    """`past` as transformers keeps it, every layer whole: our masks know of windows, so none drops what it would not see."""
-    from transformers.cache_utils import DynamicCache, DynamicLayer
-
-    cache = DynamicCache()
-    if past is not None:
-        for keys, values in zip(past.keys, past.values, strict=True):
-            layer = DynamicLayer()
-            layer.lazy_initialization(keys, values)
-            layer.keys, layer.values = keys, values  # not by update, which would copy them
-            cache.layers.append(layer)
-    return cache
-
-
-def _windows(name: str, config: Any) -> dict[str, int | None] | int | None:
-    """The window of each kind of layer where a model has several, else that of all layers; None: they see everything."""
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ())
-    unknown = sorted(kinds - ATTENTION.keys())
-    if unknown:
-        raise ConfigError(
-            f"{name}: has layers of kind {unknown[0]!r}; choose a model whose layers are full or sliding attention"
-        )
-    if "sliding_attention" not in kinds:
-        return None if kinds else window
-    return {kind: window if ATTENTION[kind] else None for kind in kinds}
 
 
 def _bos(tokenizer: PreTrainedTokenizerBase) -> list[int]:

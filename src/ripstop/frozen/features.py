@@ -28,7 +28,8 @@ LARGEST = 2.0**15
 
 
 class Features(NamedTuple):
-    """Token ids (T) of a document as a prompt holds them (`FrozenLM.words`), no BOS among them, and the hidden states (T, D) there, in float16 times `scale`."""
+    """Token ids (T) of a document as a prompt holds them (`FrozenLM.words`), no BOS among them, and the hidden states (T, D)
+    there: float16 times `scale`."""
 
     ids_T: Tensor
     hidden_TD: Tensor

@@ -10,7 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ripstop.config import ConfigError, Strict
-from ripstop.frozen.base import FrozenLM, KeyValues
+from ripstop.frozen.base import FrozenLM
+from ripstop.frozen.cache import KeyValues
 
 Piece = list[int] | Tensor | KeyValues
 """Token ids, soft embeddings (M, D), or keys and values that stand for M tokens."""
