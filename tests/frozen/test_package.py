@@ -40,7 +40,7 @@ def gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gguf:
         lm().tokenizer.save_pretrained(out)
 
     monkeypatch.setattr(package, "_dequantise", dequantise)
-    return Gguf("tiny", tuple(parts), hashlib.sha256(CONTENT).hexdigest())
+    return Gguf("tiny", "both==1.0", tuple(parts), hashlib.sha256(CONTENT).hexdigest())
 
 
 def test_the_parts_are_joined_dequantised_once_and_loaded_from_there(gguf: Gguf, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_the_parts_are_joined_dequantised_once_and_loaded_from_there(gguf: Gguf,
     config = FROZEN.parse({"kind": "package", "model": "smollm2_135m"})
     assert isinstance(config, FrozenConfig)
     model = config.build("small")
-    assert model.identity == f"package one==1.0, tiny dequantised, sha256:{lm()._digest()}"
+    assert model.identity == f"package both==1.0, tiny dequantised, sha256:{lm()._digest()}"
     assert torch.equal(plain_logits(model, [1, 5, 6]), plain_logits(lm(), [1, 5, 6]))
     monkeypatch.setattr(package, "_dequantise", lambda *_: pytest.fail("dequantised again"))
     monkeypatch.setattr(package, "fetch", lambda *_: pytest.fail("fetched again"))
@@ -75,7 +75,7 @@ def test_what_fails_on_the_way_leaves_nothing(gguf: Gguf, monkeypatch: pytest.Mo
 
 
 def test_parts_that_do_not_join_to_the_known_file_are_refused(gguf: Gguf) -> None:
-    swapped = Gguf(gguf.name, gguf.parts[::-1], gguf.sha256)
+    swapped = Gguf(gguf.name, gguf.source, gguf.parts[::-1], gguf.sha256)
     with pytest.raises(ConfigError, match=f"tiny: its parts joined have the sha256 [0-9a-f]{{64}}, not {gguf.sha256}"):
         dequantised(swapped)
 

