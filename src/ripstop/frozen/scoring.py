@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -128,7 +129,7 @@ def _write(
     ends = sorted({*lm.eos, *lm.newlines, *builder.answer_ids("")[-1:]})
     x_BTD, positions_BT, valid_BT, past = batch.x_BTD, batch.positions_BT, batch.valid_BT, batch.past
     at_BT: Tensor | None = batch.last_BT
-    generators = [torch.Generator().manual_seed(options.seed * 2**32 + n) for n in numbers]
+    generators = [_generator(options.seed, n) for n in numbers]
     written: list[list[int]] = [[] for _ in prompts]
     going = [True] * len(prompts)
     for n in range(options.max_new_tokens):
@@ -144,6 +145,11 @@ def _write(
         x_BTD = lm.embed([[i] for i in ids])  # type: ignore[list-item]
         positions_BT, valid_BT, at_BT = batch.length_B[:, None] + n, torch.ones_like(x_BTD[..., 0], dtype=torch.bool), None
     return written
+
+
+def _generator(seed: int, number: int) -> torch.Generator:
+    """Draws of one row. Mixed into 32 bits, since torch's generator on the CPU heeds no more of a seed."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1)[0]))
 
 
 def _choose(logits_BV: Tensor, options: DecodingConfig, generators: Sequence[torch.Generator]) -> list[int]:
