@@ -1,7 +1,7 @@
 """Questions in the manner of the Children's Book Test: a sentence with a gap, to be filled from the sentences before it.
 
-Hill et al., The Goldilocks Principle (arXiv 1511.02301). What is left out is a whole proper noun, and it stands in the sentences
-before, which are the document.
+Hill et al., The Goldilocks Principle (arXiv 1511.02301). What is left out is a whole proper noun, and it stands in the
+sentences before, which are the document.
 """
 
 from __future__ import annotations
@@ -16,91 +16,13 @@ FEWEST_BEFORE, MOST_WORDS = 2, 40
 
 _WORD = r"[A-Z][\w'’-]*[a-z][\w'’-]*"
 _PROPER = re.compile(rf"\b{_WORD}(?: (?:(?:of|the|de|von|van|al) )*{_WORD})*")
-_COMMON = frozenset(
-    [
-        "a",
-        "after",
-        "although",
-        "an",
-        "and",
-        "as",
-        "at",
-        "because",
-        "before",
-        "both",
-        "but",
-        "by",
-        "despite",
-        "during",
-        "each",
-        "for",
-        "from",
-        "he",
-        "her",
-        "his",
-        "however",
-        "if",
-        "in",
-        "it",
-        "its",
-        "later",
-        "like",
-        "many",
-        "most",
-        "no",
-        "not",
-        "of",
-        "on",
-        "one",
-        "other",
-        "she",
-        "since",
-        "some",
-        "that",
-        "the",
-        "their",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "though",
-        "through",
-        "to",
-        "today",
-        "together",
-        "two",
-        "under",
-        "until",
-        "when",
-        "where",
-        "whereas",
-        "which",
-        "while",
-        "who",
-        "with",
-        "yet",
-        "january",
-        "february",
-        "march",
-        "april",
-        "may",
-        "june",
-        "july",
-        "august",
-        "september",
-        "october",
-        "november",
-        "december",
-        "monday",
-        "tuesday",
-        "wednesday",
-        "thursday",
-        "friday",
-        "saturday",
-        "sunday",
-    ]
-)
+_COMMON_WORDS = """
+    a after although an and as at because before both but by despite during each for from he her his however if in into it its
+    later like many most no not of on one other she since some that the their there these they this those though through to
+    today together two under until when where whereas which while who with yet january february march april may june july august
+    september october november december monday tuesday wednesday thursday friday saturday sunday
+"""
+_COMMON = frozenset(_COMMON_WORDS.split())
 
 
 def cloze(text: str, title: str) -> tuple[str, str, str] | None:

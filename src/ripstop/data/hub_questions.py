@@ -26,7 +26,7 @@ class QuestionColumns(Strict):
 
 
 class HubQuestions(Strict):
-    """A dataset of rows with one question each, such as `rajpurkar/squad`, or `hotpotqa/hotpot_qa` with the name `distractor`."""
+    """A dataset of rows with one question each: `rajpurkar/squad`, or `hotpotqa/hotpot_qa` with the name `distractor`."""
 
     path: str = Field(min_length=1, description="name on the hub, or a local folder that `datasets` reads")
     name: str | None = Field(None, description="the dataset's configuration")

