@@ -11,7 +11,7 @@ from ripstop.config import ConfigError, Strict
 from ripstop.data.base import one_line
 from ripstop.data.hub import SplitNames
 from ripstop.data.question import Question
-from ripstop.data.squad import placed
+from ripstop.data.squad import place
 from ripstop.provenance import digest
 
 
@@ -66,10 +66,11 @@ def _question(columns: QuestionColumns, row: dict[str, Any], number: str) -> Que
     )
     if not answers:
         return None
-    document = " ".join(" ".join(_context(row[columns.context])).split())
+    context = " ".join(_context(row[columns.context]))
+    document = " ".join(context.split())
     title = number if columns.title is None else str(row[columns.title])
-    near = given["answer_start"][0] if isinstance(given, dict) and given.get("answer_start") else 0
-    start = placed(document, answers[0], near=min(near, len(document)))
+    told = given.get("answer_start") if isinstance(given, dict) else None
+    start = place(context, answers[0], told[0] if told else 0)
     name = number if columns.id is None else str(row[columns.id])
     asked = " ".join(row[columns.question].split())
     return Question(name, f"{title}#{digest(document)[:12]}", title, document, asked, answers, start, "hub")

@@ -61,12 +61,13 @@ def _question(context: str, row: dict[str, Any], title: str, document_id: str) -
     document = " ".join(context.split())
     first = row["answers"][0]
     answers = tuple(dict.fromkeys(" ".join(answer["text"].split()) for answer in row["answers"]))
-    start = placed(document, answers[0], near=len(" ".join(context[: first["answer_start"]].split())))
+    start = place(context, answers[0], first["answer_start"])
     return Question(str(row["id"]), document_id, title, document, " ".join(row["question"].split()), answers, start, "squad")
 
 
-def placed(document: str, answer: str, near: int = 0) -> int | None:
-    """Where `answer` stands in `document`: the place from `near` on, else the first; None: nowhere."""
-    start = document.find(answer, near)
-    start = document.find(answer) if start < 0 else start
-    return None if start < 0 else start
+def place(context: str, answer: str, start: int = 0) -> int | None:
+    """Where `answer` stands in the context with single spaces: from its character `start` on, else first; None: nowhere."""
+    document = " ".join(context.split())
+    found = document.find(answer, len(" ".join(context[:start].split())))
+    found = document.find(answer) if found < 0 else found
+    return None if found < 0 else found

@@ -1,11 +1,11 @@
 """Trivia questions that people wrote, each with an introduction that answers it: a test of what was not made by our patterns.
 
 `trivia.csv` names the questions by their list and their number in it (from 1 on), and the article. It was made in two steps:
-`trivia_candidates.py` finds for each question the introduction that shares most of its words and holds an answer, 555 of them; then
-every candidate was read, and those stayed that a reader who knows nothing but the introduction can answer from it: 449. Out are
-questions whose fact the introduction does not state (most often the answer stands there in another matter), answers that have
-changed since (capitals), riddles about letters, and the second of two questions that ask the same. Twelve have another article
-than the candidate had, one that answers as well or better.
+`trivia_candidates.py` finds for each question the introduction that shares most of its words and holds an answer, 555 in all;
+then every candidate was read, and those 448 stayed that a reader who knows nothing but the introduction can answer from it. Out
+are questions whose fact the introduction does not state (most often the answer stands there in another matter), answers that
+have changed since (capitals), riddles about letters, and the second of two questions that ask the same. Twelve have another
+article than the candidate had, one that answers as well or better.
 
 The questions are Red-Trivia's (GPL-3.0), which is why they stand in its package and not here. They are for testing alone: their
 articles are kept out of training, see `questions.py`.
@@ -81,7 +81,7 @@ def stands(text: str, answers: tuple[str, ...]) -> tuple[str, int] | None:
     return None
 
 
-def curated(path: Path = CURATED) -> dict[tuple[str, int], str]:
+def curated(path: Path) -> dict[tuple[str, int], str]:
     """(list, number) -> title of the article that answers it."""
     rows = csv.DictReader(io.StringIO(read_text(path)))
     try:
@@ -90,8 +90,12 @@ def curated(path: Path = CURATED) -> dict[tuple[str, int], str]:
         raise ConfigError(f"{path}: needs the columns list, number and title in every row ({error!r}); correct it") from None
 
 
-def questions(archive: Path, documents: Mapping[str, str], path: Path = CURATED) -> list[Question]:
-    """The curated questions on these documents, title -> text; `ConfigError` names one whose answer is not there."""
+def questions(archive: Path, documents: Mapping[str, str], path: Path | None = None) -> list[Question]:
+    """The curated questions on these documents, title -> text; `ConfigError` names one whose answer is not there.
+
+    path: of the list, none given: ours.
+    """
+    path = CURATED if path is None else path
     kept = curated(path)
     found: list[Question] = []
     for each in asked(archive):
