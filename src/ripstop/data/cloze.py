@@ -15,7 +15,7 @@ FEWEST_BEFORE, MOST_WORDS = 2, 40
 """Sentences that the document has at least, and words that the sentence with the gap has at most."""
 
 _WORD = r"[A-Z][\w'’-]*[a-z][\w'’-]*"
-_PROPER = re.compile(rf"\b{_WORD}(?: (?:(?:of|the|de|von|van|al) )*{_WORD})*")
+_PROPER = re.compile(rf"\b{_WORD}(?: (?:(?:of the|of|de|von|van|al) )*{_WORD})*")
 _COMMON_WORDS = """
     a after although an and as at because before both but by despite during each for from he her his however if in into it its
     later like many most no not of on one other she since some that the their there these they this those though through to

@@ -12,9 +12,6 @@ from typing import NamedTuple
 _NAME = r"[A-ZÀ-Ž][\w'’-]+(?: (?:(?:de|di|da|van|von|der|la|le|al|el|bin|ibn) )*(?:[A-Z]\.|[A-ZÀ-Ž][\w'’-]+))*"
 _PLACE = r"[A-ZÀ-Ž][\w'’-]+(?:(?: of| and the| of the)? [A-ZÀ-Ž][\w'’-]+)*"
 _YEAR = r"(?:1[0-9]{3}|20[0-2][0-9])"
-_LEAD = r"(?:(?:the|a|an|its|his|her) )?(?:[A-Z]?[a-z][\w'’-]*,? (?:and )?|[A-Z][a-z]+-[A-Z]?[a-z]+ )*?"
-_END_OF_NAME = r"(?=[.,;:(]|$| (?:and (?=[a-z])|in|from|that|which|who|first|published|at|with|between|on|for)\b)"
-"""What may come behind a person: not a second person, nor what the word before only describes (German physicist Georg Ohm)."""
 _NATIONALITIES = """
     Albanian Algerian American Argentine Armenian Australian Austrian Azerbaijani Bangladeshi Belgian Bolivian Bosnian
     Brazilian British Bulgarian Burmese Canadian Chilean Chinese Colombian Congolese Croatian Cuban Czech Danish Dutch
@@ -26,6 +23,9 @@ _NATIONALITIES = """
     Uruguayan Venetian Venezuelan Vietnamese Welsh Zimbabwean
 """
 NATIONALITIES = _NATIONALITIES.split()
+_LEAD = rf"(?:(?:the|a|an|its|his|her) )?(?:(?:{'|'.join(NATIONALITIES)}|[a-z][\w'’-]*|[A-Z][a-z]+-[A-Z]?[a-z]+),? )*?"
+_END_OF_NAME = r"(?=[.,;:]|$| \(| (?:and (?=[a-z])|in|from|that|which|who|first|published|at|with|between|on|for)\b)"
+"""What may come behind a person: not a second person, nor what the word before only describes (German physicist Georg Ohm)."""
 
 
 class Pattern(NamedTuple):
