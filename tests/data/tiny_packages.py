@@ -39,10 +39,9 @@ PLACES = ("north", "south", "east", "west")
 
 def town(n: int) -> dict[str, str]:
     name = f"Town{chr(97 + n // 26)}{chr(97 + n % 26)}"
-    text = (
-        f"{name} is a town in the {PLACES[n % 4]}. It has a population of {1 + n},100. The river Amber flows through it to {'far ' * (n % 7)}Lake Blue. "
-        f"Its bridge over the Amber was built in {1500 + n}."
-    )
+    size = f"It has a population of {1 + n},100."
+    river = f"The river Amber flows through it to {'far ' * (n % 7)}Lake Blue."
+    text = f"{name} is a town in the {PLACES[n % 4]}. {size} {river} Its bridge over the Amber was built in {1500 + n}."
     return {"title": name, "extract": text, "description": f"Town number {n}", "topic": "Geography"}
 
 
