@@ -67,7 +67,8 @@ class QuestionsConfig(DataConfig):
         self.check(plan)
         return QuestionStream(self.questions(data, "train"), plan.tokens_per_batch, plan.seed)
 
-    def validation(self, data: Path, plan: StreamPlan) -> Iterator[QuestionBatch]:
+    # The base says TokenBatch, and the trainer asks for any Batch.
+    def validation(self, data: Path, plan: StreamPlan) -> Iterator[QuestionBatch]:  # type: ignore[override]
         return in_order(self.questions(data, "valid"), plan.tokens_per_batch)
 
     def write(self, out: Path) -> dict[str, Any]:
