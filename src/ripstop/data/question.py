@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import torch
 
 from ripstop.config import ConfigError
 from ripstop.files import read_text, write_text
+
+Split = Literal["train", "valid", "test"]
 
 
 @dataclass(frozen=True)

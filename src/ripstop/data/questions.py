@@ -21,12 +21,11 @@ from ripstop.data import hub_questions, introductions, registry, source_package,
 from ripstop.data.base import DataConfig, RowLength
 from ripstop.data.batching import derived_seed, evenly
 from ripstop.data.hub_questions import HubQuestions
-from ripstop.data.question import Question, QuestionBatch, read_questions, write_questions
+from ripstop.data.question import Question, QuestionBatch, Split, read_questions, write_questions
 from ripstop.data.question_stream import QuestionStream, in_order
 from ripstop.data.sentences import shuffled
 from ripstop.data.squad import SquadConfig
 
-Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 Kind = Literal["description", "pattern", "cloze"]
 DRAWS = 100
@@ -76,7 +75,7 @@ class QuestionsConfig(DataConfig):
         tested = {question.document for question in loaded["test"]}
         held_out = tested | {question.document for question in loaded["valid"]}
         digest = hashlib.sha256()
-        counts = {}
+        counts: dict[str, dict[str, Any]] = {}
         for split, found in loaded.items():
             seen_elsewhere: set[str] = {"train": held_out, "valid": tested, "test": set[str]()}[split]
             apart = [question for question in found if question.document not in seen_elsewhere]
@@ -129,7 +128,8 @@ class QuestionsConfig(DataConfig):
 
     def _introductions(self) -> tuple[dict[Split, list[Question]], Any]:
         found = introductions.introductions(registry.fetch(introductions.WIKI))
-        asked, origin = [], [vars(introductions.WIKI)]
+        asked: list[Question] = []
+        origin = [vars(introductions.WIKI)]
         if self.trivia:
             asked = trivia.questions(source_package.fetch(trivia.RED_TRIVIA), {one.title: one.text for one in found})
             origin.append(vars(trivia.RED_TRIVIA))

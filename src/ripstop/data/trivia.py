@@ -75,8 +75,8 @@ def stands(text: str, answers: tuple[str, ...]) -> tuple[str, int] | None:
         words = re.findall(r"[^\W_]+", answer)
         pattern = r"(?<!\w)" + r"[\W_]{1,3}".join(map(re.escape, words)) + r"(?!\w)"
         pattern += r"\.?" if answer.endswith(".") else ""
-        found = words and (re.search(pattern, text) or re.search(pattern, text, re.IGNORECASE))
-        if found:
+        found = re.search(pattern, text) or re.search(pattern, text, re.IGNORECASE)
+        if found and words:
             return found[0], found.start()
     return None
 
