@@ -17,6 +17,7 @@ import csv
 import io
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from typing import NamedTuple
 import yaml
 
 from ripstop.config import ConfigError
+from ripstop.data.base import one_line
 from ripstop.data.question import Question
 from ripstop.data.registry import Package
 from ripstop.files import read_text
@@ -62,8 +64,17 @@ def asked(archive: Path) -> Iterator[Asked]:
                 for number, (question, answers) in enumerate(yaml.safe_load(file.read().decode()).items(), 1):
                     if isinstance(answers, list) and "http" not in str(question):
                         yield Asked(name, number, " ".join(str(question).split()), tuple(map(str, answers)))
-    except (KeyError, AttributeError, UnicodeDecodeError, OSError, tarfile.TarError, yaml.YAMLError) as error:
-        raise ConfigError(f"{archive}: holds no trivia lists ({error}); it is not the package we read") from None
+    except (
+        KeyError,
+        AttributeError,
+        UnicodeDecodeError,
+        EOFError,
+        OSError,
+        zlib.error,
+        tarfile.TarError,
+        yaml.YAMLError,
+    ) as error:
+        raise ConfigError(f"{archive}: holds no trivia lists ({one_line(error)}); it is not the package we read") from None
 
 
 def stands(text: str, answers: tuple[str, ...]) -> tuple[str, int] | None:
