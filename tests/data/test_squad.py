@@ -1,0 +1,170 @@
+"""Files in SQuAD's format and datasets of the hub (local ones, which `datasets` reads alike), through the data kind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ripstop.config import ConfigError
+from ripstop.data.hub_questions import HubQuestions
+from ripstop.data.hub_questions import questions as hub_questions
+from ripstop.data.introductions import split_of
+from ripstop.data.questions import QuestionsConfig
+from ripstop.data.squad import questions
+
+
+def qa(name: str, question: str, *answers: tuple[str, int], **more: Any) -> dict[str, Any]:
+    return {"id": name, "question": question, "answers": [{"text": t, "answer_start": s} for t, s in answers], **more}
+
+
+CONTEXT = "Rome, Rome.\n It  rose in Rome\u00a0by the Tiber."
+QAS = [
+    qa("1", "Where did  it rise?", ("Rome", 25), ("in Rome", 22), ("Rome", 0)),
+    qa("2", "By what?", ("the\nTiber", 33)),
+    qa("3", "Never?", is_impossible=True),
+]
+
+
+def write(path: Path, articles: dict[str, list[dict[str, Any]]]) -> Path:
+    data = [{"title": title, "paragraphs": paragraphs} for title, paragraphs in articles.items()]
+    path.write_text(json.dumps({"version": "1.1", "data": data}))
+    return path
+
+
+def paragraph(n: int, context: str = "") -> dict[str, Any]:
+    return {"context": context or f"Number {n} is a word.", "qas": [qa(f"q{n}", "Which?", (str(n), 7))]}
+
+
+def test_white_space_is_tidied_and_places_follow(tmp_path: Path) -> None:
+    first, second = questions(write(tmp_path / "a.json", {"Rome": [{"context": CONTEXT, "qas": QAS}]}))
+    assert first.document == "Rome, Rome. It rose in Rome by the Tiber."
+    assert first.answers == ("Rome", "in Rome") and first.question == "Where did it rise?"
+    assert first.start == 23  # the third Rome, and not the first
+    assert second.answers == ("the Tiber",) and second.document[second.start or 0 :] == "the Tiber."
+    assert (first.id, first.title, first.document_id, first.kind) == ("1", "Rome", "Rome#0", "squad")
+
+
+def test_an_answer_that_does_not_stand_there_has_no_place(tmp_path: Path) -> None:
+    row = qa("1", "?", ("Paris", 3))
+    (found,) = questions(write(tmp_path / "a.json", {"Rome": [{"context": CONTEXT, "qas": [row]}]}))
+    assert found.start is None
+
+
+def one(row: dict[str, Any]) -> dict[str, Any]:
+    return {"data": [{"paragraphs": [{"context": "c", "qas": [row]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is not in the format of SQuAD"),
+        ("[]", "is not in the format of SQuAD"),
+        ('{"data": [{"title": "x"}]}', "the first article is not in the format of SQuAD .KeyError"),
+        ('{"data": [3]}', "the first article is not in the format"),
+        (json.dumps(one(qa("7", "?"))), "question '7' is not"),
+        (json.dumps(one({"id": "7", "question": "?"})), "question '7' is not .*answers"),
+    ],
+)  # fmt: skip
+def test_faults_name_file_and_question(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(ConfigError, match=message) as caught:
+        list(questions(tmp_path / "a.json"))
+    assert str(caught.value).startswith(str(tmp_path / "a.json")) and "\n" not in str(caught.value)
+
+
+def test_prepared_by_article_and_no_tested_document_is_trained_on(tmp_path: Path) -> None:
+    articles = {f"Article {n}": [paragraph(2 * n), paragraph(2 * n + 1)] for n in range(40)}
+    articles["Copy"] = [paragraph(900, "Twice here.")]
+    train = write(tmp_path / "train.json", articles)
+    test = write(tmp_path / "test.json", {"Other": [paragraph(901, "Twice here."), paragraph(902)]})
+    config = QuestionsConfig.parse({"source": {"train": str(train), "test": str(test)}}, "data")
+    assert config.local_files() == [train, test]
+    config.prepare(tmp_path / "data")
+    titles = {split: {q.title for q in config.questions(tmp_path / "data", split)} for split in ("train", "valid", "test")}
+    assert titles["valid"] == {f"Article {n}" for n in range(40) if split_of(f"Article {n}") == "valid"} != set()
+    assert titles["train"] == {f"Article {n}" for n in range(40)} - titles["valid"] and titles["test"] == {"Other"}
+    told = json.loads((tmp_path / "data" / "data.json").read_text())
+    assert [told["splits"][split]["left_out_document_held_out"] for split in ("train", "valid", "test")] == [0, 1, 0]
+    assert set(told["local_files"]) == {"train.json", "test.json"}
+    train.write_text(train.read_text() + " ")
+    with pytest.raises(ConfigError, match="was edited after the data"):
+        config.verify(tmp_path / "data")
+
+
+def test_a_validation_file_of_its_own(tmp_path: Path) -> None:
+    paths = {
+        split: str(write(tmp_path / f"{split}.json", {split: [paragraph(n)]}))
+        for n, split in enumerate(("train", "valid", "test"))
+    }
+    config = QuestionsConfig.parse({"source": paths}, "data")
+    config.prepare(tmp_path / "data")
+    assert [config.questions(tmp_path / "data", split)[0].title for split in ("train", "valid", "test")] == [
+        "train",
+        "valid",
+        "test",
+    ]
+
+
+def test_a_missing_file_and_a_doubled_id_are_named(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.json", {"a": [paragraph(1)]})
+    config = QuestionsConfig.parse({"source": {"train": str(train), "test": str(tmp_path / "no.json")}}, "data")
+    with pytest.raises(ConfigError, match=r"data.source.test: .*no.json is no file; correct it"):
+        config.prepare(tmp_path / "data")
+    test = write(tmp_path / "test.json", {"b": [paragraph(1)]})
+    config = QuestionsConfig.parse({"source": {"train": str(train), "test": str(test)}}, "data")
+    with pytest.raises(ConfigError, match="two questions have the id 'q1'"):
+        config.prepare(tmp_path / "data")
+
+
+SQUAD_ROW = {
+    "id": "s1",
+    "title": "Rome",
+    "context": CONTEXT,
+    "question": "Where?",
+    "answers": {"text": ["Rome", "Rome"], "answer_start": [25, 0]},
+}
+HOTPOT_ROW = {
+    "id": "h1", "question": "Which river?", "answer": "Tiber",
+    "context": {"title": ["Rome", "Po"], "sentences": [["It is old.", " It lies on the Tiber."], ["A river."]]},
+}  # fmt: skip
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+
+
+def dataset(folder: Path, **splits: list[dict[str, Any]]) -> str:
+    folder.mkdir()
+    for name, rows in splits.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_squad_and_hotpot_by_their_columns(own_cache: None, tmp_path: Path, streaming: bool) -> None:
+    path = dataset(
+        tmp_path / "squad", train=[SQUAD_ROW, {**SQUAD_ROW, "id": "s2", "answers": {"text": [], "answer_start": []}}]
+    )
+    (found,) = hub_questions(HubQuestions(path=path, streaming=streaming), "train")
+    assert (found.id, found.title, found.answers, found.start) == ("s1", "Rome", ("Rome",), 23)
+    path = dataset(tmp_path / "hotpot", train=[HOTPOT_ROW] * 3)
+    columns = {"answers": "answer", "title": None}
+    config = HubQuestions.parse({"path": path, "columns": columns, "streaming": streaming, "most_rows": 2}, "x")
+    first, second = hub_questions(config, "train")
+    assert first.document == "Rome: It is old. It lies on the Tiber. Po: A river."
+    assert first.document[first.start or 0 :].startswith("Tiber") and first.title == "train/0" != second.title
+
+
+def test_columns_that_are_not_there_are_told_with_those_that_are(own_cache: None, tmp_path: Path) -> None:
+    path = dataset(tmp_path / "d", train=[HOTPOT_ROW])
+    with pytest.raises(
+        ConfigError, match="row 0 has no question, context and answers .*KeyError.*only id, question, answer, context"
+    ):
+        list(hub_questions(HubQuestions(path=path), "train"))
+    with pytest.raises(ConfigError, match=r"split 'validation': cannot be loaded .*; check data.source"):
+        list(hub_questions(HubQuestions(path=path), "test"))
