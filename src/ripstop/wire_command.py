@@ -111,7 +111,7 @@ def answers(
     wire = load(path)
     packer = Packer(run_dir, data)
     if only is not None and only not in packer.models:
-        raise ConfigError(f"--model {only}: this run has no frozen model of that name{nearest(only, packer.models)}")
+        raise ConfigError(f"--model {only}: this run has no frozen model of that name{nearest(only, list(packer.models))}")
     names = list(packer.models) if only is None else [only]
     wire.check(packer.identity, {name: packer.models[name] for name in names}, str(path))
     for name in names:
