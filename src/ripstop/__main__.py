@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure on this device what `auto` then goes by.")
 app.add_typer(bench, name="bench")
+wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents as wires: pack them, and ask what they hold.")
+app.add_typer(wire, name="wire")
 
 Params = Annotated[Path, typer.Option(help="The parameters' file.")]
 Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]
@@ -287,6 +289,50 @@ def selection(
     for sentence in measuring.recommendation(measured.read(out or measured.FILE), rows[0].device, margin):
         print(sentence)
     print(f"{len(rows)} rows in {out or measured.FILE}")
+
+
+@wire.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="Folder of a trained run whose model is a soft_prompt.")],
+    files: Annotated[list[Path], typer.Argument(help="Text files, a document each.")],
+    bits: Annotated[
+        str | None, typer.Option(help="Of one number: fp16, int8, int6, int4; none given: as the run was trained.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; none given: beside each file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the prepared data, where it does not lie with the run.")] = None,
+) -> None:
+    """Compress each text file to <file>.wire, and say how many bytes it takes."""
+    from ripstop.wire_command import pack_files
+
+    for line in pack_files(run, files, out, bits, data):
+        print(line, flush=True)
+
+
+@wire.command()
+def unpack(
+    file: Annotated[Path, typer.Argument(help="The wire.")],
+    out: Annotated[Path | None, typer.Option(help="NumPy file (.npy) to write its numbers to.")] = None,
+) -> None:
+    """Check a wire, say what it is of and for, and write out its numbers."""
+    from ripstop.wire_command import unpack_file
+
+    for line in unpack_file(file, out):
+        print(line)
+
+
+@wire.command()
+def answer(
+    run: Annotated[Path, typer.Argument(help="Folder of the run that packed it.")],
+    file: Annotated[Path, typer.Argument(help="The wire.")],
+    question: Annotated[str, typer.Argument(help="What is asked of the document.")],
+    model: Annotated[str | None, typer.Option(help="Name of one frozen model of the run; none given: all of them.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the prepared data, where it does not lie with the run.")] = None,
+) -> None:
+    """Answer a question from a wire alone, by each frozen model of the run."""
+    from ripstop.wire_command import answers
+
+    for name, text in answers(run, file, question, model, data):
+        print(f"{name}: {text}", flush=True)
 
 
 @app.command()
