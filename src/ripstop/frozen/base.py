@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +70,15 @@ class FrozenLM(nn.Module):
             raise TypeError(f"{self.name}: is frozen, its parameters take no gradient")
         super().requires_grad_(False)
         return self
+
+    @property
+    def sizes(self) -> Sizes:
+        """What it weighs."""
+        config = self.model.config.get_text_config(decoder=True)
+        n_params = sum(p.numel() for p in self.model.parameters())
+        tied = self.model.get_input_embeddings().weight is self.model.get_output_embeddings().weight
+        heads = config.num_attention_heads
+        return Sizes(self.width, self.n_layers, heads, self.n_kv_heads, self.head_dim, self.vocab_size, n_params, tied)
 
     @property
     def device(self) -> torch.device:
@@ -234,6 +243,22 @@ class FrozenLM(nn.Module):
         return float((total / table.weight.numel()) ** 0.5)
 
 
+class Sizes(NamedTuple):
+    """What a model weighs, known without its weights.
+
+    n_params: all of them, its tables of tokens among them. tied: one table is both embedding and head.
+    """
+
+    width: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    n_params: int
+    tied: bool
+
+
 class FrozenConfig(Strict):
     """How the weights of a frozen model are had. Subclasses add `kind: Literal[...]` and implement `build`."""
 
@@ -242,6 +267,10 @@ class FrozenConfig(Strict):
     def build(self, name: str, device: torch.device | str = "cpu") -> FrozenLM:
         """The model, checked. `ConfigError` in one sentence where it cannot be had or used."""
         raise NotImplementedError(f"{type(self).__name__}: a source of frozen models has to define build(self, name, device)")
+
+    def sizes(self) -> Sizes | None:
+        """What its model weighs; None: nobody knows before it is there."""
+        return None
 
 
 class _Reached(Exception):  # noqa: N818 - it ends a forward pass, nothing is wrong

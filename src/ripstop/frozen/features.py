@@ -27,6 +27,10 @@ LARGEST = 2.0**15
 """Hidden states beyond this are halved until they are below, since float16 ends at 65,504: Gemma's go further."""
 
 
+_HOLDS: dict[Path, frozenset[str]] = {}
+"""Which texts the files of the cache hold that this process has read: their names say their content, so it stays."""
+
+
 class Features(NamedTuple):
     """Token ids (T) of a document as a prompt holds them (`FrozenLM.words`), no BOS among them, and the hidden states (T, D)
     there: float16 times `scale`."""
@@ -119,6 +123,8 @@ def _kept(folder: Path, keys: set[str]) -> dict[str, Features]:
     for path in sorted(folder.glob("[0-9a-f]*.safetensors")):
         if keys <= found.keys():
             break
+        if keys.isdisjoint(_HOLDS.get(path, keys)):
+            continue
         try:
             data = path.read_bytes()
             if xxhash.xxh3_128_hexdigest(data) != path.stem:
@@ -126,7 +132,8 @@ def _kept(folder: Path, keys: set[str]) -> dict[str, Features]:
             tensors = load(data)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"{path}: cannot be read ({one_line(error)}); remove it, then run again") from None
-        for key in keys & {name.partition(".")[0] for name in tensors}:
+        _HOLDS[path] = frozenset(name.partition(".")[0] for name in tensors)
+        for key in keys & _HOLDS[path]:
             hidden_TD, scale = tensors[f"{key}.hidden"], float(tensors[f"{key}.scale"])
             # a copy, so that the rest of the file need not stay in memory
             found[key] = Features(tensors[f"{key}.ids"].clone(), hidden_TD.clone(), scale)

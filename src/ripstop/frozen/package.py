@@ -23,7 +23,7 @@ from ripstop.config import ConfigError
 from ripstop.data.base import one_line
 from ripstop.data.registry import Package, cache_folder, fetch
 from ripstop.files import scratch_folder, sentence
-from ripstop.frozen.base import FrozenConfig, FrozenLM
+from ripstop.frozen.base import FrozenConfig, FrozenLM, Sizes
 from ripstop.frozen.hub import NumberFormat, checked, load, quiet
 
 MANIFEST = "manifest.json"
@@ -89,6 +89,10 @@ GEMMA3_270M = Gguf(
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
 )
 MODELS = {"smollm2_135m": SMOLLM2_135M, "gemma3_270m": GEMMA3_270M}
+SIZES = {
+    "smollm2_135m": Sizes(576, 30, 9, 3, 64, vocab_size=49_152, n_params=134_515_008, tied=True),
+    "gemma3_270m": Sizes(640, 18, 4, 1, 256, vocab_size=262_144, n_params=268_098_176, tied=True),
+}
 
 
 class PackageConfig(FrozenConfig):
@@ -97,6 +101,9 @@ class PackageConfig(FrozenConfig):
     kind: Literal["package"] = "package"
     model: Literal["smollm2_135m", "gemma3_270m"]
     dtype: NumberFormat = "float32"
+
+    def sizes(self) -> Sizes:
+        return SIZES[self.model]
 
     def build(self, name: str, device: torch.device | str = "cpu") -> FrozenLM:
         gguf = MODELS[self.model]

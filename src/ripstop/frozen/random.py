@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, model_validator
 
 from ripstop.config import Size
-from ripstop.frozen.base import FrozenConfig, FrozenLM
+from ripstop.frozen.base import FrozenConfig, FrozenLM, Sizes
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<|im_start|>", "<|im_end|>")
 CHAT = (
@@ -48,6 +48,15 @@ class RandomConfig(FrozenConfig):
         if self.n_heads % self.n_kv_heads:
             raise ValueError(f"n_heads has to be a multiple of n_kv_heads, {self.n_kv_heads}")
         return self
+
+    def sizes(self) -> Sizes:
+        """By formula; the tokenizer has its special tokens, the bytes and the merges."""
+        width, head_dim, vocab_size = self.width, self.width // self.n_heads, len(SPECIALS) + 256 + self.merges
+        layer = 2 * width * (width + self.n_kv_heads * head_dim) + 3 * width * 2 * width
+        gemma = self.architecture == "gemma"
+        norms = 4 * width + 2 * head_dim if gemma else 2 * width
+        n_params = vocab_size * width * (1 if gemma else 2) + self.n_layers * (layer + norms) + width
+        return Sizes(width, self.n_layers, self.n_heads, self.n_kv_heads, head_dim, vocab_size, n_params, tied=gemma)
 
     def build(self, name: str, device: torch.device | str = "cpu") -> FrozenLM:
         tokenizer = _tokenizer(self.merges)
