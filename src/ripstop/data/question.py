@@ -47,9 +47,13 @@ class Question:
 
 @dataclass(frozen=True)
 class QuestionBatch:
-    """Questions that are read together. They are text and lie on no device."""
+    """Questions that are read together. They are text and lie on no device.
+
+    progress: the part of the training that is over when they are read; 1 where none is.
+    """
 
     questions: tuple[Question, ...]
+    progress: float = 1.0
 
     def to(self, device: torch.device | str) -> Self:
         return self

@@ -22,6 +22,7 @@ from ripstop.data.base import DataConfig, RowLength
 from ripstop.data.batching import derived_seed, evenly
 from ripstop.data.hub_questions import HubQuestions
 from ripstop.data.question import Question, QuestionBatch, Split, read_questions, write_questions
+from ripstop.data.question_info import QuestionInfo
 from ripstop.data.question_stream import QuestionStream, in_order
 from ripstop.data.sentences import shuffled
 from ripstop.data.squad import SquadConfig
@@ -62,9 +63,13 @@ class QuestionsConfig(DataConfig):
         """The questions of one split of a prepared folder, in their order."""
         return read_questions(data / f"{split}.jsonl")
 
+    def info(self, data: Path) -> QuestionInfo:
+        return QuestionInfo(self.vocab_size(data), data / "train.jsonl")
+
     def stream(self, data: Path, plan: StreamPlan) -> QuestionStream:
         self.check(plan)
-        return QuestionStream(self.questions(data, "train"), plan.tokens_per_batch, plan.seed)
+        n_batches = plan.steps * plan.accumulation
+        return QuestionStream(self.questions(data, "train"), plan.tokens_per_batch, plan.seed, n_batches)
 
     # The base says TokenBatch, and the trainer asks for any Batch.
     def validation(self, data: Path, plan: StreamPlan) -> Iterator[QuestionBatch]:  # type: ignore[override]
