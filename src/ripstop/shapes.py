@@ -7,10 +7,11 @@ D  model width                G  groups of heads that share keys and values, or 
 H  heads                      C  channels of a convolution
 V  vocabulary                 W  width of a convolution or of a window
 c  chunks, or blocks          Q  positions inside one chunk; questions
-R  rows: prompts, resamples   M  beams of a prompt; blocks to select from
+R  rows: prompts, resamples   M  beams; blocks to select from; vectors of a wire
 n  selected blocks            l  tokens of a compressed block
 s  tokens that one reads      t  some of the T
 1  an axis of one             2  x and y; keys and values
 3  branches                   L  layers
 A  answers to a question      F  tokens of filler
+Z  width of a wire's vector
 """
