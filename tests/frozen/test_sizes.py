@@ -10,7 +10,7 @@ from ripstop.frozen import FROZEN
 from ripstop.frozen.base import FrozenConfig
 
 RANDOM = {
-    "llama": {"width": 24, "n_heads": 4, "n_kv_heads": 2, "n_layers": 3, "merges": 200},
+    "llama": {"width": 24, "n_heads": 4, "n_kv_heads": 2, "n_layers": 3, "merges": 150},
     "gemma": {"width": 16, "n_heads": 2, "n_layers": 2, "merges": 40},
 }
 

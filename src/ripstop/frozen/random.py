@@ -38,7 +38,7 @@ class RandomConfig(FrozenConfig):
     n_layers: int = Field(2, ge=1, le=64)
     n_heads: Size = 2
     n_kv_heads: Size = 1
-    merges: int = Field(0, ge=0, le=200)
+    merges: int = Field(0, ge=0, le=150)
     window: int = Field(16, ge=1)
 
     @model_validator(mode="after")
