@@ -193,10 +193,12 @@ class SoftPrompt(Model):
             )
         return adapter(z_BMZ, self.lms[name].embedding_rms)
 
-    def soft(self, z_BMZ: Tensor, name: str) -> list[Tensor] | list[KeyValues]:
+    def soft(self, z_BMZ: Tensor, name: str) -> Sequence[Tensor | KeyValues]:
         """What stands for each document in a prompt of the model `name`, see `PromptBuilder.soft`."""
         adapter = self.adapters[name]
-        return adapter(z_BMZ) if isinstance(adapter, KeyValueAdapter) else list(self.embeddings(z_BMZ, name))
+        if isinstance(adapter, KeyValueAdapter):
+            return adapter(z_BMZ)
+        return list(self.embeddings(z_BMZ, name))
 
     def read(self, documents: Sequence[str]) -> Reading:
         """What the compressor reads of documents. `ConfigError` where one of them holds nothing to read."""
