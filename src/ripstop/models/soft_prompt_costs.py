@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 
@@ -18,11 +19,18 @@ BYTES_PER_WORD = 6
 """The same of its UTF-8 bytes, a space included."""
 _KNOWN: dict[FrozenConfig, Sizes] = {}
 """Of the models that this process has built."""
+_UNREAD: WeakSet[Any] = WeakSet()
+"""Batches that no frozen model has read."""
 
 
 def remember(config: FrozenConfig, lm: FrozenLM) -> None:
     """From now on the sizes of `config` are known."""
     _KNOWN[config] = lm.sizes
+
+
+def unread(batch: Any) -> None:
+    """This batch is compressed and reconstructed alone: it costs no reading by a frozen model."""
+    _UNREAD.add(batch)
 
 
 def sizes(config: FrozenConfig) -> Sizes | None:
@@ -60,10 +68,11 @@ def batch_flops(config: SoftPromptConfig, batch: Any) -> int:
 
     The trainer counts a backward pass as two forward ones. That of a frozen model is one, since its weights have no gradients:
     of its forward pass two thirds enter. Hidden states are computed once a document and kept, and so not counted. What an
-    objective leaves out or adds (a step that reconstructs alone, a teacher) is its own and not known here.
+    objective adds (a teacher) or leaves out (one of two models) is its own and not known here, but for `unread`.
     """
     shape, total = wire_shape(config), 0.0
     known = [found for frozen in config.frozen.values() if (found := sizes(frozen)) is not None]
+    readers = [] if batch in _UNREAD else known
     per_word = BYTES_PER_WORD if config.compressor.reads == "bytes" else TOKENS_PER_WORD
     for question in batch.questions:
         n_read = max(1, round(per_word * len(question.document.split())))
@@ -72,6 +81,7 @@ def batch_flops(config: SoftPromptConfig, batch: Any) -> int:
             total += config.compressor.flops(shape, n_read)
         for found in known:
             total += config.n_vectors * config.adapter.flops(config.d_z, found)
+        for found in readers:
             total += 2 / 3 * reading_flops(found, config.n_vectors + n_asked + n_answered, n_answered)
     return round(total)
 

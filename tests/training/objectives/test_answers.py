@@ -133,7 +133,10 @@ def test_a_training_may_begin_with_reconstruction_alone() -> None:
         z_BMZ = model().wire(documents)
         lost = sum(float(model().words_lost(z_BMZ, documents, name, 24).sum()) for name in ("one", "two")) / 2
     early, late = QuestionBatch(BATCH.questions, 0.29), QuestionBatch(BATCH.questions, 0.3)
+    full = model().config.batch_flops(1, early)
     found = measured(early, training=True, pretrain=0.3)
+    assert 0 < model().config.batch_flops(1, early) < full / 2, "no frozen model has read it"
+    assert model().config.batch_flops(1, late) == full
     assert float(found.sum) == pytest.approx(lost, rel=1e-4) and math.isnan(found.metrics["nll"])
     assert float(found.metrics["reconstruction"]) == pytest.approx(lost / 5, rel=1e-4)
     answers = measured()

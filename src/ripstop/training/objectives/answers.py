@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ripstop.config import ConfigError
 from ripstop.frozen.scoring import answer_logits
+from ripstop.models import soft_prompt_costs as costs
 from ripstop.training.objectives.base import Loss, Objective, ObjectiveConfig
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Answers:
     def __call__(self, model: SoftPrompt, batch: QuestionBatch) -> Loss:
         config, questions = self.config, batch.questions
         alone = model.training and batch.progress < config.pretrain
+        if alone:
+            costs.unread(batch)
         names = list(model.lms)
         if model.training and config.models == "alternate":
             names = [names[_drawn([question.id for question in questions]) % len(names)]]
