@@ -38,6 +38,7 @@ def test_one_vector_that_finds_a_word_is_enough() -> None:
     """The probabilities of the vectors add up."""
     three = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1]])
     assert abs(lost(three, [3, 5, 8])) < 1e-4
+    assert lost(ALIKE.expand(2, 3), [3, 5, 8]) == pytest.approx(lost(ALIKE, [3, 5, 8]) - math.log(2), rel=1e-4)
     assert lost(three[:2], [3, 5, 8]) > 1
     assert lost(three[[0, 0, 0]], [3, 5]) > lost(three[[0, 1, 1]], [3, 5])
 
