@@ -136,6 +136,11 @@ def test_pieces_by_hand() -> None:
     ]
 
 
+def test_the_first_pieces_of_a_document_shorter_than_a_wire_have_a_token_each() -> None:
+    found = segments(torch.ones(1, 2, dtype=torch.bool), 5).int().tolist()
+    assert found == [[[1, 0], [0, 1], [0, 0], [0, 0], [0, 0]]]
+
+
 def test_mean_pool_starts_as_the_mean_of_its_piece() -> None:
     """With the identity as directions and as many tokens as vectors it hands each embedding on, in units of its RMS, less the
     mean of all."""
