@@ -14,9 +14,10 @@ from torch import Tensor
 from ripstop.config import ConfigError
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
-from ripstop.evaluation.answered import ANSWERS, AS_COMPUTED, Answered, measured, write_answers
+from ripstop.evaluation.answered import ANSWERS, AS_COMPUTED, Answered, asked, measured, readers, write_answers
 from ripstop.evaluation.asking import Asking, ask, check_asked, test_questions
 from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.evaluation.document_bootstrap import interval
 from ripstop.evaluation.wire_controls import controlled, swapped
 from ripstop.models.soft_prompt import SoftPrompt
 from ripstop.records import Measurement
@@ -42,6 +43,7 @@ class AnswersConfig(PartConfig):
     formats: list[Bits] = []
     written: bool = True
     asking: Asking = Asking()
+    n_bootstrap: int = Field(2000, ge=1, description="resamples of documents")
     files: ClassVar[tuple[str, ...]] = (ANSWERS,)
 
     def check(self, run: Run) -> None:
@@ -53,9 +55,10 @@ class AnswersConfig(PartConfig):
         model, data = subject.model(), subject.run.data
         assert isinstance(model, SoftPrompt) and isinstance(data, QuestionsConfig)
         questions = test_questions(data, subject.data, self.asking)
-        began = time.process_time()
         z_QMZ = wires(model, questions, self.asking.batch_size)
         n_documents = len(texts(questions))
+        began = time.process_time()
+        wires(model, questions, self.asking.batch_size)  # again, since by now the features are at hand
         yield Measurement("compress_seconds", (time.process_time() - began) / n_documents, "seconds", n_documents)
         yield Measurement("trained_parameters", sum(t.numel() for t in model.trained_state().values()), "parameters", 1)
         rows: list[Answered] = []
@@ -74,7 +77,7 @@ class AnswersConfig(PartConfig):
             yield Measurement("context_bytes", total, "bytes", n_documents, {"coding": bits})
         write_answers(subject.out, rows)
         yield from measured([row for row in rows if row.prompt != "swapped_other"])
-        yield from follows(rows)
+        yield from follows(rows, self.n_bootstrap)
 
     def _asked(
         self, model: SoftPrompt, reader: str, prompt: Given, questions: Sequence[Question], z_QMZ: Tensor
@@ -92,10 +95,10 @@ class AnswersConfig(PartConfig):
             return []
         others = [other for _, other in changed]
         z_QMZ = wires(model, others, self.asking.batch_size)
-        before = [replace(other, answers=questions[i].answers) for i, other in changed]
+        before = [replace(other, answers=questions[i].answers, start=None) for i, other in changed]
         return [
             *self._ask(model, reader, before, z_QMZ, "swapped"),
-            *self._ask(model, reader, others, z_QMZ, "swapped_other"),
+            *self._ask(model, reader, [replace(q, start=None) for q in others], z_QMZ, "swapped_other"),
         ]
 
     def _ask(
@@ -127,13 +130,12 @@ def wire_format(z_QMZ: Tensor, bits: Bits) -> WireFormat:
     return WireFormat(bits=bits, n_vectors=z_QMZ.shape[1], width=z_QMZ.shape[2])
 
 
-def follows(rows: Sequence[Answered]) -> Iterator[Measurement]:
+def follows(rows: Sequence[Answered], n_bootstrap: int) -> Iterator[Measurement]:
     """Of the swapped answers the share that is likelier, token by token, than the answer that the document had before."""
-    for reader in dict.fromkeys(row.reader for row in rows):
-        pairs = [
-            {row.question: row.nats / row.tokens for row in rows if (row.prompt, row.reader) == (prompt, reader)}
-            for prompt in ("swapped", "swapped_other")
-        ]
-        if pairs[0]:
-            share = sum(pairs[1][question] < nats for question, nats in pairs[0].items()) / len(pairs[0])
-            yield Measurement("swap_followed", share, "fraction", len(pairs[0]), {"reader": reader})
+    for reader in readers(rows):
+        before, given = asked(rows, "swapped", reader), asked(rows, "swapped_other", reader)
+        if before:
+            followed = [float(b.nats / b.tokens < a.nats / a.tokens) for a, b in zip(before, given, strict=True)]
+            documents, ones = [row.document for row in before], [1.0] * len(before)
+            found = interval(documents, [followed, ones], lambda sums: sums[..., 0] / sums[..., 1], n_bootstrap)
+            yield from found.measurements("swap_followed", "fraction", {"reader": reader})

@@ -117,7 +117,7 @@ def compared(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
         "int4_costs": gain(records, arm, SMALLEST),
         "beside_gains": gain(records, arm, "text", prompt="beside"),
         **{f"closes_to_{to}": gap(records, arm, to) for to in ("text", "ceiling")},
-        "swap_followed": records.mean("swap_followed", **arm.by(FIRST)),
+        "swap_followed": over_documents(records, "swap_followed", "fraction", **arm.by(FIRST)),
     }
 
 

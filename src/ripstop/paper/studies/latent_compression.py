@@ -88,7 +88,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         },
         **{f"text_over_closed_{r}": wires.gain(records, text, "closed", r, prompt="text") for r in READERS},
         **{f"alignment_gap_{r}": records.mean("alignment_gap", **text.by(r)) for r in READERS},
-        "text_swap_followed": records.mean("swap_followed", **text.by(FIRST)),
+        "text_swap_followed": wires.over_documents(records, "swap_followed", "fraction", **text.by(FIRST)),
         "nll_ceiling": wires.loss(records, text, "ceiling"),
         "ceiling_over_text": wires.gain(records, text, "text", prompt="ceiling"),
         **{f"shared_costs_{r}": wires.negated(wires.gain(records, Asked("pointer", m, BOTH), "alone", r)) for r in READERS},
