@@ -1,7 +1,7 @@
 """What a wire gains over everything that it is compared with, question by question: differences of losses, and parts of gaps.
 
-It reads the answers that other parts left, of this run and of the runs that it is compared with, and resamples documents. Whether
-a model uses its wire is the difference between another document's wire and the own one.
+It reads the answers that other parts left, of this run and of the runs that it is compared with, and resamples documents.
+Whether a model uses its wire is the difference between another document's wire and the own one.
 """
 
 from __future__ import annotations
@@ -35,13 +35,14 @@ class AnswerGapsConfig(DerivedConfig):
     """What is compared, and where the answers lie.
 
     over: differences of the loss per token, positive where this run's wire is better. Of a control, a text arm (`closed`,
-        `cut_tokens`, `text`), or the own wire of one of `runs`, minus the own wire; `formats`: of the packed wire minus the own;
-        `cut_bytes`: of the text of as many bytes minus the packed wire; `beside`: of the text minus the text beside its wire.
+        `cut_tokens`, `text`), or the own wire of one of `runs`, minus the own wire; `formats`: of the packed wire minus the
+        own; `cut_bytes`: of the text of as many bytes minus the packed wire; `beside`: of the text minus the text beside its
+        wire.
     gaps: parts of the way from the best floor (a zero, a random wire, and that of `runs.constant`) to these.
     own: the parts of this run that asked questions; their part `answers` is that of `runs` too.
     text, runs: other runs, named as their folders are, with this run's factors, `seed` and `reader` in braces where they vary
-        (`compressor-text_n_vectors-{n_vectors}_seed-0`). text: the one without a wire, and text_parts, its parts. What a run has
-        not asked of a frozen model is left out for it.
+        (`compressor-text_n_vectors-{n_vectors}_seed-0`). text: the one without a wire, and text_parts, its parts. What a run
+        has not asked of a frozen model is left out for it.
     """
 
     kind: Literal["answer_gaps"] = "answer_gaps"
@@ -120,9 +121,7 @@ class AnswerGapsConfig(DerivedConfig):
             at = [(a, b) for a, b in zip(mine, other, strict=True) if name in ("all", a.place)]
             if at:
                 documents, tokens = [a.document for a, _ in at], [a.tokens for a, _ in at]
-                found = loss_difference(
-                    documents, tokens, [a.nats for a, _ in at], [b.nats for _, b in at], self.n_bootstrap
-                )
+                found = loss_difference(documents, tokens, [a.nats for a, _ in at], [b.nats for _, b in at], self.n_bootstrap)
                 yield from found.measurements("loss_gain", "signed nats", {**way, "questions": name})
 
     def _gap(self, own: list[Answered], others: list[Answered], reader: str, to: str) -> Iterator[Measurement]:
@@ -133,7 +132,9 @@ class AnswerGapsConfig(DerivedConfig):
         floors = [(name, asked(others if name == CONSTANT else own, name, reader)) for name in FLOORS]
         there = [paired(end, rows, name) for name, rows in floors if rows]
         if not there:
-            raise ConfigError(f"gaps: there is no floor, none of {', '.join(FLOORS)} was asked of {reader}; ask with one of them")
+            raise ConfigError(
+                f"gaps: there is no floor, none of {', '.join(FLOORS)} was asked of {reader}; ask with one of them"
+            )
         mine = paired(end, asked(own, "own", reader), "own")
         documents = [row.document for row in end]
         found = gap_closed(documents, _nats(mine), [_nats(floor) for floor in there], _nats(end), self.n_bootstrap)

@@ -15,7 +15,7 @@ from ripstop.config import ConfigError
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
 from ripstop.evaluation.answered import ANSWERS, AS_COMPUTED, Answered, asked, measured, readers, write_answers
-from ripstop.evaluation.asking import Asking, ask, check_asked, test_questions
+from ripstop.evaluation.asking import Asking, ask, check_asked, chosen_questions
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.evaluation.document_bootstrap import interval
 from ripstop.evaluation.wire_controls import controlled, swapped
@@ -54,7 +54,7 @@ class AnswersConfig(PartConfig):
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         model, data = subject.model(), subject.run.data
         assert isinstance(model, SoftPrompt) and isinstance(data, QuestionsConfig)
-        questions = test_questions(data, subject.data, self.asking)
+        questions = chosen_questions(data, subject.data, self.asking)
         z_QMZ = wires(model, questions, self.asking.batch_size)
         n_documents = len(texts(questions))
         began = time.process_time()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +12,13 @@ from ripstop.config import ConfigError, Strict
 from ripstop.data.batching import evenly
 from ripstop.data.question import Question
 from ripstop.data.questions import QuestionsConfig
-from ripstop.evaluation.answered import AS_COMPUTED, Answered
+from ripstop.evaluation.answered import AS_COMPUTED, Answered, asked
 from ripstop.evaluation.squad_scores import exact_match, f1
 from ripstop.frozen.base import FrozenLM
 from ripstop.frozen.prompt import Prompt, PromptBuilder
-from ripstop.frozen.scoring import DecodingConfig, generate, score
+from ripstop.frozen.scoring import DecodingConfig, generate, jointly_best, log_likelihoods, score
 from ripstop.models.soft_prompt import SoftPromptConfig
+from ripstop.records import Measurement, Scalar
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
@@ -31,7 +32,7 @@ class Asking(Strict):
     decoding: DecodingConfig = DecodingConfig()
 
 
-def test_questions(data: QuestionsConfig, folder: Path, settings: Asking) -> list[Question]:
+def chosen_questions(data: QuestionsConfig, folder: Path, settings: Asking) -> list[Question]:
     """The questions of the test split that are asked."""
     questions = data.questions(folder, "test")
     if len(questions) < 2:
@@ -70,6 +71,24 @@ def ask(
         )
         for question, found, text in zip(questions, scored, texts, strict=True)
     ]
+
+
+def joint_scores(
+    lms: Mapping[str, FrozenLM], prompts: Mapping[str, tuple[PromptBuilder, list[Prompt]]], questions: Sequence[Question],
+    rows: Sequence[Answered], prompt: str, batch_size: int,
+) -> Iterator[Measurement]:  # fmt: skip
+    """Exact match and F1 of the likeliest under all models together of what each wrote after `prompt`; the reader is `joint`.
+
+    prompts: reader -> its builder and its prompt for each question.
+    """
+    wrote = {reader: {row.question: row.written or "" for row in asked(rows, prompt, reader)} for reader in lms}
+    candidates = [list(dict.fromkeys(wrote[reader][question.id] for reader in lms)) for question in questions]
+    weighed = [log_likelihoods(lms[reader], *prompts[reader], candidates, batch_size) for reader in lms]
+    chosen = [jointly_best(candidates[i], *(scores[i] for scores in weighed)) for i in range(len(questions))]
+    where: dict[str, Scalar] = {"reader": "joint", "prompt": prompt, "format": AS_COMPUTED, "questions": "all"}
+    for metric, measure in (("exact_match", exact_match), ("f1", f1)):
+        scores = [float(measure(text, question.answers)) for text, question in zip(chosen, questions, strict=True)]
+        yield Measurement(metric, min(1.0, sum(scores) / len(scores)), "fraction", len(scores), where)
 
 
 def place(lm: FrozenLM, question: Question, n_tokens: int) -> str:

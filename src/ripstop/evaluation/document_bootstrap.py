@@ -1,8 +1,8 @@
 """Intervals over documents: what is measured on the same questions is paired, and whole documents are resampled.
 
-Questions about one document share whatever the wire kept of it, so that they are no independent draws. The interval is the plain
-percentile one (Efron and Tibshirani 1993, chapter 13) of a statistic of sums: of the losses in nats and of the tokens that they
-are over.
+Questions about one document share whatever the wire kept of it, so that they are no independent draws. The interval is the
+plain percentile one (Efron and Tibshirani 1993, chapter 13) of a statistic of sums: of the losses in nats and of the tokens
+that they are over.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The ceiling of wires: soft prompts of as many vectors, each optimised for one document with the answers known.
 
-No encoder is between: what is moved are the vectors that the frozen model reads, from the first tokens of the document on, until
-its questions' gold answers are likely. That bounds what any compressor can reach with so many vectors, and says nothing about what
-one that does not know the questions can.
+No encoder is between: what is moved are the vectors that the frozen model reads, from the first tokens of the document on,
+until its questions' gold answers are likely. That bounds what any compressor can reach with so many vectors, and says nothing
+about what one that does not know the questions can.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ripstop.data.batching import evenly
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
 from ripstop.evaluation.answered import ANSWERS, Answered, measured, write_answers
-from ripstop.evaluation.asking import Asking, ask, check_asked, test_questions
+from ripstop.evaluation.asking import Asking, ask, check_asked, chosen_questions
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.frozen.base import FrozenLM
 from ripstop.frozen.prompt import PromptBuilder
@@ -53,7 +53,7 @@ class WireCeilingConfig(PartConfig):
         with torch.inference_mode(False):  # whatever was made in inference mode takes part in no gradient
             model = subject.model()
             assert isinstance(model, SoftPrompt)
-            questions = evenly(test_questions(data, subject.data, self.asking), self.n_optimised)
+            questions = evenly(chosen_questions(data, subject.data, self.asking), self.n_optimised)
             for reader in model.lms if self.readers is None else self.readers:
                 lm, builder = model.lms[reader], model.builders[reader]
                 soft = self._optimised(lm, builder, questions, config.n_vectors)

@@ -1,8 +1,8 @@
-"""What lies in a wire, asked without any language model: how many directions it uses, and which words a linear probe finds in it.
+"""What lies in a wire, asked without a language model: how many directions it uses, and which words a linear probe finds.
 
-The probe is a ridge regression from the whole wire to whether a word stands in the document, for the words that a middling number of
-documents has; it is fitted on wires of the training split and scored on those of the test split by the area under the ROC curve,
-0.5 being chance, which the same probe with other documents' wires has to come to.
+The probe is a ridge regression from the whole wire to whether a word stands in the document, for the words that a middling
+number of documents has; it is fitted on wires of the training split and scored on those of the test split by the area under the
+ROC curve, 0.5 being chance, which the same probe with other documents' wires has to come to.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ EXPLAINED = (0.5, 0.9, 0.99)
 
 
 class WireProbeConfig(PartConfig):
-    """n_documents: of each split, spread evenly. n_words: those probed, whose document frequency is nearest to a half; rarer than
-    `least` and commoner than one minus it they are left out. ridge: of the standardised wires' variance."""
+    """n_documents: of each split, spread evenly. n_words: those probed, with the document frequencies nearest to a half; rarer
+    than `least` and commoner than one minus it they are left out. ridge: of the standardised wires' variance."""
 
     kind: Literal["wire_probe"] = "wire_probe"
     n_documents: int = Field(200, ge=4)

@@ -36,8 +36,8 @@ def arms(records: StudyRecords) -> Table:
         header=["context", *SCORES.values(), "another's costs"],
         rows=rows,
         caption=f"Answers of the first frozen model after {m} vectors, and after the text: loss per token of the gold answer, "
-        "whether its first token is the likeliest, exact match and F1 of what is written, mean over seeds with its 95 % interval; "
-        f"and what another document's wire costs in loss, whose {WIDEST}.",
+        "whether its first token is the likeliest, exact match and F1 of what is written, mean over seeds with its 95 % "
+        f"interval; and what another document's wire costs in loss, whose {WIDEST}.",
     )
 
 
@@ -70,8 +70,8 @@ def sizes(records: StudyRecords) -> Table:
     return Table(
         header=["context", "bytes", *(f"loss, {label}" for label in HEADLINE.values())],
         rows=rows,
-        caption=f"Bytes of {m} vectors, scales included, and of the text, a mean over documents (of the text: over those that were "
-        "coded, arithmetic coding under the frozen model itself), with the loss per token of the answer after each.",
+        caption=f"Bytes of {m} vectors, scales included, and of the text, a mean over documents (of the text: those that were "
+        "coded; arithmetic coding is under the frozen model itself), with the loss per token of the answer after each.",
     )
 
 
@@ -88,8 +88,8 @@ def readers(records: StudyRecords) -> Table:
     return Table(
         header=["model", "context", *SCORES.values(), "another's costs"],
         rows=rows,
-        caption="One wire (the pointer's) that two frozen models read, beside a wire of its own for each, and the texts; columns "
-        "as in the table of all arms.",
+        caption="One wire (the pointer's) that two frozen models read, beside a wire of its own for each, and the texts; "
+        "columns as in the table of all arms.",
     )
 
 
@@ -98,7 +98,10 @@ def sources(records: StudyRecords) -> Table:
     m = wires.headline(records)
     rows: list[list[Cell]] = []
     for source in map(str, records.values("source")):
-        told = {"the full text": (Asked(TEXT, m, BOTH, source), "text"), "closed book": (Asked(TEXT, m, BOTH, source), "closed")}
+        told = {
+            "the full text": (Asked(TEXT, m, BOTH, source), "text"),
+            "closed book": (Asked(TEXT, m, BOTH, source), "closed"),
+        }
         told |= {label: (Asked(name, m, FIRST, source), "own") for name, label in HEADLINE.items()}
         for group in _groups(records, source):
             for label, (arm, prompt) in told.items():

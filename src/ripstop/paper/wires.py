@@ -1,4 +1,4 @@
-"""What the records of wires say: losses and gains arm by arm, with intervals over documents, and what a context takes in bytes."""
+"""What the records of wires say: losses and gains arm by arm, with intervals over documents, and bytes of contexts."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """What is a document worth as a few vectors that a frozen language model reads in its place?
 
 Varies: what compresses (the headline's arms with every seed, the others with the first), the number of vectors M, which of two
-frozen models reads the wire, or both, and where the questions come from. The same questions are put to the frozen models with the
-text, whole or cut to as many tokens or bytes, and without it, in runs that train nothing. Whether a model uses its wire is the loss
-with another document's wire minus that with the own one. Refuted would be: a wire that is no better than another document's, which
-is prompt tuning and no compression; one that loses to the first M tokens of the text, or to the text cut to as many bytes; one for
-two models that costs either of them more than a wire of its own.
+frozen models reads the wire, or both, and where the questions come from. The same questions are put to the frozen models with
+the text, whole or cut to as many tokens or bytes, and without it, in runs that train nothing. Whether a model uses its wire is
+the loss with another document's wire minus that with the own one. Refuted would be: a wire that is no better than another
+document's, which is prompt tuning and no compression; one that loses to the first M tokens of the text, or to the text cut to
+as many bytes; one for two models that costs either of them more than a wire of its own.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ SHARED = "pointer"
 
 
 class Evaluation(Strict):
-    """answers, controls, gaps: of every wire; answers alone of the constant one. formats, checks, gaps_more, probe: of the headline's
-    first seed. shared: of one wire for two models. text, ceiling: of the run without a wire."""
+    """answers, controls, gaps: of every wire; answers alone of the constant one. formats, checks, gaps_more, probe: of the
+    headline's first seed. shared: of one wire for two models. text, ceiling: of the run without a wire."""
 
     answers: AnswersConfig
     controls: AnswersConfig
@@ -54,10 +54,11 @@ class Evaluation(Strict):
 
 
 class Params(StudyParams):
-    """frozen: the two models, `first` and `second`. features_of its own model does a wire of one model read; a shared one the first's.
+    """frozen: the two models, `first` and `second`. A wire of one model reads features of its own; a shared one the first's.
 
-    n_vectors: M, the headline's first; with the others its arms and the constant wire are trained too. soft_prompt: further settings
-    of every model, such as d_z. sources: other data, by name, on which the headline and the constant wire are trained too.
+    n_vectors: M, the headline's first; with the others its arms and the constant wire are trained too. soft_prompt: further
+    settings of every model, such as d_z. sources: other data, by name, on which the headline and the constant wire are trained
+    too.
     """
 
     data: QuestionsConfig
@@ -85,8 +86,8 @@ class Params(StudyParams):
 
 
 def arms(params: Params) -> Iterator[Arm]:
-    """For every source and M the text, the constant wire and the headline; with the study's own data and first M all others too,
-    and the shared wire."""
+    """For every source and M the text, the constant wire and the headline; for the study's own data and first M all others,
+    and the wires of the second model and of both."""
     _is_measured(params)
     for source in (MAIN, *params.sources):
         for n_vectors in params.n_vectors if source == MAIN else params.n_vectors[:1]:
@@ -146,7 +147,10 @@ def _is_measured(params: Params) -> None:
         "checks.prompts": (list(evaluation.checks.prompts), ("shuffled", "swapped", "beside")),
         "formats.formats": (list(evaluation.formats.formats), FORMATS),
         "text.formats": (list(evaluation.text.formats), FORMATS),
-        "gaps.over": (evaluation.gaps.over, ("wrong", "zero", "random", "closed", "cut_tokens", "text", "constant", "mean_pool")),
+        "gaps.over": (
+            evaluation.gaps.over,
+            ("wrong", "zero", "random", "closed", "cut_tokens", "text", "constant", "mean_pool"),
+        ),
         "gaps.gaps": (list(evaluation.gaps.gaps), ("text", "ceiling")),
         "gaps_more.over": (evaluation.gaps_more.over, ("formats", "cut_bytes", "beside")),
         "shared.over": (evaluation.shared.over, ("alone",)),

@@ -58,9 +58,9 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     wire_use_...: loss with another document's wire minus that with the own. <arm>_over_...: loss of what it is compared with
     minus its own; over_cut_outside: over the questions whose answer lies beyond the first M tokens; over_equal_bytes: in int4,
     text cut to as many bytes; int4_costs: the other way round; beside_gains: loss of the text minus that of the text beside its
-    wire. closes_to_...: part of the way from the best of a zero, a random and a constant wire. swap_followed: of answers swapped
-    in the document the share that is then likelier. shared_costs_<model>: of one wire for two models minus one of its own.
-    Their intervals are over documents, the widest of the seeds. coded_bytes_...: of the same few documents.
+    wire. closes_to_...: part of the way from the best of a zero, a random and a constant wire. swap_followed: of answers
+    swapped in the document the share that is then likelier. shared_costs_<model>: of one wire for two models minus one of its
+    own. Their intervals are over documents, the widest of the seeds. coded_bytes_...: of the same few documents.
     """
     whole, records = records, records.only(source=MAIN)
     m = wires.headline(records)
@@ -100,7 +100,10 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         },
         **{f"wire_bytes_{bits}": wires.bytes_each(records, coding=bits, n_vectors=m) for bits in FORMATS},
         "text_bytes": wires.bytes_each(records, coding="utf8", prompt="text", n_vectors=m),
-        **{f"coded_bytes_{coding}": wires.bytes_each(records, "coded_bytes", coding=coding, **text.by(FIRST)) for coding in CODINGS},
+        **{
+            f"coded_bytes_{coding}": wires.bytes_each(records, "coded_bytes", coding=coding, **text.by(FIRST))
+            for coding in CODINGS
+        },
         **{f"probe_auc_{name}": records.mean("probe_auc", wire="own", **arms[name].factors) for name in HEADLINE},
         **{
             f"wire_directions_{name}": records.mean("wire_directions", explained=0.9, **arms[name].factors) for name in HEADLINE
