@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ripstop.config import NAME, ArmName, ConfigError, nearest
-from ripstop.evaluation.answered import AS_COMPUTED, Answered, asked, read_answers, readers
+from ripstop.evaluation.answered import AS_COMPUTED, Answered, asked, gain, paired, read_answers, readers
 from ripstop.evaluation.asking import check_asked
 from ripstop.evaluation.base import Subject
 from ripstop.evaluation.derived import DerivedConfig, left_at, place
-from ripstop.evaluation.document_bootstrap import gap_closed, loss_difference
-from ripstop.records import Measurement, Scalar
+from ripstop.evaluation.document_bootstrap import gap_closed
+from ripstop.records import Measurement
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
@@ -28,7 +28,6 @@ TEXTS = ("closed", "cut_tokens", "text")
 PACKED = ("formats", "cut_bytes")
 BESIDE, CONSTANT = "beside", "constant"
 FLOORS = ("zero", "random", CONSTANT)
-PLACES = ("all", "inside", "outside")
 
 
 class AnswerGapsConfig(DerivedConfig):
@@ -89,40 +88,26 @@ class AnswerGapsConfig(DerivedConfig):
             others += rows if not name else [replace(row, prompt=name) for row in rows if row.prompt == "own"]
         for reader in readers(own):
             for over in self.over:
-                for mine, theirs, way in self._pairs(own, others, reader, over):
+                for mine, theirs, told in self._pairs(own, others, reader, over):
                     if theirs or over not in self.runs:
-                        yield from self._difference(mine, theirs, way)
+                        yield from gain(mine, theirs, self.n_bootstrap, over=told)
             for gap in self.gaps:
                 yield from self._gap(own, others, reader, gap)
 
     def _pairs(
         self, own: list[Answered], others: list[Answered], reader: str, over: str
-    ) -> Iterator[tuple[list[Answered], list[Answered], dict[str, Scalar]]]:
-        """The rows of this run's wire, those that they are compared with, and how that is told."""
-        way: dict[str, Scalar] = {"reader": reader, "prompt": "own", "format": AS_COMPUTED, "over": over}
+    ) -> Iterator[tuple[list[Answered], list[Answered], str]]:
+        """The rows of this run's wire, those that they are compared with, and what these are called."""
         mine = asked(own, "own", reader)
         packed = sorted({row.format for row in own if row.reader == reader and row.format != AS_COMPUTED})
         if over == "formats":
-            for bits in packed:
-                yield mine, asked(own, "own", reader, bits), {**way, "over": bits}
+            yield from ((mine, asked(own, "own", reader, bits), bits) for bits in packed)
         elif over == "cut_bytes":
-            for bits in packed:
-                yield asked(own, "own", reader, bits), asked(others, over, reader, bits), {**way, "format": bits}
+            yield from ((asked(own, "own", reader, bits), asked(others, over, reader, bits), over) for bits in packed)
         elif over == BESIDE:
-            yield asked(own, BESIDE, reader), asked(others, "text", reader), {**way, "prompt": BESIDE, "over": "text"}
+            yield asked(own, BESIDE, reader), asked(others, "text", reader), "text"
         else:
-            yield mine, asked(own if over in CONTROLS else others, over, reader), way
-
-    def _difference(
-        self, mine: Sequence[Answered], theirs: Sequence[Answered], way: dict[str, Scalar]
-    ) -> Iterator[Measurement]:
-        other = paired(mine, theirs, str(way["over"]))
-        for name in PLACES:
-            at = [(a, b) for a, b in zip(mine, other, strict=True) if name in ("all", a.place)]
-            if at:
-                documents, tokens = [a.document for a, _ in at], [a.tokens for a, _ in at]
-                found = loss_difference(documents, tokens, [a.nats for a, _ in at], [b.nats for _, b in at], self.n_bootstrap)
-                yield from found.measurements("loss_gain", "signed nats", {**way, "questions": name})
+            yield mine, asked(own if over in CONTROLS else others, over, reader), over
 
     def _gap(self, own: list[Answered], others: list[Answered], reader: str, to: str) -> Iterator[Measurement]:
         """Over the questions that were asked at its end: of the ceiling, those that it was found for."""
@@ -130,12 +115,12 @@ class AnswerGapsConfig(DerivedConfig):
         if not end:
             return
         floors = [(name, asked(others if name == CONSTANT else own, name, reader)) for name in FLOORS]
-        there = [paired(end, rows, name) for name, rows in floors if rows]
+        there = [paired(end, rows) for _, rows in floors if rows]
         if not there:
             raise ConfigError(
                 f"gaps: there is no floor, none of {', '.join(FLOORS)} was asked of {reader}; ask with one of them"
             )
-        mine = paired(end, asked(own, "own", reader), "own")
+        mine = paired(end, asked(own, "own", reader))
         documents = [row.document for row in end]
         found = gap_closed(documents, _nats(mine), [_nats(floor) for floor in there], _nats(end), self.n_bootstrap)
         yield from found.measurements("gap_closed", "share", {"reader": reader, "to": to})
@@ -150,12 +135,3 @@ class AnswerGapsConfig(DerivedConfig):
 
 def _nats(rows: Sequence[Answered]) -> list[float]:
     return [row.nats for row in rows]
-
-
-def paired(rows: Sequence[Answered], others: Sequence[Answered], name: str) -> list[Answered]:
-    """Of `others` the same questions as of `rows`, in their order; `ConfigError` where one was not asked."""
-    found = {row.question: row for row in others}
-    missing = [row.question for row in rows if row.question not in found]
-    if missing:
-        raise ConfigError(f"over: {name} was not asked question {missing[0]}; ask the same questions in every part and run")
-    return [found[row.question] for row in rows]

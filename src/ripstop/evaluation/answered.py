@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ripstop.config import ConfigError
+from ripstop.evaluation.document_bootstrap import loss_difference
 from ripstop.files import read_text, write_text
 from ripstop.records import Measurement, Scalar
 
 ANSWERS = "answers.jsonl"
+PLACES = ("all", "inside", "outside")
 AS_COMPUTED = "none"
 """The `format` of a wire that was not packed, and of a prompt without one."""
 
@@ -99,3 +101,32 @@ def _measures(rows: Sequence[Answered], where: dict[str, Scalar]) -> Iterator[Me
     if len(written) == n:
         yield Measurement("exact_match", sum(row.exact_match or 0.0 for row in rows) / n, "fraction", n, where)
         yield Measurement("f1", min(1.0, sum(row.f1 or 0.0 for row in rows) / n), "fraction", n, where)
+
+
+def gain(rows: Sequence[Answered], others: Sequence[Answered], n_bootstrap: int, **way: Scalar) -> Iterator[Measurement]:
+    """`loss_gain`: the loss per token of `others` minus that of `rows`, positive where the latter are better, over all
+    questions and by place of the answer, with intervals over documents.
+
+    The slice tells how the rows were asked, and `over` the prompt of the others; `way` goes over both.
+    """
+    other = paired(rows, others)
+    for name in PLACES:
+        at = [(a, b) for a, b in zip(rows, other, strict=True) if name in ("all", a.place)]
+        if at:
+            nats, worse = [a.nats for a, _ in at], [b.nats for _, b in at]
+            documents, tokens = [a.document for a, _ in at], [a.tokens for a, _ in at]
+            where: dict[str, Scalar] = {**at[0][0].way, "over": at[0][1].prompt, **way, "questions": name}
+            found = loss_difference(documents, tokens, nats, worse, n_bootstrap)
+            yield from found.measurements("loss_gain", "signed nats", where)
+
+
+def paired(rows: Sequence[Answered], others: Sequence[Answered]) -> list[Answered]:
+    """Of `others` the same questions as of `rows`, in their order; `ConfigError` where one was not asked."""
+    found = {row.question: row for row in others}
+    for row in rows:
+        if row.question not in found:
+            raise ConfigError(
+                f"question {row.question} was asked with {row.prompt}, and not with what that is compared with; ask the same "
+                "questions in every part and run"
+            )
+    return [found[row.question] for row in rows]

@@ -17,12 +17,11 @@ from ripstop.config import ConfigError
 from ripstop.data.batching import evenly
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
-from ripstop.evaluation.answered import ANSWERS, AS_COMPUTED, Answered, asked, measured, write_answers
+from ripstop.evaluation.answered import ANSWERS, AS_COMPUTED, Answered, asked, gain, measured, write_answers
 from ripstop.evaluation.answers import follows
-from ripstop.evaluation.asking import Asking, ask, check_asked, joint_scores, chosen_questions
+from ripstop.evaluation.asking import Asking, ask, check_asked, chosen_questions, joint_scores
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.evaluation.coded_texts import coded_bytes
-from ripstop.evaluation.document_bootstrap import loss_difference
 from ripstop.evaluation.text_bits import cut_to_bytes, cut_to_tokens, utf8_bytes
 from ripstop.evaluation.wire_controls import swapped
 from ripstop.frozen.base import FrozenLM
@@ -42,8 +41,8 @@ class TextAnswersConfig(PartConfig):
 
     swapped: after the text with another's answer in the place of its own, too.
     joint: with several frozen models, what each writes after the text is weighed by all of them together, too.
-    n_coded: documents that are coded, by gzip, zstd, and by arithmetic coding under each frozen model, which reads them token by
-        token; n_decoded of them are decoded again, and must come out as they were.
+    n_coded: documents that are coded, by gzip, zstd, and by arithmetic coding under each frozen model, which reads them token
+        by token; n_decoded of them are decoded again, and must come out as they were.
     n_aligned: questions whose full text is given as its own embeddings, too, as a wire would be.
     """
 
@@ -62,9 +61,7 @@ class TextAnswersConfig(PartConfig):
     def check(self, run: Run) -> None:
         model = check_asked(run)
         if self.joint and (len(model.frozen) < 2 or not self.written):
-            raise ConfigError(
-                "joint: what two models write is weighed; name a second one and set `written`, or leave it out"
-            )
+            raise ConfigError("joint: what two models write is weighed; name a second one and set `written`, or leave it out")
         if self.n_decoded > self.n_coded:
             raise ConfigError(f"n_decoded: {self.n_decoded} of {self.n_coded} coded documents cannot be decoded; lower it")
 
@@ -90,7 +87,7 @@ class TextAnswersConfig(PartConfig):
                 rows += self._swapped(model, reader, questions, config)
             yield alignment_gap(lm, model.builders[reader], evenly(questions, self.n_aligned), self.asking.batch_size, reader)
             yield from coded_bytes(lm, coded, self.n_decoded, reader)
-            yield from self._gain(rows, reader)
+            yield from gain(asked(rows, "text", reader), asked(rows, "closed", reader), self.n_bootstrap)
         write_answers(subject.out, rows)
         yield from measured([row for row in rows if row.prompt != "swapped_other"])
         yield from follows(rows, self.n_bootstrap)
@@ -135,14 +132,6 @@ class TextAnswersConfig(PartConfig):
             for those, prompt in ((before, "swapped"), (given, "swapped_other"))
             for row in (self._ask(model, reader, those, documents, prompt, AS_COMPUTED, config) if those else [])
         ]
-
-    def _gain(self, rows: Sequence[Answered], reader: str) -> Iterator[Measurement]:
-        """Of the text over none: the positive control of everything that is compared with it."""
-        text, closed = asked(rows, "text", reader), asked(rows, "closed", reader)
-        documents, tokens = [row.document for row in text], [row.tokens for row in text]
-        found = loss_difference(documents, tokens, [r.nats for r in text], [r.nats for r in closed], self.n_bootstrap)
-        where = {"reader": reader, "prompt": "text", "format": AS_COMPUTED, "over": "closed", "questions": "all"}
-        yield from found.measurements("loss_gain", "signed nats", where)
 
     def _prompts(self, model: SoftPrompt, questions: Sequence[Question]) -> Mapping[str, tuple[PromptBuilder, list[Prompt]]]:
         """Reader -> its builder and the prompts of the full text."""

@@ -18,7 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from ripstop.data.batching import evenly
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
-from ripstop.evaluation.answered import ANSWERS, Answered, measured, write_answers
+from ripstop.evaluation.answered import ANSWERS, Answered, gain, measured, write_answers
 from ripstop.evaluation.asking import Asking, ask, check_asked, chosen_questions
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.frozen.base import FrozenLM
@@ -40,6 +40,7 @@ class WireCeilingConfig(PartConfig):
     steps: int = Field(30, ge=1)
     lr: float = Field(0.1, gt=0)
     readers: list[str] | None = Field(None, description="frozen models that it is found for; none given: all")
+    n_bootstrap: int = Field(2000, ge=1, description="resamples of documents")
     asking: Asking = Asking()
     files: ClassVar[tuple[str, ...]] = (ANSWERS,)
 
@@ -59,7 +60,11 @@ class WireCeilingConfig(PartConfig):
                 soft = self._optimised(lm, builder, questions, config.n_vectors)
                 prompts = [builder.soft(q.question, soft[q.document]) for q in questions]
                 with torch.no_grad():
-                    rows += ask(lm, builder, questions, prompts, self.asking, config.n_vectors, reader, "ceiling")
+                    found = ask(lm, builder, questions, prompts, self.asking, config.n_vectors, reader, "ceiling")
+                    prompts = [builder.text(q.question, q.document) for q in questions]
+                    text = ask(lm, builder, questions, prompts, self.asking, config.n_vectors, reader, "text")
+                rows += found
+                yield from gain(found, text, self.n_bootstrap)
         write_answers(subject.out, rows)
         yield from measured(rows)
 
