@@ -19,7 +19,14 @@ def question(i: int, kind: str = "cloze", document: str | None = None, answer: s
     return Question(f"q{i}", document, "t", document, "Who?", (answer,), start if start >= 0 else None, kind)
 
 
-QUESTIONS = [question(0), question(1, "description"), question(2), question(3, "description"), question(4), question(5, "trivia")]
+QUESTIONS = [
+    question(0),
+    question(1, "description"),
+    question(2),
+    question(3, "description"),
+    question(4),
+    question(5, "trivia"),
+]
 
 
 def test_wrong_is_of_the_same_group_and_of_any_where_there_is_none() -> None:
