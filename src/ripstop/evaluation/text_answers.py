@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from ripstop.config import ConfigError
+from ripstop.config import ConfigError, nearest
 from ripstop.data.batching import evenly
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
@@ -39,8 +39,9 @@ class TextAnswersConfig(PartConfig):
     """The test questions after the full text (`text`), no text (`closed`), its first tokens, as many as a wire has vectors
     (`cut_tokens`), and as much of it as takes no more UTF-8 bytes than a wire packed in each of `formats` (`cut_bytes`).
 
-    swapped: after the text with another's answer in the place of its own, too.
-    joint: with several frozen models, what each writes after the text is weighed by all of them together, too.
+    What is the same text for every document is asked once.
+    swapped: frozen models that are asked after the text with another's answer in the place of its own, too.
+    n_joint: questions of which what each of several frozen models writes after the text is weighed by all of them together.
     n_coded: documents that are coded, by gzip, zstd, and by arithmetic coding under each frozen model, which reads them token
         by token; n_decoded of them are decoded again, and must come out as they were.
     n_aligned: questions whose full text is given as its own embeddings, too, as a wire would be.
@@ -49,8 +50,8 @@ class TextAnswersConfig(PartConfig):
     kind: Literal["text_answers"] = "text_answers"
     formats: list[Bits] = []
     written: bool = True
-    swapped: bool = True
-    joint: bool = False
+    swapped: list[str] = []
+    n_joint: int = Field(0, ge=0)
     n_coded: int = Field(8, ge=1)
     n_decoded: int = Field(1, ge=0)
     n_aligned: int = Field(8, ge=1)
@@ -60,8 +61,11 @@ class TextAnswersConfig(PartConfig):
 
     def check(self, run: Run) -> None:
         model = check_asked(run)
-        if self.joint and (len(model.frozen) < 2 or not self.written):
-            raise ConfigError("joint: what two models write is weighed; name a second one and set `written`, or leave it out")
+        if self.n_joint and (len(model.frozen) < 2 or not self.written):
+            raise ConfigError("n_joint: what two models write is weighed; name a second one and set `written`, or leave it out")
+        for reader in self.swapped:
+            if reader not in model.frozen:
+                raise ConfigError(f"swapped: {reader!r} is no model of the run{nearest(reader, list(model.frozen))}")
         if self.n_decoded > self.n_coded:
             raise ConfigError(f"n_decoded: {self.n_decoded} of {self.n_coded} coded documents cannot be decoded; lower it")
 
@@ -72,18 +76,24 @@ class TextAnswersConfig(PartConfig):
         coded = evenly(texts(questions), self.n_coded)
         rows: list[Answered] = []
         for reader, lm in model.lms.items():
+            made: list[tuple[dict[str, str | None], list[Answered]]] = []
             for (prompt, format_), documents in self._given(lm, questions, config).items():
                 began = time.process_time()
-                rows += self._ask(model, reader, questions, [documents[q.document] for q in questions], prompt, format_, config)
-                if format_ == AS_COMPUTED:
+                same = next((found for texts_, found in made if texts_ == documents), None)
+                if same is None:
+                    given = [documents[question.document] for question in questions]
+                    found = self._ask(model, reader, questions, given, prompt, format_, config)
                     seconds = (time.process_time() - began) / len(questions)
-                    yield Measurement(
-                        "answer_seconds", seconds, "seconds", len(questions), {"reader": reader, "prompt": prompt}
-                    )
+                    where = {"reader": reader, "prompt": prompt, "format": format_}
+                    yield Measurement("answer_seconds", seconds, "seconds", len(questions), where)
+                    made.append((documents, found))
+                else:
+                    found = [replace(row, prompt=prompt, format=format_) for row in same]
+                rows += found
                 total = sum(utf8_bytes(text) for text in documents.values() if text is not None)
                 where = {"reader": reader, "prompt": prompt, "format": format_, "coding": "utf8"}
                 yield Measurement("context_bytes", total, "bytes", len(documents), where)
-            if self.swapped:
+            if reader in self.swapped:
                 rows += self._swapped(model, reader, questions, config)
             yield alignment_gap(lm, model.builders[reader], evenly(questions, self.n_aligned), self.asking.batch_size, reader)
             yield from coded_bytes(lm, coded, self.n_decoded, reader)
@@ -91,8 +101,9 @@ class TextAnswersConfig(PartConfig):
         write_answers(subject.out, rows)
         yield from measured([row for row in rows if row.prompt != "swapped_other"])
         yield from follows(rows, self.n_bootstrap)
-        if self.joint:
-            yield from joint_scores(model.lms, self._prompts(model, questions), questions, rows, "text", self.asking.batch_size)
+        if self.n_joint:
+            some = evenly(questions, self.n_joint)
+            yield from joint_scores(model.lms, self._prompts(model, some), some, rows, "text", self.asking.batch_size)
 
     def _given(
         self, lm: FrozenLM, questions: Sequence[Question], config: SoftPromptConfig

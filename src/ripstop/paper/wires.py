@@ -90,7 +90,8 @@ def gain(
 def gap(records: StudyRecords, arm: Asked, to: str, reader: str = FIRST) -> Estimate:
     """Part of the way from the best floor; unknown where in some resample of a seed there was no way."""
     where = {**arm.by(reader), "to": to}
-    n = len(records.by_seed("answer_nll", prompt="own", questions="all", format="none", **arm.by(reader)))
+    at = {"over": "zero", "prompt": "own", "format": "none", "questions": "all", "end": "value"}
+    n = len(records.by_seed("loss_gain", **at, **arm.by(reader)))  # of the same part
     if len(records.pick_any("gap_closed", end="value", **where)) < n:
         return Estimate.unknown(n)
     return over_documents(records, "gap_closed", "", **where)

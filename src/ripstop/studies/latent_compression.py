@@ -143,16 +143,16 @@ def _is_measured(params: Params) -> None:
     evaluation = params.evaluation
     needs: dict[str, tuple[list[str], tuple[str, ...]]] = {
         "answers.prompts": (list(evaluation.answers.prompts), ("own",)),
-        "controls.prompts": (list(evaluation.controls.prompts), ("wrong", "zero", "random")),
-        "checks.prompts": (list(evaluation.checks.prompts), ("shuffled", "swapped", "beside")),
+        "controls.prompts": (list(evaluation.controls.prompts), ("wrong",)),
+        "checks.prompts": (list(evaluation.checks.prompts), ("shuffled", "zero", "random", "swapped", "beside")),
         "formats.formats": (list(evaluation.formats.formats), FORMATS),
         "text.formats": (list(evaluation.text.formats), FORMATS),
         "gaps.over": (
             evaluation.gaps.over,
-            ("wrong", "zero", "random", "closed", "cut_tokens", "text", "constant", "mean_pool"),
+            ("wrong", "closed", "cut_tokens", "text", "constant", "mean_pool"),
         ),
-        "gaps.gaps": (list(evaluation.gaps.gaps), ("text", "ceiling")),
-        "gaps_more.over": (evaluation.gaps_more.over, ("formats", "cut_bytes", "beside")),
+        "gaps_more.over": (evaluation.gaps_more.over, ("zero", "random", "formats", "cut_bytes", "beside")),
+        "gaps_more.gaps": (list(evaluation.gaps_more.gaps), ("text", "ceiling")),
         "shared.over": (evaluation.shared.over, ("alone",)),
     }
     for where, (given, needed) in needs.items():
