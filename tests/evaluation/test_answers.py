@@ -102,7 +102,7 @@ def test_a_constant_wire_is_every_documents(given: Asked, tmp_path: Path) -> Non
 
 @torch.inference_mode()
 def test_texts_whole_cut_and_left_out(given: Asked, tmp_path: Path) -> None:
-    settings = {"formats": ["int4"], "joint": True, "n_coded": 2, "n_decoded": 2, "n_aligned": 3}
+    settings = {"formats": ["int4"], "swapped": ["second"], "n_joint": 4, "n_coded": 2, "n_decoded": 2, "n_aligned": 3}
     made = given.measured(TextAnswersConfig.parse(settings, "part"), tmp_path, "constant", two=True)
     rows, model, questions = read_answers(tmp_path), built(given), given.questions
     lm, size = model.lms["first"], n_bytes(WireFormat(bits="int4", n_vectors=4, width=16))
@@ -124,7 +124,9 @@ def test_texts_whole_cut_and_left_out(given: Asked, tmp_path: Path) -> None:
         nats = [value(made, "answer_nll", reader=reader, prompt=p, questions="all") for p in ("closed", "text")]
         gained = value(made, "loss_gain", reader=reader, over="closed", questions="all", end="value")
         assert gained == pytest.approx(nats[0] - nats[1])
-    assert 0 <= value(made, "f1", reader="joint") <= 1 and value(made, "exact_match", reader="joint", prompt="text") <= 1
+    of_some = [m for m in made if m.slice.get("questions") == "joint"]
+    assert {m.slice["reader"] for m in of_some} == {"joint", "first", "second"} and {m.n for m in of_some} == {4}
+    assert {row.reader for row in rows if row.prompt == "swapped"} == {"second"}
 
 
 def test_what_both_models_write_is_weighed_by_both(given: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +149,9 @@ def test_what_both_models_write_is_weighed_by_both(given: Asked, tmp_path: Path,
     prompts = {reader: (None, []) for reader in lms}
     found = list(asking.joint_scores(lms, prompts, given.questions, both, "text", 4))  # type: ignore[arg-type]
     # nonsense: -1 - 2.5; the answer: -1.5 - 1.5
-    assert [(m.metric, m.value, m.slice["reader"]) for m in found] == [("exact_match", 1.0, "joint"), ("f1", 1.0, "joint")]
+    scores = {(m.slice["reader"], m.metric): m.value for m in found}
+    assert scores["joint", "exact_match"] == scores["joint", "f1"] == scores["second", "f1"] == 1.0
+    assert scores["first", "exact_match"] == 0.0
 
 
 def test_optimised_vectors_answer_better_than_what_they_start_from(given: Asked, tmp_path: Path) -> None:
@@ -159,7 +163,7 @@ def test_optimised_vectors_answer_better_than_what_they_start_from(given: Asked,
     chosen = [questions[row.question] for row in rows]
     prompts = [builder.soft(q.question, first_tokens(lm, q.document, 4)) for q in chosen]
     start = score(lm, builder, prompts, [builder.answer_ids(q.answers[0]) for q in chosen])
-    assert sum(row.nats for row in rows) < 0.8 * sum(found.nll for found in start)
+    assert sum(row.nats for row in rows) < 0.9 * sum(found.nll for found in start)
     assert {row.prompt for row in rows} == {"ceiling"} and len(rows) == 4
     gained = value(made, "loss_gain", prompt="ceiling", over="text", questions="all", end="value")
     text = score(
@@ -200,8 +204,10 @@ def test_measures_of_rows_by_hand() -> None:
 def test_what_cannot_be_asked(given: Asked, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither these nor formats name anything to ask with"):
         given.subject(AnswersConfig(prompts=[]), tmp_path)
-    with pytest.raises(ConfigError, match="joint: what two models write is weighed; name a second one"):
-        given.subject(TextAnswersConfig(joint=True), tmp_path)
+    with pytest.raises(ConfigError, match="n_joint: what two models write is weighed; name a second one"):
+        given.subject(TextAnswersConfig(n_joint=2), tmp_path)
+    with pytest.raises(ConfigError, match="swapped: 'frist' is no model of the run; did you mean 'first'"):
+        given.subject(TextAnswersConfig(swapped=["frist"]), tmp_path)
     (tmp_path / "answers.jsonl").write_text('{"question": 1}\n')
     with pytest.raises(ConfigError, match="holds no answers .*; evaluate this part of its run again"):
         read_answers(tmp_path)

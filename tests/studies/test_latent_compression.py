@@ -103,8 +103,8 @@ def test_more_vectors_and_other_questions_are_trained_for_the_headline_and_the_c
             "evaluation.controls.prompts: lacks wrong, random, which the paper prints",
         ),
         ({"evaluation__formats__formats": ["int8"]}, "evaluation.formats.formats: lacks fp16, int6, int4, which"),
-        ({"evaluation__gaps__over": ["wrong"]}, "evaluation.gaps.over: lacks zero, random, closed, cut_tokens, text, constant"),
-        ({"evaluation__gaps__gaps": []}, "evaluation.gaps.gaps: lacks text, ceiling"),
+        ({"evaluation__gaps__over": ["wrong"]}, "evaluation.gaps.over: lacks closed, cut_tokens, text, constant, mean_pool"),
+        ({"evaluation__gaps_more__gaps": []}, "evaluation.gaps_more.gaps: lacks text, ceiling"),
         ({"evaluation__answers__written": False}, "evaluation.answers.written: is false, and the paper prints EM and F1"),
         ({"frozen": {"first": {"kind": "random"}}}, "frozen: names first; name two models, first and second"),
         ({"compressors": {"pointer": {"kind": "pointer"}}}, "compressors: has no mean_pool, which the paper compares with"),
@@ -115,7 +115,7 @@ def test_more_vectors_and_other_questions_are_trained_for_the_headline_and_the_c
         ),
         ({"evaluation__gaps__text": None}, "evaluation.gaps: text: is not given, and closed is compared with it; name the run"),
         (
-            {"evaluation__gaps_more__over": ["formats", "cut_bytes", "beside", "shufled"]},
+            {"evaluation__gaps_more__over": ["zero", "random", "formats", "cut_bytes", "beside", "shufled"]},
             "evaluation.gaps_more: over: 'shufled' is nothing to compare with; did you mean 'shuffled'?",
         ),
         (

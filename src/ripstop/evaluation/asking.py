@@ -77,18 +77,21 @@ def joint_scores(
     lms: Mapping[str, FrozenLM], prompts: Mapping[str, tuple[PromptBuilder, list[Prompt]]], questions: Sequence[Question],
     rows: Sequence[Answered], prompt: str, batch_size: int,
 ) -> Iterator[Measurement]:  # fmt: skip
-    """Exact match and F1 of the likeliest under all models together of what each wrote after `prompt`; the reader is `joint`.
+    """Exact match and F1 of the likeliest under all models together of what each wrote after `prompt`, the reader `joint`; and of
+    what each wrote by itself. All are over these questions, the slice `questions` says `joint`.
 
     prompts: reader -> its builder and its prompt for each question.
     """
     wrote = {reader: {row.question: row.written or "" for row in asked(rows, prompt, reader)} for reader in lms}
     candidates = [list(dict.fromkeys(wrote[reader][question.id] for reader in lms)) for question in questions]
     weighed = [log_likelihoods(lms[reader], *prompts[reader], candidates, batch_size) for reader in lms]
-    chosen = [jointly_best(candidates[i], *(scores[i] for scores in weighed)) for i in range(len(questions))]
-    where: dict[str, Scalar] = {"reader": "joint", "prompt": prompt, "format": AS_COMPUTED, "questions": "all"}
-    for metric, measure in (("exact_match", exact_match), ("f1", f1)):
-        scores = [float(measure(text, question.answers)) for text, question in zip(chosen, questions, strict=True)]
-        yield Measurement(metric, min(1.0, sum(scores) / len(scores)), "fraction", len(scores), where)
+    chosen = {reader: [wrote[reader][question.id] for question in questions] for reader in lms}
+    chosen["joint"] = [jointly_best(candidates[i], *(scores[i] for scores in weighed)) for i in range(len(questions))]
+    for reader, answers in chosen.items():
+        where: dict[str, Scalar] = {"reader": reader, "prompt": prompt, "format": AS_COMPUTED, "questions": "joint"}
+        for metric, measure in (("exact_match", exact_match), ("f1", f1)):
+            scores = [float(measure(text, question.answers)) for text, question in zip(answers, questions, strict=True)]
+            yield Measurement(metric, min(1.0, sum(scores) / len(scores)), "fraction", len(scores), where)
 
 
 def place(lm: FrozenLM, question: Question, n_tokens: int) -> str:

@@ -36,8 +36,7 @@ NUMBERS = (
     "ceiling_over_text",
     *(f"shared_costs_{reader}" for reader in READERS),
     *(f"shared_use_{reader}" for reader in READERS),
-    "em_joint_text",
-    "f1_joint_text",
+    *(f"{what}_{label}_text" for label in ("joint", "alone_first", "alone_second") for what in ("em", "f1")),
     *(f"wire_bytes_{bits}" for bits in FORMATS),
     "text_bytes",
     *(f"coded_bytes_{coding}" for coding in CODINGS),
@@ -94,7 +93,8 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         **{f"shared_costs_{r}": wires.negated(wires.gain(records, Asked("pointer", m, BOTH), "alone", r)) for r in READERS},
         **{f"shared_use_{r}": wires.gain(records, Asked("pointer", m, BOTH), "wrong", r) for r in READERS},
         **{
-            f"{what}_joint_text": wires.score(records, metric, text, "text", "joint")
+            f"{what}_{label}_text": wires.score(records, metric, text, "text", reader, questions="joint")
+            for reader, label in (("joint", "joint"), (FIRST, "alone_first"), (SECOND, "alone_second"))
             for what, metric in METRICS.items()
             if what != "first"
         },
