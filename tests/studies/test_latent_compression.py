@@ -94,6 +94,16 @@ def test_more_vectors_and_other_questions_are_trained_for_the_headline_and_the_c
     assert {run.seed for run in made if run.factors["n_vectors"] == 16} == {0}
 
 
+def test_a_variant_is_its_compressor_with_other_settings() -> None:
+    changed = {"soft_prompt": {"adapter": {"output": "key_values"}, "bits": "int4"}, "training": {"steps": 7}}
+    made = {arm(run): run for run in grid(variants={"other": {"compressor": "pointer", **changed}}) if run.seed == 0}
+    run, plain = made["main", "other", 8, "first"], made["main", "pointer", 8, "first"]
+    assert (model(run).adapter.output, model(run).bits) == ("key_values", "int4")
+    assert model(run).replace(adapter=model(plain).adapter, bits=None) == model(plain)
+    assert run.training is not None and plain.training is not None and run.training == plain.training.replace(steps=7)
+    assert set(run.evaluation) == {"answers", "controls", "gaps"}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -108,6 +118,8 @@ def test_more_vectors_and_other_questions_are_trained_for_the_headline_and_the_c
         ({"evaluation__answers__written": False}, "evaluation.answers.written: is false, and the paper prints EM and F1"),
         ({"frozen": {"first": {"kind": "random"}}}, "frozen: names first; name two models, first and second"),
         ({"compressors": {"pointer": {"kind": "pointer"}}}, "compressors: has no mean_pool, which the paper compares with"),
+        ({"variants": {"text": {"compressor": "pointer"}}}, "variants: text is another arm's name; choose another one"),
+        ({"variants": {"x": {"compressor": "pinter"}}}, "variants.x.compressor: there is no pinter; did you mean 'pointer'?"),
         ({"n_vectors": [8, 8]}, "n_vectors: [8, 8] names one twice; name each once"),
         (
             {"evaluation__gaps__runs__constant": "source-{sauce}_seed-0"},

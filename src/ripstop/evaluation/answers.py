@@ -21,7 +21,7 @@ from ripstop.evaluation.document_bootstrap import interval
 from ripstop.evaluation.wire_controls import controlled, swapped
 from ripstop.models.soft_prompt import SoftPrompt
 from ripstop.records import Measurement
-from ripstop.wire.quantize import Bits, WireFormat, n_bytes, pack, unpack
+from ripstop.wire.quantize import Bits, n_bytes, pack, unpack
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
@@ -69,11 +69,11 @@ class AnswersConfig(PartConfig):
                 seconds = (time.process_time() - began) / len(questions)
                 yield Measurement("answer_seconds", seconds, "seconds", len(questions), {"reader": reader, "prompt": prompt})
             for bits in self.formats:
-                format_ = wire_format(z_QMZ, bits)
+                format_ = model.config.wire_format(bits)
                 sent_QMZ = torch.stack([unpack(pack(z_MZ, format_), format_) for z_MZ in z_QMZ.float().cpu()]).to(z_QMZ)
                 rows += self._ask(model, reader, questions, sent_QMZ, "own", bits)
         for bits in self.formats:
-            total = n_bytes(wire_format(z_QMZ, bits)) * n_documents
+            total = n_bytes(model.config.wire_format(bits)) * n_documents
             yield Measurement("context_bytes", total, "bytes", n_documents, {"coding": bits})
         write_answers(subject.out, rows)
         yield from measured([row for row in rows if row.prompt != "swapped_other"])
@@ -123,11 +123,6 @@ def wires(model: SoftPrompt, questions: Sequence[Question], batch_size: int) -> 
     z_DMZ = torch.cat([model.wire(documents[i : i + batch_size]) for i in range(0, len(documents), batch_size)])
     places = {document: i for i, document in enumerate(documents)}
     return z_DMZ[torch.tensor([places[question.document] for question in questions], device=z_DMZ.device)]
-
-
-def wire_format(z_QMZ: Tensor, bits: Bits) -> WireFormat:
-    """The format of such wires in so many bits a number."""
-    return WireFormat(bits=bits, n_vectors=z_QMZ.shape[1], width=z_QMZ.shape[2])
 
 
 def follows(rows: Sequence[Answered], n_bootstrap: int) -> Iterator[Measurement]:

@@ -51,6 +51,7 @@ class WireCeilingConfig(PartConfig):
         data, config = subject.run.data, check_asked(subject.run)
         assert isinstance(data, QuestionsConfig)
         rows: list[Answered] = []
+        gains: list[Measurement] = []
         with torch.inference_mode(False):  # whatever was made in inference mode takes part in no gradient
             model = subject.model()
             assert isinstance(model, SoftPrompt)
@@ -64,9 +65,10 @@ class WireCeilingConfig(PartConfig):
                     prompts = [builder.text(q.question, q.document) for q in questions]
                     text = ask(lm, builder, questions, prompts, self.asking, config.n_vectors, reader, "text")
                 rows += found
-                yield from gain(found, text, self.n_bootstrap)
+                gains += gain(found, text, self.n_bootstrap)
         write_answers(subject.out, rows)
         yield from measured(rows)
+        yield from gains
 
     def _optimised(
         self, lm: FrozenLM, builder: PromptBuilder, questions: Sequence[Question], n_vectors: int

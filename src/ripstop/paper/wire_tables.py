@@ -24,10 +24,11 @@ WIDEST = "intervals are over documents, the widest of the seeds"
 
 
 def arms(records: StudyRecords) -> Table:
-    """Every compressor with the headline's M, and the texts."""
+    """Every compressor, and every variant, with the headline's M, and the texts."""
     m = wires.headline(records)
     rows: list[list[Cell]] = []
-    for name, label in LABELS.items():
+    variants = [str(name) for name in records.values("compressor") if name not in (*LABELS, TEXT)]
+    for name, label in [*LABELS.items(), *((name, name.replace("_", " ")) for name in variants)]:
         if not records.is_dropped("compressor", name):
             costs: Cell = "-" if name == "constant" else wires.gain(records, Asked(name, m), "wrong")
             rows.append([label, *_scores(records, Asked(name, m)), costs])

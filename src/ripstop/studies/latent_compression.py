@@ -26,6 +26,7 @@ from ripstop.frozen import FROZEN
 from ripstop.frozen.base import FrozenConfig
 from ripstop.models.compressors import COMPRESSORS
 from ripstop.models.compressors.base import CompressorConfig
+from ripstop.models.presets import lay_over
 from ripstop.models.soft_prompt import SoftPromptConfig
 from ripstop.paper.wires import BOTH, FIRST, FORMATS, HEADLINE, MAIN, SECOND, TEXT
 from ripstop.studies.base import Arm, StudyParams
@@ -53,12 +54,20 @@ class Evaluation(Strict):
     ceiling: WireCeilingConfig
 
 
+class Variant(Strict):
+    """One of the compressors with other settings of its model (`soft_prompt`), or of its training."""
+
+    compressor: ArmName
+    soft_prompt: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
 class Params(StudyParams):
     """frozen: the two models, `first` and `second`. A wire of one model reads features of its own; a shared one the first's.
 
     n_vectors: M, the headline's first; with the others its arms and the constant wire are trained too. soft_prompt: further
     settings of every model, such as d_z. sources: other data, by name, on which the headline and the constant wire are trained
-    too.
+    too. variants: further arms, by name.
     """
 
     data: QuestionsConfig
@@ -68,6 +77,7 @@ class Params(StudyParams):
     compressors: dict[ArmName, Annotated[CompressorConfig, COMPRESSORS]]
     soft_prompt: dict[str, Any] = {}
     sources: dict[ArmName, QuestionsConfig] = {}
+    variants: dict[ArmName, Variant] = {}
     evaluation: Evaluation
 
     @model_validator(mode="after")
@@ -78,6 +88,12 @@ class Params(StudyParams):
             raise ConfigError(f"n_vectors: {self.n_vectors} names one twice; name each once")
         if MAIN in self.sources:
             raise ConfigError(f"sources: {MAIN} is what `data` is called; choose another name")
+        for name, variant in self.variants.items():
+            if name in (*self.compressors, TEXT):
+                raise ConfigError(f"variants: {name} is another arm's name; choose another one")
+            if variant.compressor not in self.compressors:
+                near = nearest(variant.compressor, list(self.compressors))
+                raise ConfigError(f"variants.{name}.compressor: there is no {variant.compressor}{near}")
         for name in (*HEADLINE, CONSTANT):
             if name not in self.compressors:
                 near = nearest(name, list(self.compressors))
@@ -98,6 +114,8 @@ def arms(params: Params) -> Iterator[Arm]:
                     yield from _headline(params, name, n_vectors, source, whole)
                 elif name == CONSTANT or whole:
                     yield _arm(params, name, n_vectors, FIRST, source)
+    for name in params.variants:
+        yield _arm(params, name, params.n_vectors[0], FIRST, MAIN)
     for readers in (SECOND, BOTH):
         yield _arm(params, SHARED, params.n_vectors[0], readers, MAIN)
 
@@ -121,8 +139,10 @@ def _arm(
         parts.append("shared")
     first, second = params.frozen[FIRST], params.frozen[SECOND]
     frozen = {FIRST: {FIRST: first}, SECOND: {SECOND: second}, BOTH: {FIRST: first, SECOND: second}}[readers]
-    compressor = params.compressors[CONSTANT if name == TEXT else name]
-    values = {"frozen": frozen, "compressor": compressor, "n_vectors": n_vectors, **params.soft_prompt}
+    variant = params.variants.get(name, Variant(compressor=CONSTANT if name == TEXT else name))
+    compressor = params.compressors[variant.compressor]
+    settings = lay_over(params.soft_prompt, variant.soft_prompt)
+    values = {"frozen": frozen, "compressor": compressor, "n_vectors": n_vectors, **settings}
     if compressor.reads == "features":
         values["features_of"] = next(iter(frozen))
     else:
@@ -131,6 +151,7 @@ def _arm(
         factors={"source": source, "compressor": name, "n_vectors": n_vectors, "readers": readers},
         derived={"size": "headline" if n_vectors == params.n_vectors[0] else "other"},
         model=SoftPromptConfig.parse(values, "soft_prompt"),
+        training=variant.training,
         data=params.data if source == MAIN else params.sources[source],
         trains=name != TEXT,
         parts=tuple([*parts, *(more or [])]),
