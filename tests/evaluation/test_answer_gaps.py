@@ -36,7 +36,8 @@ def left(folder: Path, run: str, part: str, found: list[Answered], model: str = 
     write_answers(write_answers_to, found)
     values = {
         "study": "latent_compression", "run": run, "scale": "cpu", "seed": 0, "part": part, "factors": {}, "slice": {},
-        "metric": "m", "unit": "count", "value": 1, "n": 1, "code": "c", "config": "k", "data": "d", "model": model, "device": "cpu",
+        "metric": "m", "unit": "count", "value": 1, "n": 1, "code": "c", "config": "k", "data": "d", "model": model,
+        "device": "cpu",
     }  # fmt: skip
     write_records(write_answers_to / "records.jsonl", [Record.parse(values, "test")])
 
@@ -60,7 +61,8 @@ def run_of(gaps: AnswerGapsConfig, compressor: str = "mean_pool", two: bool = Fa
     data = QuestionsConfig(max_words=40)
     return Run(
         study="latent_compression", scale="cpu", name=f"compressor-{compressor}_seed-0", seed=0,
-        factors={"compressor": compressor}, data=data, model=soft_prompt(compressor, two), training=None, evaluation={"gaps": gaps},
+        factors={"compressor": compressor}, data=data, model=soft_prompt(compressor, two), training=None,
+        evaluation={"gaps": gaps},
     )  # fmt: skip
 
 

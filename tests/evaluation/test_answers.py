@@ -140,8 +140,8 @@ def test_what_both_models_write_is_weighed_by_both(given: Asked, tmp_path: Path,
     def likelihoods(
         lm: str, builder: object, prompts: object, candidates: list[list[str]], batch_size: int
     ) -> list[list[float]]:
-        return [[(-1.0 if text == "nonsense" else -1.5) * (1 if lm == "a" else 2.5 - 1.5 * (text != "nonsense")) for text in row]
-                for row in candidates]  # fmt: skip
+        nats = {"a": {"nonsense": -1.0, "right": -1.5}, "b": {"nonsense": -2.5, "right": -1.5}}[lm]
+        return [[nats["nonsense" if text == "nonsense" else "right"] for text in row] for row in candidates]
 
     monkeypatch.setattr(asking, "log_likelihoods", likelihoods)
     both = [*rows("first", "nonsense"), *rows("second", "right")]
@@ -190,7 +190,8 @@ def test_where_an_answer_lies(given: Asked) -> None:
 def test_measures_of_rows_by_hand() -> None:
     def row(i: int, place: str, nats: float, tokens: int, **more: object) -> Answered:
         values = {"written": "x", "exact_match": float(i), "f1": i / 2, **more}
-        return Answered(str(i), "d", "cloze", place, "first", "own", "none", "g", nats, tokens, i > 0, False, **values)  # type: ignore[arg-type]
+        way = (place, "first", "own", "none", "g")
+        return Answered(str(i), "d", "cloze", *way, nats, tokens, i > 0, False, **values)  # type: ignore[arg-type]
 
     made = list(measured([row(0, "inside", 2.0, 1), row(1, "outside", 1.0, 3)]))
     assert value(made, "answer_nll", questions="all") == pytest.approx(3 / 4)

@@ -77,8 +77,8 @@ def joint_scores(
     lms: Mapping[str, FrozenLM], prompts: Mapping[str, tuple[PromptBuilder, list[Prompt]]], questions: Sequence[Question],
     rows: Sequence[Answered], prompt: str, batch_size: int,
 ) -> Iterator[Measurement]:  # fmt: skip
-    """Exact match and F1 of the likeliest under all models together of what each wrote after `prompt`, the reader `joint`; and of
-    what each wrote by itself. All are over these questions, the slice `questions` says `joint`.
+    """Exact match and F1 of the likeliest under all models together of what each wrote after `prompt`, the reader `joint`; and
+    of what each wrote by itself. All are over these questions, the slice `questions` says `joint`.
 
     prompts: reader -> its builder and its prompt for each question.
     """
