@@ -74,13 +74,14 @@ def test_every_wire_is_read_as_it_should_be(given: Asked, tmp_path: Path) -> Non
     for bits in ("int4", "fp16"):
         each = n_bytes(WireFormat(bits=bits, n_vectors=4, width=16))  # type: ignore[arg-type]
         assert value(made, "context_bytes", coding=bits) == each * len(texts(questions))
+    assert all(row.written is None for row in rows if row.prompt != "own" or row.format != "none")
     right = [float(exact_match(row.written or "", [row.gold])) for row in own]
     assert [row.exact_match for row in own] == right and all(row.written is not None for row in own)
 
 
 @torch.inference_mode()
 def test_a_swapped_answer_is_asked_after_the_wire_of_its_own_document(given: Asked, tmp_path: Path) -> None:
-    made = given.measured(AnswersConfig(prompts=["swapped"]), tmp_path)
+    made = given.measured(AnswersConfig(prompts=["swapped"], written=[]), tmp_path)
     rows, questions = read_answers(tmp_path), given.questions
     changed = swapped(questions)
     assert len(changed) == len(questions)
@@ -94,7 +95,7 @@ def test_a_swapped_answer_is_asked_after_the_wire_of_its_own_document(given: Ask
 
 
 def test_a_constant_wire_is_every_documents(given: Asked, tmp_path: Path) -> None:
-    given.measured(AnswersConfig(prompts=["own", "wrong", "shuffled"], written=False), tmp_path, "constant")
+    given.measured(AnswersConfig(prompts=["own", "wrong", "shuffled"], written=[]), tmp_path, "constant")
     rows = read_answers(tmp_path)
     nats = [[row.nats for row in asked(rows, prompt, "first")] for prompt in ("own", "wrong", "shuffled")]
     assert nats[1] == pytest.approx(nats[0], abs=1e-4) and nats[2] == pytest.approx(nats[0], abs=1e-4)
@@ -204,7 +205,7 @@ def test_measures_of_rows_by_hand() -> None:
 
 def test_what_cannot_be_asked(given: Asked, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="neither these nor formats name anything to ask with"):
-        given.subject(AnswersConfig(prompts=[]), tmp_path)
+        given.subject(AnswersConfig(prompts=[], written=[]), tmp_path)
     with pytest.raises(ConfigError, match="n_joint: what two models write is weighed; name a second one"):
         given.subject(TextAnswersConfig(n_joint=2), tmp_path)
     with pytest.raises(ConfigError, match="swapped: 'frist' is no model of the run; did you mean 'first'"):

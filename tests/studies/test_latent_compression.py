@@ -66,8 +66,8 @@ def test_the_text_trains_nothing_and_reads_by_both_models(scale: str) -> None:
 
 def test_what_measures_an_arm() -> None:
     made = {(*arm(run)[1::2], run.seed): set(run.evaluation) for run in grid()}
-    usual = {"answers", "controls", "gaps"}
-    whole = usual | {"checks", "formats", "gaps_more", "probe"}
+    usual = {"answers", "gaps"}
+    whole = usual | {"checks", "gaps_more", "probe"}
     assert made["pointer", "first", 0] == made["mean_pool", "first", 0] == whole
     assert made["pointer", "first", 1] == made["byte_resampler", "first", 0] == made["pointer", "second", 0] == usual
     assert made["pointer", "both", 0] == usual | {"shared"}
@@ -101,21 +101,23 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
     assert (model(run).adapter.output, model(run).bits) == ("key_values", "int4")
     assert model(run).replace(adapter=model(plain).adapter, bits=None) == model(plain)
     assert run.training is not None and plain.training is not None and run.training == plain.training.replace(steps=7)
-    assert set(run.evaluation) == {"answers", "controls", "gaps"}
+    assert set(run.evaluation) == {"answers", "gaps"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"evaluation__answers__prompts": ["wrong"]}, "evaluation.answers.prompts: lacks own, which the paper prints; add it"),
+        ({"evaluation__answers__prompts": ["own"]}, "evaluation.answers.prompts: lacks wrong, which the paper prints; add it"),
+        ({"evaluation__answers__written": []}, "evaluation.answers.written: lacks own, which the paper prints; add it"),
         (
             {"evaluation__controls__prompts": ["zero"]},
             "evaluation.controls.prompts: lacks wrong, random, which the paper prints",
         ),
-        ({"evaluation__formats__formats": ["int8"]}, "evaluation.formats.formats: lacks fp16, int6, int4, which"),
+        ({"evaluation__checks__formats": ["int8"]}, "evaluation.checks.formats: lacks fp16, int6, int4, which"),
         ({"evaluation__gaps__over": ["wrong"]}, "evaluation.gaps.over: lacks closed, cut_tokens, text, constant, mean_pool"),
         ({"evaluation__gaps_more__gaps": []}, "evaluation.gaps_more.gaps: lacks text, ceiling"),
-        ({"evaluation__answers__written": False}, "evaluation.answers.written: is false, and the paper prints EM and F1"),
+        ({"evaluation__text__written": False}, "evaluation.text.written: is false, and the paper prints EM and F1"),
+        ({"evaluation__answers__written": ["own", "beside"]}, "evaluation.answers: written: answers are not asked with beside"),
         ({"frozen": {"first": {"kind": "random"}}}, "frozen: names first; name two models, first and second"),
         ({"compressors": {"pointer": {"kind": "pointer"}}}, "compressors: has no mean_pool, which the paper compares with"),
         ({"variants": {"text": {"compressor": "pointer"}}}, "variants: text is another arm's name; choose another one"),
@@ -132,7 +134,7 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
         ),
         (
             {"evaluation__text__n_decoded": 100},
-            "evaluation.text: n_decoded: 100 of 4 coded documents cannot be decoded; lower it",
+            "evaluation.text: n_decoded: 100 of 3 coded documents cannot be decoded; lower it",
         ),
     ],
 )

@@ -35,13 +35,14 @@ class AnswersConfig(PartConfig):
     prompts: the controls of `wire_controls`; `swapped`: the wire of a document with another's answer in the place of its own;
         `beside`: the own wire and the whole text after it.
     formats: in which the own wires are packed, sent and unpacked before they are read, beside those that are not.
-    written: answers are written too, greedily, and scored by exact match and F1; else the gold answer is teacher-forced alone.
+    written: of the prompts, those after which answers are written too, greedily, and scored by exact match and F1; after the
+        others, and after packed wires, the gold answer is teacher-forced alone.
     """
 
     kind: Literal["answers"] = "answers"
     prompts: list[Given] = Field(["own"])
     formats: list[Bits] = []
-    written: bool = True
+    written: list[Given] = ["own"]
     asking: Asking = Asking()
     n_bootstrap: int = Field(2000, ge=1, description="resamples of documents")
     files: ClassVar[tuple[str, ...]] = (ANSWERS,)
@@ -50,6 +51,9 @@ class AnswersConfig(PartConfig):
         check_asked(run)
         if not self.prompts and not self.formats:
             raise ConfigError("prompts: neither these nor formats name anything to ask with; name one, or remove this part")
+        for name in self.written:
+            if name == "swapped" or name not in self.prompts:
+                raise ConfigError(f"written: answers are not asked with {name} and scored; leave it out, or add it to prompts")
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         model, data = subject.model(), subject.run.data
@@ -111,7 +115,7 @@ class AnswersConfig(PartConfig):
             builder.soft(question.question, piece, document)
             for question, piece, document in zip(questions, model.soft(z_QMZ, reader), documents, strict=True)
         ]
-        written = self.written and not prompt.startswith("swapped")
+        written = format_ == AS_COMPUTED and prompt in self.written
         return ask(
             model.lms[reader], builder, questions, prompts, self.asking, z_QMZ.shape[1], reader, prompt, format_, written
         )

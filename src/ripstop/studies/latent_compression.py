@@ -39,13 +39,11 @@ SHARED = "pointer"
 
 
 class Evaluation(Strict):
-    """answers, controls, gaps: of every wire; answers alone of the constant one. formats, checks, gaps_more, probe: of the
-    headline's first seed. shared: of one wire for two models. text, ceiling: of the run without a wire."""
+    """answers, gaps: of every wire; answers alone of the constant one. checks, gaps_more, probe: of the headline's first seed.
+    shared: of one wire for two models. text, ceiling: of the run without a wire."""
 
     answers: AnswersConfig
-    controls: AnswersConfig
     checks: AnswersConfig
-    formats: AnswersConfig
     gaps: AnswerGapsConfig
     gaps_more: AnswerGapsConfig
     shared: AnswerGapsConfig
@@ -123,7 +121,7 @@ def arms(params: Params) -> Iterator[Arm]:
 def _headline(params: Params, name: str, n_vectors: int, source: str, whole: bool) -> Iterator[Arm]:
     """The first seed is measured by more parts than the others."""
     first, *others = params.seeds
-    more = [part for part in ("checks", "formats", "gaps_more", "probe") if part in params.parts()]
+    more = [part for part in ("checks", "gaps_more", "probe") if part in params.parts()]
     yield _arm(params, name, n_vectors, FIRST, source, more)
     if others and whole:
         yield _arm(params, name, n_vectors, FIRST, source, seeds=tuple(others))
@@ -134,7 +132,7 @@ def _arm(
     seeds: tuple[int, ...] | None = None,
 ) -> Arm:  # fmt: skip
     """more: parts that measure it besides those of its kind."""
-    parts = ["text", "ceiling"] if name == TEXT else ["answers"] if name == CONSTANT else ["answers", "controls", "gaps"]
+    parts = ["text", "ceiling"] if name == TEXT else ["answers"] if name == CONSTANT else ["answers", "gaps"]
     if name == SHARED and readers == BOTH:
         parts.append("shared")
     first, second = params.frozen[FIRST], params.frozen[SECOND]
@@ -163,10 +161,10 @@ def _is_measured(params: Params) -> None:
     """`ConfigError` where what is printed would not be measured: before anything trains."""
     evaluation = params.evaluation
     needs: dict[str, tuple[list[str], tuple[str, ...]]] = {
-        "answers.prompts": (list(evaluation.answers.prompts), ("own",)),
-        "controls.prompts": (list(evaluation.controls.prompts), ("wrong",)),
+        "answers.prompts": (list(evaluation.answers.prompts), ("own", "wrong")),
+        "answers.written": (list(evaluation.answers.written), ("own",)),
         "checks.prompts": (list(evaluation.checks.prompts), ("shuffled", "zero", "random", "swapped", "beside")),
-        "formats.formats": (list(evaluation.formats.formats), FORMATS),
+        "checks.formats": (list(evaluation.checks.formats), FORMATS),
         "text.formats": (list(evaluation.text.formats), FORMATS),
         "gaps.over": (
             evaluation.gaps.over,
@@ -180,6 +178,5 @@ def _is_measured(params: Params) -> None:
         missing = [name for name in needed if name not in given]
         if missing:
             raise ConfigError(f"evaluation.{where}: lacks {', '.join(missing)}, which the paper prints; add it")
-    for name in ("answers", "text"):
-        if not getattr(evaluation, name).written:
-            raise ConfigError(f"evaluation.{name}.written: is false, and the paper prints EM and F1; set it to true")
+    if not evaluation.text.written:
+        raise ConfigError("evaluation.text.written: is false, and the paper prints EM and F1; set it to true")
