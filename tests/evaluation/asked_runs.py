@@ -79,7 +79,7 @@ def built(asked: Asked, compressor: str = "mean_pool", two: bool = False) -> Sof
 
 def prepared(folder: Path) -> Asked:
     """Articles on towns by rivers: two questions on each, whose answers stand at the beginning and at the end."""
-    for name, offset, n in (("train", 0, 20), ("test", 3, 5)):
+    for name, offset, n in (("train", 0, 20), ("valid", 1, 2), ("test", 3, 5)):
         articles = []
         for i in range(n):
             town, river = TOWNS[(i + offset) % 8], RIVERS[(3 * i + offset) % 8]
@@ -94,7 +94,7 @@ def prepared(folder: Path) -> Asked:
             ]
             articles.append({"title": f"{name} {i}", "paragraphs": [{"context": text, "qas": asked}]})
         (folder / f"{name}.json").write_text(json.dumps({"data": articles}))
-    source = {"train": str(folder / "train.json"), "valid": str(folder / "train.json"), "test": str(folder / "test.json")}
+    source = {"train": str(folder / "train.json"), "valid": str(folder / "valid.json"), "test": str(folder / "test.json")}
     data = QuestionsConfig.parse({"source": source, "max_words": 40}, "data")
     data.prepare(folder / "data")
     return Asked(data, folder / "data")

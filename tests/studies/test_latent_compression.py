@@ -110,8 +110,8 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
         ({"evaluation__answers__prompts": ["own"]}, "evaluation.answers.prompts: lacks wrong, which the paper prints; add it"),
         ({"evaluation__answers__written": []}, "evaluation.answers.written: lacks own, which the paper prints; add it"),
         (
-            {"evaluation__controls__prompts": ["zero"]},
-            "evaluation.controls.prompts: lacks wrong, random, which the paper prints",
+            {"evaluation__checks__prompts": ["beside"]},
+            "evaluation.checks.prompts: lacks shuffled, zero, random, swapped, which",
         ),
         ({"evaluation__checks__formats": ["int8"]}, "evaluation.checks.formats: lacks fp16, int6, int4, which"),
         ({"evaluation__gaps__over": ["wrong"]}, "evaluation.gaps.over: lacks closed, cut_tokens, text, constant, mean_pool"),
@@ -127,7 +127,7 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
             {"evaluation__gaps__runs__constant": "source-{sauce}_seed-0"},
             "evaluation.gaps: 'source-{sauce}_seed-0' names no run ('sauce'); braces hold one of source, compressor",
         ),
-        ({"evaluation__gaps__text": None}, "evaluation.gaps: text: is not given, and closed is compared with it; name the run"),
+        ({"evaluation__gaps__text": None}, "evaluation.gaps: text: is not given, and closed is one of its arms; name the run"),
         (
             {"evaluation__gaps_more__over": ["zero", "random", "formats", "cut_bytes", "beside", "shufled"]},
             "evaluation.gaps_more: over: 'shufled' is nothing to compare with; did you mean 'shuffled'?",

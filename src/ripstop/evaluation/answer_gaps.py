@@ -62,7 +62,7 @@ class AnswerGapsConfig(DerivedConfig):
                 raise ConfigError(f"over: {name!r} is nothing to compare with{nearest(name, known)}")
         texts = [name for name in (*TEXTS, "cut_bytes", BESIDE) if name in self.over] + self.gaps
         if texts and self.text is None:
-            raise ConfigError(f"text: is not given, and {texts[0]} is compared with; name the run that has it")
+            raise ConfigError(f"text: is not given, and {texts[0]} is one of its arms; name the run that has it")
         self.reads(run)
 
     def reads(self, run: Run) -> list[str]:

@@ -74,7 +74,8 @@ def _cut(records: StudyRecords, sizes: list[int]) -> list[tuple[float, Estimate]
     for text in (Asked(TEXT, n, BOTH) for n in sizes):
         for prompt, bits in (("cut_tokens", "none"), *(("cut_bytes", bits) for bits in FORMATS)):
             size = wires.bytes_each(records, coding="utf8", prompt=prompt, format=bits, **text.by(FIRST))
-            found.append((size.value, wires.loss(records, text, prompt, format=bits)))
+            if size.value:  # nothing is left where every document begins with a longer word
+                found.append((size.value, wires.loss(records, text, prompt, format=bits)))
     return sorted(found, key=lambda point: point[0])
 
 
