@@ -31,6 +31,8 @@ UNITS = {
     "points": Unit(high=100),
     "nats": Unit(),
     "bits": Unit(),
+    "signed nats": Unit(low=-math.inf),  # a difference of two losses
+    "share": Unit(low=-math.inf),  # of a way, which can be gone backwards, or beyond its end
     "ratio": Unit(),
     "seconds": Unit(),
     "tokens/s": Unit(),
@@ -112,6 +114,22 @@ METRICS = {
     "trained_length": "tokens",
     "peak_bytes": "bytes",
     "prefill_seconds": "seconds",
+    "answer_nll": "nats",
+    "first_accuracy": "fraction",
+    "forced_match": "fraction",
+    "exact_match": "fraction",
+    "f1": "fraction",
+    "swap_followed": "fraction",
+    "loss_gain": "signed nats",
+    "gap_closed": "share",
+    "context_bytes": "bytes",
+    "coded_bytes": "bytes",
+    "alignment_gap": "nats",
+    "compress_seconds": "seconds",
+    "answer_seconds": "seconds",
+    "trained_parameters": "parameters",
+    "probe_auc": "fraction",
+    "wire_directions": "count",
 }
 """The one unit of a metric that several rooms know by name. Others are free to be added: their unit says what they can be."""
 

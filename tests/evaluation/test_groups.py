@@ -11,6 +11,8 @@ from ripstop import __main__ as cli
 from ripstop.config import ConfigError
 from ripstop.data.mqar import MqarConfig
 from ripstop.evaluation import PARTS, groups
+from ripstop.evaluation.answers import AnswersConfig
+from ripstop.evaluation.asking import Asking
 from ripstop.evaluation.context import ContextConfig
 from ripstop.evaluation.likelihood import LikelihoodConfig
 from ripstop.evaluation.pronouns import PronounsConfig
@@ -146,10 +148,12 @@ def test_quick_takes_fewer_of_everything_and_never_more() -> None:
     assert groups.quick(translation.replace(n_translations=3)) == translation.replace(n_translations=3)
     assert groups.quick(ContextConfig()) == ContextConfig(n_pieces=24, n_bootstrap=100)
     assert groups.quick(PronounsConfig()) == PronounsConfig(n_items=24)  # none given: all of them
+    asking = AnswersConfig(asking=Asking(batch_size=4))
+    assert groups.quick(asking) == AnswersConfig(asking=Asking(batch_size=4, n_questions=8), n_bootstrap=100)
 
 
 def test_a_quick_look_takes_fewer_of_settings_that_there_are() -> None:
-    assert groups.QUICK.keys() <= {name for config in PARTS for name in config.model_fields}
+    assert groups.QUICK.keys() <= {name for config in [*PARTS, Asking] for name in config.model_fields}
 
 
 def test_a_measured_value_in_words() -> None:

@@ -27,7 +27,9 @@ NEEDLE = ("accuracy_at_depth", "selection_recall_at_depth", "selection_floor_at_
 NEEDLE += ("trained_length", "peak_bytes", "prefill_seconds")
 PARTS |= dict.fromkeys(NEEDLE, "needle")
 PARTS |= translations.PARTS
-DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers")
+PARTS |= dict.fromkeys(("answer_nll", "trained_parameters", "compress_seconds", "answer_seconds"), "answers")
+PARTS |= {"loss_gain": "gaps", "gap_closed": "gaps", "probe_auc": "probe", "wire_directions": "probe"}
+DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers", "size")
 """Factors that follow from others and do not enter a run's name."""
 
 Add = Callable[..., Record]
@@ -264,14 +266,111 @@ def _needle(add: Add, way: str, noise: Callable[[], float], families: Sequence[s
             yield add("selected_share", (1 + key) / 4, layer=0, query_part=query, key_part=key)
 
 
+BITS = {"fp16": 4096, "int8": 2176, "int6": 1664, "int4": 1152}
+"""Bytes of a wire of 8 vectors of 256 numbers."""
+
+
+def _latent_compression(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    arms = [("pointer", "first", 2.3), ("mean_pool", "first", 2.9), ("feature_resampler", "first", 3.0)]
+    arms += [("byte_resampler", "first", 3.1), ("constant", "first", 3.05)]
+    arms += [("pointer", "second", 2.4), ("pointer", "both", 2.5), ("text", "both", 1.3)]
+    for compressor, readers, loss in arms:
+        for seed in (0, 1) if compressor in ("pointer", "mean_pool") and readers == "first" else (0,):
+            factors = {"source": "main", "compressor": compressor, "n_vectors": 8, "readers": readers, "size": "headline"}
+            add = run(seed, factors)
+            for reader in ("first", "second") if readers == "both" else (readers,):
+                if compressor == "text":
+                    yield from _texts_asked(add, reader, noise)
+                else:
+                    yield from _wires_asked(add, compressor, reader, loss + 0.02 * noise(), seed, readers == "both")
+            if compressor != "text":
+                yield add("trained_parameters", 500_000)
+                yield add("compress_seconds", 0.01)
+    for metric, value in (("exact_match", 0.6), ("f1", 0.7)):
+        text = {"source": "main", "compressor": "text", "n_vectors": 8, "readers": "both", "size": "headline"}
+        for reader in ("joint", "first", "second"):
+            yield run(0, text)(metric, value, reader=reader, prompt="text", format="none", questions="joint")
+
+
+def _wires_asked(add: Add, compressor: str, reader: str, loss: float, seed: int, shared: bool) -> Iterator[Record]:
+    """One run's answers after wires: a headline arm's first seed is asked in more ways."""
+    at: dict[str, Scalar] = {"reader": reader, "format": "none"}
+    yield from _scored(add, loss, **at, prompt="own")
+    yield add("answer_seconds", 0.2, reader=reader, prompt="own")
+    if compressor == "constant":
+        return
+    for prompt in ("wrong", "zero", "random"):
+        yield from _scored(add, loss + 0.5, **at, prompt=prompt)
+    for over, gain in (("wrong", 0.5), ("zero", 0.7), ("random", 0.8), ("closed", 1.0), ("cut_tokens", -0.4), ("text", -1.0)):
+        yield from _interval(add, "loss_gain", gain, **at, prompt="own", over=over, questions="all")
+    yield from _interval(add, "loss_gain", 0.1, **at, prompt="own", over="cut_tokens", questions="outside")
+    for over in ("constant", "mean_pool") if reader == "first" else ():
+        if over != compressor:
+            yield from _interval(add, "loss_gain", 0.3, **at, prompt="own", over=over, questions="all")
+    if shared:
+        yield from _interval(add, "loss_gain", -0.05, **at, prompt="own", over="alone", questions="all")
+    for to in ("text", "ceiling"):
+        yield from _interval(add, "gap_closed", 0.4, reader=reader, to=to)
+    if compressor in ("pointer", "mean_pool") and reader == "first" and not shared and seed == 0:
+        for prompt in ("shuffled", "swapped", "beside"):
+            yield from _scored(add, loss + 0.1, **at, prompt=prompt)
+        for bits, size in BITS.items():
+            yield from _scored(add, loss + 0.01, reader=reader, format=bits, prompt="own")
+            yield add("context_bytes", 100 * size, coding=bits)
+            yield from _interval(add, "loss_gain", 0.01, **at, prompt="own", over=bits, questions="all")
+            yield from _interval(
+                add, "loss_gain", -0.9, reader=reader, format=bits, prompt="own", over="cut_bytes", questions="all"
+            )
+        yield from _interval(add, "loss_gain", -0.02, **at, prompt="beside", over="text", questions="all")
+        yield from _interval(add, "swap_followed", 0.6, reader=reader)
+        for wire, value in (("own", 0.8), ("wrong", 0.5)):
+            yield add("probe_auc", value, wire=wire)
+        for explained in (0.5, 0.9):
+            yield add("wire_directions", 40, explained=explained)
+
+
+def _texts_asked(add: Add, reader: str, noise: Callable[[], float]) -> Iterator[Record]:
+    """The run without a wire."""
+    losses = {"closed": 3.6, "cut_tokens": 1.8, "text": 1.3, "swapped": 3.0, "ceiling": 0.2}
+    for prompt, loss in losses.items():
+        yield from _scored(add, loss + 0.02 * noise(), reader=reader, format="none", prompt=prompt)
+        yield add("answer_seconds", 0.5, reader=reader, prompt=prompt)
+    for prompt, bits, size in (("cut_tokens", "none", 40), ("text", "none", 400), *(("cut_bytes", b, 400) for b in BITS)):
+        yield add("context_bytes", 100 * size, reader=reader, prompt=prompt, format=bits, coding="utf8")
+        if prompt == "cut_bytes":
+            yield from _scored(add, 1.3, reader=reader, format=bits, prompt=prompt)
+    at: dict[str, Scalar] = {"reader": reader, "format": "none", "questions": "all"}
+    yield from _interval(add, "loss_gain", 2.3, **at, prompt="text", over="closed")
+    yield from _interval(add, "loss_gain", 1.1, **at, prompt="ceiling", over="text")
+    yield from _interval(add, "swap_followed", 0.9, reader=reader)
+    yield add("alignment_gap", 1e-6, reader=reader)
+    for coding, size in (("utf8", 400), ("gzip", 300), ("zstd", 290), ("arithmetic", 80)):
+        yield add("coded_bytes", 100 * size, reader=reader, coding=coding)
+
+
+def _scored(add: Add, loss: float, **way: Scalar) -> Iterator[Record]:
+    """Every measure of one way of asking, over all questions and some."""
+    for questions in ("all", "inside", "outside", "group:cloze"):
+        yield add("answer_nll", loss, **way, questions=questions)
+        for metric, value in (("first_accuracy", 0.5), ("forced_match", 0.35), ("exact_match", 0.4), ("f1", 0.45)):
+            yield add(metric, value, **way, questions=questions)
+
+
+def _interval(add: Add, metric: str, value: float, **slice_: Scalar) -> Iterator[Record]:
+    for end, at in (("value", value), ("low", value - 0.05), ("high", value + 0.05)):
+        yield add(metric, at, **slice_, end=end)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
 MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
-MADE |= {"nsa_needle": _nsa_needle}
+MADE |= {"nsa_needle": _nsa_needle, "latent_compression": _latent_compression}
 STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
 TABLES["nsa_needle"] = ["nsa_needle", *(f"nsa_needle_{more}" for more in ("effective", "cost"))]
 TABLES["hybrid_ratio"] = ["hybrid_ratio", *(f"hybrid_ratio_{more}" for more in ("quality", "ablations", "samples"))]
+LATENT = ("gains", "bytes", "readers", "sources")
+TABLES["latent_compression"] = ["latent_compression", *(f"latent_compression_{more}" for more in LATENT)]
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
 FIGURES = {"nsa_needle": ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]}
@@ -279,6 +378,7 @@ FIGURES["hybrid_ratio"] = [
     "hybrid_ratio",
     *(f"hybrid_ratio_{more}" for more in ("pronouns", "throughput", "latency", "memory")),
 ]
+FIGURES |= {"latent_compression": ["latent_compression", "latent_compression_controls"]}
 FIGURES |= {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
 FIGURES |= {name: [name] for name in STUDIES if name not in FIGURES}
 """Study -> its figures."""

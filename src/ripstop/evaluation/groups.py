@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 
 from ripstop import yaml_file
-from ripstop.config import ConfigError, nearest
+from ripstop.config import ConfigError, Strict, nearest
 from ripstop.evaluation import PARTS
 from ripstop.evaluation.base import Group, PartConfig, Subject
 from ripstop.evaluation.derived import DerivedConfig
@@ -18,12 +18,20 @@ from ripstop.records import Measurement
 from ripstop.runs import Run
 from ripstop.training.precision import prepare_device
 
+S = TypeVar("S", bound=Strict)
 MOVES_NO_NUMBER = "it names parts, which measure by themselves, and keeps nothing of a quick look"
 
 QUICK = {
     "n_translations": 8,
     "n_pieces": 24,
     "n_items": 24,
+    "n_questions": 8,
+    "n_documents": 24,
+    "n_optimised": 2,
+    "n_joint": 2,
+    "n_coded": 1,
+    "n_decoded": 1,
+    "n_aligned": 2,
     "n_bootstrap": 100,
     "n_turns": 2,
     "prompt_turns": 2,
@@ -85,9 +93,12 @@ def look(folder: Path, data: Path, part: str) -> Iterator[Measurement]:
         yield from settings.measure(subject)
 
 
-def quick(settings: PartConfig) -> PartConfig:
-    """The same with fewer samples."""
-    fewer: dict[str, Any] = {}
+def quick(settings: S) -> S:
+    """The same with fewer samples, of settings inside of them too."""
+    inside = {name: getattr(settings, name) for name in type(settings).model_fields}
+    fewer: dict[str, Any] = {
+        name: less for name, value in inside.items() if isinstance(value, Strict) and (less := quick(value)) != value
+    }
     for name, most in QUICK.items():
         value = getattr(settings, name, 0)
         if value is None or value > most:

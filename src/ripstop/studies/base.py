@@ -102,6 +102,7 @@ class Arm:
         alone. None given: its `factors`.
     parts: of the evaluation, those that measure it. None given: all.
     seeds: of the study's, those that it is trained with. None given: all.
+    trains: False of a model that is measured as it is built.
     """
 
     factors: dict[str, Scalar]
@@ -112,6 +113,7 @@ class Arm:
     chooses: dict[str, Scalar] | None = None
     parts: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
+    trains: bool = True
 
 
 def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -> Iterator[Run]:
@@ -135,7 +137,7 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
 
 def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:
     """The arm with every seed."""
-    training = params.training.replace(**arm.training) if params.training is not None else None
+    training = params.training.replace(**arm.training) if params.training is not None and arm.trains else None
     parts = params.parts()
     if arm.parts is not None:
         if unknown := [part for part in arm.parts if part not in parts]:
