@@ -15,6 +15,7 @@ from ripstop.plan import Plan, plan
 ROOT = Path(__file__).parents[2]
 STUDY = "hybrid_ratio"
 BASELINE = "ratio-0_ablation-none"
+LONGER = "ratio-1_3_ablation-trained_longer_seed-0"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,7 @@ def test_the_plan_says_what_a_part_reads(folder: Path) -> None:
         assert reads == {
             **{(run, "quality"): list(dict.fromkeys([mine, baseline])) for run, mine in zip(measured, own, strict=True)},
             **{(run, "comet"): [mine] for run, mine in zip(measured, own, strict=True)},
+            (LONGER, "samples"): [f"{LONGER}/parts/translation"],
         }
         parts = runs[measured[0]].parts
         assert (parts["comet"].environment, parts["quality"].environment) == ("comet", "main")
@@ -61,7 +63,7 @@ def test_the_plan_says_what_a_part_reads(folder: Path) -> None:
 def test_what_no_run_measures_cannot_be_read(folder: Path) -> None:
     with pytest.raises(ConfigError, match="evaluation.quality reads ratio-00_ablation-none_seed-0/parts/translation, which no"):
         made(folder, f"quality.against=[{BASELINE}, ratio-00_ablation-none]")
-    with pytest.raises(ConfigError, match="evaluation.comet reads .*/parts/translations, .*; did you mean '.*/translation'"):
+    with pytest.raises(ConfigError, match="evaluation.comet.translation: 'translations' translates nothing; write translation"):
         made(folder, "comet={translation: translations}")
 
 
