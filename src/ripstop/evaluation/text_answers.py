@@ -28,7 +28,7 @@ from ripstop.frozen.base import FrozenLM
 from ripstop.frozen.prompt import Prompt, PromptBuilder
 from ripstop.frozen.scoring import score
 from ripstop.models.soft_prompt import SoftPrompt, SoftPromptConfig
-from ripstop.records import Measurement
+from ripstop.records import Measurement, Scalar
 from ripstop.wire.quantize import Bits, n_bytes
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class TextAnswersConfig(PartConfig):
                     given = [documents[question.document] for question in questions]
                     found = self._ask(model, reader, questions, given, prompt, format_, config)
                     seconds = (time.process_time() - began) / len(questions)
-                    where = {"reader": reader, "prompt": prompt, "format": format_}
+                    where: dict[str, Scalar] = {"reader": reader, "prompt": prompt, "format": format_}
                     yield Measurement("answer_seconds", seconds, "seconds", len(questions), where)
                     made.append((documents, found))
                 else:

@@ -76,7 +76,7 @@ def swapped(questions: Sequence[Question]) -> list[tuple[int, Question]]:
         other = questions[_next(questions, i, same_group=True)].answers[0]
         if other in question.document:
             continue
-        document = re.sub(rf"(?<!\w){re.escape(question.answers[0])}(?!\w)", lambda _, other=other: other, question.document)
+        document = re.sub(rf"(?<!\w){re.escape(question.answers[0])}(?!\w)", other.replace("\\", r"\\"), question.document)
         if other not in document:  # it stands there inside of another word alone
             continue
         found.append((i, replace(question, document=document, answers=(other,), start=document.find(other))))

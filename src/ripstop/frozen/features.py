@@ -106,7 +106,7 @@ def _chunks(documents: Sequence[str]) -> Iterable[Sequence[str]]:
 
 def _keep(folder: Path, computed: dict[str, Features]) -> None:
     """One file, named by the digest of its bytes."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for key, made in computed.items():
         tensors |= {f"{key}.ids": made.ids_T, f"{key}.hidden": made.hidden_TD, f"{key}.scale": torch.tensor(made.scale)}
     data = save(tensors)

@@ -21,7 +21,7 @@ def by_bytes(records: StudyRecords) -> Figure:
     ax = fig.subplots()
     for n in sizes:
         for name, label in HEADLINE.items():
-            x = [wires.bytes_each(records, coding=bits, n_vectors=n).value for bits in FORMATS]
+            x = [wires.bytes_each(records, "context_bytes", coding=bits, n_vectors=n).value for bits in FORMATS]
             losses = [wires.loss(records, Asked(name, n), format=bits) for bits in FORMATS]
             plots.curve_with_interval(ax, x, losses, _label(label, n), looks[_label(label, n)])
     cut, whole = _cut(records, sizes), _whole(records, text)
@@ -73,7 +73,7 @@ def _cut(records: StudyRecords, sizes: list[int]) -> list[tuple[float, Estimate]
     found = []
     for text in (Asked(TEXT, n, BOTH) for n in sizes):
         for prompt, bits in (("cut_tokens", "none"), *(("cut_bytes", bits) for bits in FORMATS)):
-            size = wires.bytes_each(records, coding="utf8", prompt=prompt, format=bits, **text.by(FIRST))
+            size = wires.bytes_each(records, "context_bytes", coding="utf8", prompt=prompt, format=bits, **text.by(FIRST))
             if size.value:  # nothing is left where every document begins with a longer word
                 found.append((size.value, wires.loss(records, text, prompt, format=bits)))
     return sorted(found, key=lambda point: point[0])
@@ -81,7 +81,7 @@ def _cut(records: StudyRecords, sizes: list[int]) -> list[tuple[float, Estimate]
 
 def _whole(records: StudyRecords, text: Asked) -> list[tuple[float, Estimate]]:
     """Bytes of the full text under each coding, and its loss: what the coded documents shrink to stands for all."""
-    full = wires.bytes_each(records, coding="utf8", prompt="text", format="none", **text.by(FIRST)).value
+    full = wires.bytes_each(records, "context_bytes", coding="utf8", prompt="text", format="none", **text.by(FIRST)).value
     coded = {c: wires.bytes_each(records, "coded_bytes", coding=c, **text.by(FIRST)).value for c in CODINGS}
     loss = wires.loss(records, text, "text")
     return [(full * coded[coding] / coded["utf8"], loss) for coding in CODINGS]

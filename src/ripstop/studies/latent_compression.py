@@ -121,7 +121,7 @@ def arms(params: Params) -> Iterator[Arm]:
 def _headline(params: Params, name: str, n_vectors: int, source: str, whole: bool) -> Iterator[Arm]:
     """The first seed is measured by more parts than the others."""
     first, *others = params.seeds
-    more = [part for part in ("checks", "gaps_more", "probe") if part in params.parts()]
+    more: list[str] = [part for part in ("checks", "gaps_more", "probe") if part in params.parts()]
     yield _arm(params, name, n_vectors, FIRST, source, more)
     if others and whole:
         yield _arm(params, name, n_vectors, FIRST, source, seeds=tuple(others))

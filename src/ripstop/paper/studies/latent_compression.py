@@ -99,7 +99,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
             if what != "first"
         },
         **{f"wire_bytes_{bits}": wires.bytes_each(records, coding=bits, n_vectors=m) for bits in FORMATS},
-        "text_bytes": wires.bytes_each(records, coding="utf8", prompt="text", **text.by(FIRST)),
+        "text_bytes": wires.bytes_each(records, "context_bytes", coding="utf8", prompt="text", **text.by(FIRST)),
         **{
             f"coded_bytes_{coding}": wires.bytes_each(records, "coded_bytes", coding=coding, **text.by(FIRST))
             for coding in CODINGS
