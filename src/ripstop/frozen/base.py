@@ -104,7 +104,7 @@ class FrozenLM(nn.Module):
         assert isinstance(text, str)
         return text
 
-    def embed(self, ids_T: Tensor | Sequence[int]) -> Tensor:
+    def embed(self, ids_T: Tensor | Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
         """Embeddings as the first layer sees them, (T, D) or (B, T, D)."""
         ids_T = torch.as_tensor(ids_T, dtype=torch.long, device=self.device)
         with torch.no_grad():
@@ -156,7 +156,7 @@ class FrozenLM(nn.Module):
         if key not in self._prefixes:
             # Not in inference mode even where the caller is: what is kept serves trainings too.
             with torch.inference_mode(False), torch.no_grad():
-                x_BTD = self.embed([list(ids)])  # type: ignore[list-item]
+                x_BTD = self.embed([list(ids)])
                 positions_BT = torch.arange(len(ids), device=self.device)[None]
                 _, past = self.read(x_BTD, positions_BT, torch.ones_like(positions_BT, dtype=torch.bool), keep=True)
             assert past is not None
@@ -207,7 +207,7 @@ class FrozenLM(nn.Module):
         half, pads = len(ids) // 2, 3
         past = self.prefix(ids[:half])
         self._prefixes.clear()
-        x_BTD = self.embed([[0] * pads + ids[half:]])  # type: ignore[list-item]
+        x_BTD = self.embed([[0] * pads + ids[half:]])
         positions_BT = torch.tensor([[0] * pads + list(range(half, len(ids)))], device=self.device)
         valid_BT = torch.arange(x_BTD.shape[1], device=self.device)[None] >= pads
         got_TV, _ = self.read(x_BTD, positions_BT, valid_BT, past, at_BT=valid_BT)

@@ -142,7 +142,7 @@ def _write(
             row += [i] if g else []
         if not any(going):
             break
-        x_BTD = lm.embed(torch.tensor(ids)[:, None])
+        x_BTD = lm.embed([[i] for i in ids])
         positions_BT, valid_BT, at_BT = batch.length_B[:, None] + n, torch.ones_like(x_BTD[..., 0], dtype=torch.bool), None
     return written
 
