@@ -19,6 +19,7 @@ from ripstop.evaluation.asking import Asking, ask, check_asked, chosen_questions
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.evaluation.document_bootstrap import interval
 from ripstop.evaluation.wire_controls import controlled, swapped
+from ripstop.frozen.cache import KeyValues
 from ripstop.models.soft_prompt import SoftPrompt
 from ripstop.records import Measurement
 from ripstop.wire.quantize import Bits, n_bytes, pack, unpack
@@ -111,9 +112,10 @@ class AnswersConfig(PartConfig):
     ) -> list[Answered]:  # fmt: skip
         builder = model.builders[reader]
         documents = [None] * len(questions) if beside is None else beside
+        pieces: Sequence[Tensor | KeyValues] = model.soft(z_QMZ, reader)
         prompts = [
             builder.soft(question.question, piece, document)
-            for question, piece, document in zip(questions, model.soft(z_QMZ, reader), documents, strict=True)
+            for question, piece, document in zip(questions, pieces, documents, strict=True)
         ]
         written = format_ == AS_COMPUTED and prompt in self.written
         return ask(

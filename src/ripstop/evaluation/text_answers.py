@@ -84,14 +84,14 @@ class TextAnswersConfig(PartConfig):
                     given = [documents[question.document] for question in questions]
                     found = self._ask(model, reader, questions, given, prompt, format_, config)
                     seconds = (time.process_time() - began) / len(questions)
-                    where: dict[str, Scalar] = {"reader": reader, "prompt": prompt, "format": format_}
-                    yield Measurement("answer_seconds", seconds, "seconds", len(questions), where)
+                    way: dict[str, Scalar] = {"reader": reader, "prompt": prompt, "format": format_}
+                    yield Measurement("answer_seconds", seconds, "seconds", len(questions), way)
                     made.append((documents, found))
                 else:
                     found = [replace(row, prompt=prompt, format=format_) for row in same]
                 rows += found
                 total = sum(utf8_bytes(text) for text in documents.values() if text is not None)
-                where = {"reader": reader, "prompt": prompt, "format": format_, "coding": "utf8"}
+                where: dict[str, Scalar] = {"reader": reader, "prompt": prompt, "format": format_, "coding": "utf8"}
                 yield Measurement("context_bytes", total, "bytes", len(documents), where)
             if reader in self.swapped:
                 rows += self._swapped(model, reader, questions, config)

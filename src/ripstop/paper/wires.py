@@ -133,7 +133,7 @@ def negated(estimate: Estimate) -> Estimate:
     return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n, estimate.unit)
 
 
-def bytes_each(records: StudyRecords, metric: str = "context_bytes", **where: object) -> Estimate:
+def bytes_each(records: StudyRecords, metric: str = "context_bytes", /, **where: object) -> Estimate:
     """Bytes of a context, a mean over documents."""
     rows = records.pick(metric, **where)
     if rows.empty:

@@ -10,7 +10,7 @@ as many bytes; one for two models that costs either of them more than a wire of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -128,7 +128,7 @@ def _headline(params: Params, name: str, n_vectors: int, source: str, whole: boo
 
 
 def _arm(
-    params: Params, name: str, n_vectors: int, readers: str, source: str, more: list[str] | None = None,
+    params: Params, name: str, n_vectors: int, readers: str, source: str, more: Sequence[str] = (),
     seeds: tuple[int, ...] | None = None,
 ) -> Arm:  # fmt: skip
     """more: parts that measure it besides those of its kind."""
@@ -152,7 +152,7 @@ def _arm(
         training=variant.training,
         data=params.data if source == MAIN else params.sources[source],
         trains=name != TEXT,
-        parts=tuple([*parts, *(more or [])]),
+        parts=tuple([*parts, *more]),
         seeds=tuple(params.seeds[:1]) if seeds is None else seeds,
     )
 
