@@ -34,7 +34,7 @@ FEWEST_CHARACTERS = 40
 """Of an introduction: shorter ones say nothing but the description."""
 KEPT_NATIONALITIES = 3
 """One of so many questions for a nationality is kept: they would be most of the patterns."""
-_HELD_OUT: dict[int, Split] = {0: "test", 1: "valid"}
+_HELDOUT: dict[int, Split] = {0: "test", 1: "valid"}
 _FORMULA_LOST = re.compile(r"(?<!\d)\s[.,;](\s|$)|\b(of|by|that|if|is|field)  ")
 """Where the package left out a formula or a pronunciation inside a sentence that does not stand without it."""
 
@@ -111,7 +111,7 @@ def _question(introduction: Introduction, kind: str, question: str, document: st
 
 def split_of(title: str, held_out: Container[str] = ()) -> Split:
     """The split of an article: by a digest of its title, a tenth to test and a tenth to valid; `held_out` titles to test."""
-    return "test" if title in held_out else _HELD_OUT.get(_part(title, 10), "train")
+    return "test" if title in held_out else _HELDOUT.get(_part(title, 10), "train")
 
 
 def _part(title: str, n: int) -> int:

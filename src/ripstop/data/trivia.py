@@ -22,8 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
-
+from ripstop import yaml_file
 from ripstop.config import ConfigError
 from ripstop.data.base import one_line
 from ripstop.data.question import Question
@@ -61,7 +60,9 @@ def asked(archive: Path) -> Iterator[Asked]:
             for name in LISTS:
                 file = packed.extractfile(members[name])
                 assert file is not None, f"{name} is no file"
-                for number, (question, answers) in enumerate(yaml.safe_load(file.read().decode()).items(), 1):
+                for number, (question, answers) in enumerate(
+                    yaml_file.parse(file.read().decode(), f"{archive}: {name}.yaml").items(), 1
+                ):
                     if isinstance(answers, list) and "http" not in str(question):
                         yield Asked(name, number, " ".join(str(question).split()), tuple(map(str, answers)))
     except (
@@ -72,7 +73,6 @@ def asked(archive: Path) -> Iterator[Asked]:
         OSError,
         zlib.error,
         tarfile.TarError,
-        yaml.YAMLError,
     ) as error:
         raise ConfigError(f"{archive}: holds no trivia lists ({one_line(error)}); it is not the package we read") from None
 

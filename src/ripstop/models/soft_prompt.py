@@ -21,7 +21,7 @@ from ripstop.frozen.base import FrozenConfig, FrozenLM
 from ripstop.frozen.cache import KeyValues
 from ripstop.frozen.prompt import PromptBuilder, PromptConfig, Shot
 from ripstop.models import soft_prompt_costs as costs
-from ripstop.models.adapters import AdapterConfig, EmbeddingAdapter, KeyValueAdapter
+from ripstop.models.adapter import AdapterConfig, EmbeddingAdapter, KeyValueAdapter
 from ripstop.models.base import Model, ModelConfig
 from ripstop.models.compressors import COMPRESSORS
 from ripstop.models.compressors.base import CompressorConfig, Reading, WireShape
