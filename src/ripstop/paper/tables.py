@@ -68,14 +68,14 @@ class Table:
         )
 
     def _alignments(self) -> Iterator[str]:
-        """Of each column: numbers to the right, text to the left, paragraphs in equal shares of `PARAGRAPHS`."""
+        """Of each column: what holds a number to the right, text alone to the left, paragraphs in equal shares of `PARAGRAPHS`."""
         columns = list(zip(*self.rows, strict=True))
         wide = [any(isinstance(cell, Paragraph) for cell in column) for column in columns]
         for column, is_wide in zip(columns, wide, strict=True):
             if is_wide:
                 yield rf">{{\raggedright\arraybackslash}}p{{{PARAGRAPHS / sum(wide):.3f}\linewidth}}"
             else:
-                yield "l" if any(isinstance(cell, str) for cell in column) else "r"
+                yield "l" if all(isinstance(cell, str) for cell in column) else "r"
 
     def csv(self) -> str:
         """The same cells with every digit, for other programs. A column of estimates is followed by the ends of their 95 %
