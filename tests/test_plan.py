@@ -15,7 +15,7 @@ import pytest
 from ripstop import accept, accepted, params, provenance, prune, studies, yaml_file
 from ripstop.config import ConfigError
 from ripstop.files import write_text
-from ripstop.plan import Job, Part, Plan, _check_reads, plan
+from ripstop.plan import Plan, plan
 from ripstop.runs import Run
 from ripstop.studies.base import runs
 from ripstop.training.lock import Lock
@@ -466,21 +466,3 @@ def test_a_plan_with_choices_is_remembered(tmp_path: Path, monkeypatch: pytest.M
 def test_the_code_that_chooses_is_the_choices_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ripstop.plan.code_digest", lambda modules, cuda=False: " ".join(sorted(modules)))
     assert make(tmp_path, CHOICE).files[f"{STUDY}/choose.code"] == "ripstop.choices\n"
-
-
-def test_a_part_reads_what_some_run_leaves() -> None:
-    """Told when the plan is made: the workflow finds no rule for it, hours later where the part comes last."""
-
-    def job(**reads: list[str]) -> Job:
-        parts = {name: Part("main", False, places) for name, places in reads.items()}
-        return Job("d", True, parts, threads=1, gpus=0, mem_mb=1, runtime=1, evaluation_runtime=1, environment="main", work=1)
-
-    jobs = {"a_seed-0": job(translation=[], quality=["a_seed-0/parts/translation"]), "b_seed-0": job(likelihood=[])}
-    _check_reads(jobs, "f")
-    jobs["b_seed-0"] = job(translation=[], quality=["b_seed-0/parts/translation", "a_seed-1/parts/translation"])
-    with pytest.raises(ConfigError) as caught:
-        _check_reads(jobs, "f: studies.s")
-    assert str(caught.value) == (
-        "f: studies.s: part quality of b_seed-0 reads a_seed-1/parts/translation, which nothing leaves; "
-        "did you mean 'a_seed-0/parts/translation'?"
-    )

@@ -50,15 +50,21 @@ def read_text(path: Path, hint: str = "") -> str:
         raise ConfigError(f"{path}: no such file" + (f"; {hint}" if hint else "")) from None
     except OSError as error:
         raise ConfigError(sentence(_named(error, path))) from None
+    return decoded(data, str(path)).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The text that UTF-8 bytes are, without a byte-order mark; `ConfigError` names the line, counted by newlines, of what is
+    none."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+        raise ConfigError(f"{where}:{line}: not UTF-8 text; save the file as UTF-8") from None
     if "\0" in text:  # so UTF-16 without its mark looks, which is no error in UTF-8
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise ConfigError(f"{path}:{line}: holds a zero byte, which no text has; save the file as UTF-8")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        raise ConfigError(f"{where}:{line}: holds a zero byte, which no text has; save the file as UTF-8")
+    return text
 
 
 @contextmanager

@@ -11,7 +11,7 @@ is until `ripstop prune`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -184,7 +184,6 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
                 local |= {str(path): _stamp(path) for path in run.data.local_files()}
             read = [part.local_files() for part in run.evaluation.values() if isinstance(part, ReadsFiles)]
             local |= {str(path): _stamp(path) for paths in read for path in paths}
-        _check_reads(jobs[name], f"{params.file}: studies.{name}")
         printer = f"ripstop.paper.studies.{name}"
         reads[name] = _reads(params, name)
         dropped[name] = _dropped(params, name, found[name])
@@ -196,18 +195,6 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
             files[f"{name}/choose.code"] = code_digest(CHOOSE) + "\n"
     files["paper.code"] = _printing(ASSEMBLE)
     return Plan(params.scale, jobs, files, local, reads, dropped, choices, accepted.sentences(params.scale))
-
-
-def _check_reads(jobs: Mapping[str, Job], where: str) -> None:
-    """`ConfigError` where a part reads what no run of its study leaves: the workflow would say so in words of its own."""
-    left = [f"{run}/parts/{part}" for run, job in jobs.items() for part in job.parts]
-    for run, job in jobs.items():
-        for part, told in job.parts.items():
-            missing = [place for place in told.reads if place not in left]
-            if missing:
-                raise ConfigError(
-                    f"{where}: part {part} of {run} reads {missing[0]}, which nothing leaves{nearest(missing[0], left)}"
-                )
 
 
 def _printing(modules: list[str]) -> str:

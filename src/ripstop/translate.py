@@ -19,7 +19,7 @@ from ripstop.data.base import DESCRIPTION, file_digest
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
 from ripstop.evaluation.base import Subject
-from ripstop.files import read_text, sentence
+from ripstop.files import decoded, read_text, sentence
 from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig, generate
 from ripstop.runs import Run
@@ -63,15 +63,7 @@ def translated(run_dir: Path, file: str, beam: int = 1, data: Path | None = None
 def read_lines(file: str) -> list[str]:
     """The lines of a UTF-8 file as `wc -l` counts them: other separators than the newline are white space inside a line."""
     where = _called(file)
-    content = _read(file, where)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{where}:{line}: not UTF-8 text; save the file as UTF-8") from None
-    if b"\0" in content:  # so UTF-16 without its mark looks, which is no error in UTF-8
-        line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise ConfigError(f"{where}:{line}: holds a zero byte, which no text has; save the file as UTF-8")
+    text = decoded(_read(file, where), where)
     return text.removesuffix("\n").split("\n")
 
 

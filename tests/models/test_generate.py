@@ -190,6 +190,16 @@ def test_the_end_counts_as_a_token_of_a_beam() -> None:
     assert finished.beats(-0.7) and not finished.beats(-0.69)  # at best over 7/6
 
 
+def test_beams_go_on_where_the_likeliest_candidates_all_end() -> None:
+    """After 3, both of the two likeliest candidates end: 2 and the end (0.441), 1 and the end (0.275), before 1 and 1 (0.2695).
+
+    With alpha 5 and ((5 + n) / 6)^alpha, five times 1 and the end has log(0.0159) / 20.7 = -0.20, and 2 and the end -0.38.
+    """
+    model = Table([[0.25] * 4, [0.5, 0.49, 0.01, 0.0], [0.98, 0.02, 0.0, 0.0], [0.0, 0.55, 0.45, 0.0]])
+    config = GenerationConfig(max_new_tokens=6, beam_size=2, length_penalty=5.0, eos=0)
+    assert generate(model, [[3]], config) == [[1] * 5]
+
+
 @pytest.mark.parametrize("beam_size", [1, 2, 9])
 def test_the_shortest_generations(beam_size: int) -> None:
     """One token; an end at once, for one row and for all; more beams than tokens."""

@@ -28,7 +28,7 @@ def rows() -> Iterator[Record]:
                         shown = value + SHIFT[distance] / 2 + more + 0.02 * seed - 0.1 * (factors["ratio"] == "all")
                         place = {"context": context, "distance": distance, "gender": gender}
                         yield made_up("s", factors, seed, "pronoun_accuracy", shown, **place)
-                for gender, level in (("all", 0.2), ("balanced", 1 / 3)):
+                for gender, level in (("all", 0.2), ("balanced", 1 / 3 + SHIFT[distance])):
                     yield made_up("s", factors, seed, "always_es_accuracy", level, distance=distance, gender=gender)
             for context, loss in (("none", 3.0), ("own", 2.9 - 0.02 * seed), ("wrong", 3.1)):
                 yield made_up("s", factors, seed, "context_loss", loss, context=context)
@@ -71,7 +71,7 @@ def test_what_the_figure_draws(records: StudyRecords) -> None:
     assert [y for label, _, y in plots.curves(by_distance) if label == "sentence alone"] == pytest.approx([0.41, 0.31, 0.26])
     assert [y for label, _, y in plots.curves(by_gender) if label == "wrong document"] == pytest.approx([0.21, 0.26, 0.31])
     dashed = [line.get_ydata().tolist() for line in by_distance.get_lines() if line.get_label() == "always es"]
-    assert dashed == [[pytest.approx(1 / 3)] * 3]
+    assert dashed == [pytest.approx([1 / 3 + 0.1, 1 / 3 - 0.1, 1 / 3 - 0.2])]
     assert [text.get_text() for text in by_arm.texts] == ["always es"]
     assert [text.get_text() for text in by_distance.get_legend().get_texts()] == [*labels, "always es"]
 

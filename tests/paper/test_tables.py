@@ -39,6 +39,11 @@ def test_four_estimates_stand_side_by_side():
     assert "0.70 {[}0.60, 0.80{]} & 0.70 {[}0.60, 0.80{]} & " in Table(list("abcd"), [row], "c").latex("l")
 
 
+def test_a_number_keeps_its_side_beside_words():
+    text = Table(list("abc"), [["x", "not run", 1], ["y", "not run", "not measured"]], "c").latex("l")
+    assert r"\begin{tabular}{@{}llr@{}}" in text
+
+
 def test_paragraphs_share_the_width():
     text = Table(["a", "b", "c"], [[Paragraph("x & y"), 1.5, Paragraph("z")]], "c").latex("l")
     wide = r">{\raggedright\arraybackslash}p{0.600\linewidth}"

@@ -16,6 +16,7 @@ from ripstop.data.mqar import MqarConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.runs import Run
+from ripstop.studies import base
 from ripstop.studies.base import Arm, StudyParams, runs
 from ripstop.training.config import TrainingConfig
 
@@ -270,3 +271,21 @@ def test_all_arms_may_share_one_choice() -> None:
     made = weave(*(Arm({"a": n}, MODEL, chooses={}) for n in (1, 2)))
     assert [run.name for run in made] == ["candidate-0_seed-77", "candidate-1_seed-77", "a-1_seed-0", "a-2_seed-0"]
     assert {run.choice for run in made} == {"all"}
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"a": {"b": ["x", "y", "x"]}}, "a.b: names x twice; name each once"),
+        ({"a": [{"c": ["x", "x"]}]}, "a.c: names x twice; name each once"),
+        ({"a": [{"kind": "k", "n": 1}, {"kind": "k", "n": 2}]}, "a: names k twice; name each once"),
+    ],
+)
+def test_a_list_names_each_thing_once(value: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        base._each_once(value)
+    assert str(caught.value) == said
+
+
+def test_amounts_may_be_equal() -> None:
+    base._each_once({"betas": [0.9, 0.9], "rows": [1, 1], "a": [{"n": 1}, {"n": 2}], "b": {"x": "y", "z": "y"}})

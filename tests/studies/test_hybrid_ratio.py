@@ -154,16 +154,20 @@ LOOKUP = {"kind": "lookup"}
         ("evaluation.pronouns.contexts", ["own", "wrong", "none", "wrong"], "wrong"),
         ("ablations.parts", ["likelihood", "likelihood"], "likelihood"),
         ("ablations.own_parts", ["overlap", "overlap"], "overlap"),
-        ("ablations.seeds", [0, 0], "0"),
         ("ablations.arms.start_lookup.start", [LOOKUP, LOOKUP], "lookup"),
         ("ablations.arms.sentences.parts", ["likelihood", "likelihood"], "likelihood"),
-        ("ablations.arms.unchanged.seeds", [1, 2, 1], "1"),
     ],
 )
 def test_what_a_list_names_twice(where: str, value: list[Any], twice: str) -> None:
     first, _, rest = where.partition(".")
     with pytest.raises(ConfigError, match=f"test: {where}: names {twice} twice; name each once"):
         changed(**{first: laid(block("cpu")[first], rest.split("."), value) if rest else value})
+
+
+@pytest.mark.parametrize("where", ["ablations.seeds", "ablations.arms.unchanged.seeds"])
+def test_a_seed_stands_once(where: str) -> None:
+    with pytest.raises(ConfigError, match=rf"test: {where}: \[1, 2, 1\] names a seed twice; name each once"):
+        changed(ablations=laid(block("cpu")["ablations"], where.split(".")[1:], [1, 2, 1]))
 
 
 def laid(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def asking(families: list[str], lengths: list[int], rows: list[int]) -> list[dic
         ({"evaluation__needle__controls": ["random"]}, "evaluation.needle.controls: 'own' is not among them, and the paper"),
         (
             {"evaluation__needle__controls": ["own", "own", "wrong", "random", "silent", "random_silent", "oracle"]},
-            "evaluation.needle.controls: own, own, wrong, random, silent, random_silent, oracle names one twice",
+            "evaluation.needle.controls: names own twice; name each once",
         ),
         (
             {"data__tests": asking(FAMILIES, [512, 65536], [1, 1])},

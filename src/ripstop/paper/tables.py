@@ -16,8 +16,6 @@ STACKED_FROM = 5
 """A table with as many columns of estimates has each interval under its value: side by side they would not fit."""
 PARAGRAPHS = 1.2
 """Width of all columns of paragraphs, in lines: the table is shrunk with them."""
-PARAGRAPH = "p"
-"""Stands for such a column until its width is known."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +54,7 @@ class Table:
         # \label takes its argument as it stands: an escaped underscore would become part of the name.
         n_estimates = sum(any(isinstance(c, Estimate | Marked) for c in column) for column in zip(*self.rows, strict=True))
         cell = _stacked if n_estimates >= STACKED_FROM else format_cell
-        columns = "".join(_alignment(column) for column in zip(*self.rows, strict=True))
-        width = PARAGRAPHS / max(columns.count(PARAGRAPH), 1)
-        columns = columns.replace(PARAGRAPH, rf">{{\raggedright\arraybackslash}}p{{{width:.3f}\linewidth}}")
+        columns = "".join(self._alignments())
         return render(
             "table.tex.j2",
             {
@@ -70,6 +66,16 @@ class Table:
                 "notes": self.notes,
             },
         )
+
+    def _alignments(self) -> Iterator[str]:
+        """Of each column: what holds a number to the right, text alone to the left, paragraphs in equal shares of `PARAGRAPHS`."""
+        columns = list(zip(*self.rows, strict=True))
+        wide = [any(isinstance(cell, Paragraph) for cell in column) for column in columns]
+        for column, is_wide in zip(columns, wide, strict=True):
+            if is_wide:
+                yield rf">{{\raggedright\arraybackslash}}p{{{PARAGRAPHS / sum(wide):.3f}\linewidth}}"
+            else:
+                yield "l" if all(isinstance(cell, str) for cell in column) else "r"
 
     def csv(self) -> str:
         """The same cells with every digit, for other programs. A column of estimates is followed by the ends of their 95 %
@@ -125,9 +131,3 @@ def _stacked(cell: Cell) -> str:
         return format_cell(cell)
     lines = rf"{escape(value)}\\[-2pt]{{\scriptsize {escape('[' + interval)}}}"
     return Latex(rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}")
-
-
-def _alignment(column: Sequence[Cell]) -> str:
-    if any(isinstance(cell, Paragraph) for cell in column):
-        return PARAGRAPH
-    return "l" if any(isinstance(cell, str) for cell in column) else "r"

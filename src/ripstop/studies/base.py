@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 
 from ripstop import choices
 from ripstop.config import ConfigError, Strict, explain, nearest, shown
@@ -60,10 +60,19 @@ def _lists(settings: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str,
             yield prefix + name, value
 
 
+def _once(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"{seeds} names a seed twice; name each once")
+    return seeds
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], AfterValidator(_once)]
+
+
 class StudyParams(Strict):
     """The block of a study in params.yaml. A study adds what it varies, and says more closely what it takes."""
 
-    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1)
+    seeds: Seeds = Field(min_length=1)
     data: Annotated[DataConfig, DATA]
     training: TrainingConfig | None
     choice: ChoiceParams | None = None
@@ -73,13 +82,6 @@ class StudyParams(Strict):
     if TYPE_CHECKING:
         evaluation: Any
         """A mapping of parts, or a model whose fields are parts; a study says which."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _each_once(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"{seeds} names a seed twice; name each once")
-        return seeds
 
     def parts(self) -> dict[str, PartConfig]:
         """part -> its settings, of those that are asked for: a part that is null is not."""
@@ -122,6 +124,7 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
     params: StudyParams = study.Params.parse(values, where)
     found: dict[str, Arm] = {}
     try:
+        _each_once(params.model_dump(mode="json"))
         for arm in study.arms(params):
             first = found.setdefault(_choice_name(arm), arm)
             if first is arm:
@@ -133,6 +136,23 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
         raise explain(error, where) from None
     except ConfigError as error:
         raise error if str(error).startswith(where) else ConfigError(f"{where}: {error}") from None
+
+
+def _each_once(values: Any, key: str = "") -> None:
+    """`ConfigError` where a list names something twice: it would be measured, or laid over itself, without a word.
+
+    What has a `kind` is named by it; numbers are amounts, which may be equal.
+    """
+    if isinstance(values, Mapping):
+        for name, value in values.items():
+            _each_once(value, f"{key}.{name}" if key else name)
+    elif isinstance(values, list):
+        names = [value.get("kind") if isinstance(value, Mapping) else value for value in values]
+        for number, name in enumerate(names):
+            if isinstance(name, str) and name in names[:number]:
+                raise ConfigError(f"{key}: names {name} twice; name each once")
+        for value in values:
+            _each_once(value, key)
 
 
 def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:

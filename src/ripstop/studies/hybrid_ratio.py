@@ -14,7 +14,7 @@ recognises, and shows them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -47,7 +47,7 @@ from ripstop.models.translator import TranslatorConfig
 from ripstop.paper.ablations import printed_of
 from ripstop.paper.contrast import CXMI, LINES
 from ripstop.paper.studies.hybrid_ratio import BASELINE
-from ripstop.studies.base import Arm, StudyParams
+from ripstop.studies.base import Arm, Seeds, StudyParams
 from ripstop.training.config import TrainingConfig
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class Ablation(Strict):
     data: dict[str, Any] = {}
     steps: int | None = Field(None, ge=1)
     parts: list[str] | None = None
-    seeds: list[int] | None = None
+    seeds: Seeds | None = None
 
     @property
     def changes_nothing(self) -> bool:
@@ -103,7 +103,7 @@ class Ablations(Strict):
     steps: int = Field(ge=1, description="of their trainings, where one does not name its own")
     parts: list[str] | None = None
     own_parts: list[str] = []
-    seeds: list[int] | None = None
+    seeds: Seeds | None = None
     arms: dict[ArmName, Ablation] = Field(min_length=2)
 
 
@@ -127,7 +127,6 @@ class Params(StudyParams):
 def arms(params: Params) -> Iterator[Arm]:
     """Every ratio, then every ablation; the share of attention layers is recorded with each."""
     _is_measured(params.evaluation)
-    _is_named_once(params)
     left_out = [] if params.ablations is None else params.ablations.own_parts
     for part in left_out:
         if part not in Evaluation.model_fields:
@@ -174,31 +173,6 @@ def _is_measured(evaluation: Evaluation) -> None:
         missing = [context for context in printed if part is not None and context not in part.contexts]
         if missing:
             raise ConfigError(f"evaluation.{name}.contexts: lacks {', '.join(missing)}, which the paper prints; add it")
-
-
-def _is_named_once(params: Params) -> None:
-    """`ConfigError` where a list names something twice: it would be measured, or laid over itself, without a word."""
-    evaluation, told = params.evaluation, params.ablations
-    lists: dict[str, Sequence[object]] = {
-        "start": [start.kind for start in params.start],
-        "evaluation.likelihood.controls": evaluation.likelihood.controls,
-        "evaluation.long_windows.controls": [] if evaluation.long_windows is None else evaluation.long_windows.controls,
-        "evaluation.quality.against": [] if evaluation.quality is None else evaluation.quality.against,
-        "evaluation.context.contexts": [] if evaluation.context is None else evaluation.context.contexts,
-        "evaluation.pronouns.contexts": [] if evaluation.pronouns is None else evaluation.pronouns.contexts,
-    }
-    if told is not None:
-        lists["ablations.parts"] = told.parts or []
-        lists["ablations.own_parts"] = told.own_parts
-        lists["ablations.seeds"] = told.seeds or []
-        for name, changes in told.arms.items():
-            lists[f"ablations.arms.{name}.start"] = [start.kind for start in changes.start or []]
-            lists[f"ablations.arms.{name}.parts"] = changes.parts or []
-            lists[f"ablations.arms.{name}.seeds"] = changes.seeds or []
-    for where, given in lists.items():
-        twice = [one for i, one in enumerate(given) if one in given[:i]]
-        if twice:
-            raise ConfigError(f"{where}: names {twice[0]} twice; name each once")
 
 
 def _check_source(source: object) -> None:

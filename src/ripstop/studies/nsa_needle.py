@@ -126,8 +126,6 @@ def _is_measured(params: Params) -> None:
     for control in ("own", "wrong", *CONTROLS):
         if control not in part.controls:
             raise ConfigError(f"evaluation.needle.controls: {control!r} is not among them, and the paper prints it; add it")
-    if len(set(part.controls)) < len(part.controls):
-        raise ConfigError(f"evaluation.needle.controls: {', '.join(part.controls)} names one twice; name each once")
     single = _single(data)
     shortest, rows = min(single.items())
     if min(rows, part.tokens_at_once // shortest) < 2:
