@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from ripstop.config import NAME, ArmName, ConfigError, nearest
-from ripstop.evaluation.answered import AS_COMPUTED, Answered, asked, gain, paired, read_answers, readers
+from ripstop.evaluation.answered import Answered, asked, gain, paired, read_answers, readers
 from ripstop.evaluation.asking import check_asked
 from ripstop.evaluation.base import Subject
 from ripstop.evaluation.derived import DerivedConfig, left_at, place
 from ripstop.evaluation.document_bootstrap import gap_closed
+from ripstop.models.soft_prompt import SoftPromptConfig
 from ripstop.records import Measurement
+from ripstop.wire.quantize import BITS_EACH, n_bytes
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
@@ -35,8 +37,8 @@ class AnswerGapsConfig(DerivedConfig):
 
     over: differences of the loss per token, positive where this run's wire is better. Of a control, a text arm (`closed`,
         `cut_tokens`, `text`), or the own wire of one of `runs`, minus the own wire; `formats`: of the packed wire minus the
-        own; `cut_bytes`: of the text of as many bytes minus the packed wire; `beside`: of the text minus the text beside its
-        wire.
+        own; `cut_bytes`: of the text of as many bytes, where it was cut to them, minus the packed wire; `beside`: of the text
+        minus the text beside its wire.
     gaps: parts of the way from the best floor (a zero, a random wire, and that of `runs.constant`) to these.
     own: the parts of this run that asked questions; their part `answers` is that of `runs` too.
     text, runs: other runs, named as their folders are, with this run's factors, `seed` and `reader` in braces where they vary
@@ -80,7 +82,7 @@ class AnswerGapsConfig(DerivedConfig):
         return found
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        run = subject.run
+        run, model = subject.run, check_asked(subject.run)
         own = [row for part in self.own for row in read_answers(left_at(subject, place(run, part)))]
         others: list[Answered] = []
         for name, where in self._others(run):
@@ -88,22 +90,29 @@ class AnswerGapsConfig(DerivedConfig):
             others += rows if not name else [replace(row, prompt=name) for row in rows if row.prompt == "own"]
         for reader in readers(own):
             for over in self.over:
-                for mine, theirs, told in self._pairs(own, others, reader, over):
+                for mine, theirs, told in self._pairs(model, own, others, reader, over):
                     if theirs or over not in self.runs:
                         yield from gain(mine, theirs, self.n_bootstrap, over=told)
             for gap in self.gaps:
                 yield from self._gap(own, others, reader, gap)
 
     def _pairs(
-        self, own: list[Answered], others: list[Answered], reader: str, over: str
+        self, model: SoftPromptConfig, own: list[Answered], others: list[Answered], reader: str, over: str
     ) -> Iterator[tuple[list[Answered], list[Answered], str]]:
         """The rows of this run's wire, those that they are compared with, and what these are called."""
         mine = asked(own, "own", reader)
-        packed = sorted({row.format for row in own if row.reader == reader and row.format != AS_COMPUTED})
+        packed = [bits for bits in BITS_EACH if any((row.reader, row.format) == (reader, bits) for row in own)]
         if over == "formats":
             yield from ((mine, asked(own, "own", reader, bits), bits) for bits in packed)
         elif over == "cut_bytes":
-            yield from ((asked(own, "own", reader, bits), asked(others, over, reader, bits), over) for bits in packed)
+            sizes = {bits: str(n_bytes(model.wire_format(bits))) for bits in packed}
+            cut = {bits: rows for bits, size in sizes.items() if (rows := asked(others, over, reader, size))}
+            if not cut:
+                raise ConfigError(
+                    f"over: the text was cut to none of {', '.join(sizes.values()) or 'no'} bytes; add these to `sizes` of the "
+                    "part that asks after it"
+                )
+            yield from ((asked(own, "own", reader, bits), rows, over) for bits, rows in cut.items())
         elif over == BESIDE:
             yield asked(own, BESIDE, reader), asked(others, "text", reader), "text"
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from ripstop.config import ConfigError, nearest
+from ripstop.config import ConfigError, Size, nearest
 from ripstop.data.batching import evenly
 from ripstop.data.question import Question, texts
 from ripstop.data.questions import QuestionsConfig
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 
 class TextAnswersConfig(PartConfig):
     """The test questions after the full text (`text`), no text (`closed`), its first tokens, as many as a wire has vectors
-    (`cut_tokens`), and as much of it as takes no more UTF-8 bytes than a wire packed in each of `formats` (`cut_bytes`).
+    (`cut_tokens`), and as much of it as takes no more UTF-8 bytes than a wire packed in each of `formats` (`cut_bytes`, whose
+    format is that number).
 
+    sizes: further numbers of bytes that it is cut to, such as those of other wires.
     What is the same text for every document is asked once.
     swapped: frozen models that are asked after the text with another's answer in the place of its own, too.
     n_joint: questions of which what each of several frozen models writes after the text is weighed by all of them together.
@@ -49,6 +51,7 @@ class TextAnswersConfig(PartConfig):
 
     kind: Literal["text_answers"] = "text_answers"
     formats: list[Bits] = []
+    sizes: list[Size] = []
     written: bool = True
     swapped: list[str] = []
     n_joint: int = Field(0, ge=0)
@@ -115,9 +118,8 @@ class TextAnswersConfig(PartConfig):
             ("cut_tokens", AS_COMPUTED): {text: cut_to_tokens(lm.encode, text, config.n_vectors) for text in every},
             ("text", AS_COMPUTED): {text: text for text in every},
         }
-        for bits in self.formats:
-            size = n_bytes(config.wire_format(bits))
-            cut["cut_bytes", bits] = {text: cut_to_bytes(text, size) for text in every}
+        for size in sorted({*(n_bytes(config.wire_format(bits)) for bits in self.formats), *self.sizes}):
+            cut["cut_bytes", str(size)] = {text: cut_to_bytes(text, size) for text in every}
         return cut
 
     def _ask(

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style, wires
 from ripstop.paper.select import StudyRecords
-from ripstop.paper.wires import BOTH, CODINGS, CONTROLS, FIRST, FORMATS, HEADLINE, TEXT, TEXTS, Asked
+from ripstop.paper.wires import BOTH, CODINGS, CONTROLS, FIRST, FORMATS, HEADLINE, NARROW, TEXT, TEXTS, Asked
 from ripstop.statistics import Estimate
 
 LOSS = "loss of the answer (nats per token)"
@@ -16,14 +16,15 @@ def by_bytes(records: StudyRecords) -> Figure:
     """Wires by format, for each number of vectors; the text cut, in UTF-8, and whole, coded; what takes no bytes as lines."""
     m, sizes = wires.headline(records), [int(n) for n in records.values("n_vectors")]
     text = Asked(TEXT, m, BOTH)
-    looks = style.looks([*(_label(label, n) for n in sizes for label in HEADLINE.values()), CUT, WHOLE])
+    wires_drawn = {_label(label, n): Asked(name, n) for n in sizes for name, label in HEADLINE.items()}
+    wires_drawn[_label(NARROW_LABEL, m)] = Asked(NARROW, m)
+    looks = style.looks([*wires_drawn, CUT, WHOLE])
     fig = style.figure(columns=2, height=3.0)
     ax = fig.subplots()
-    for n in sizes:
-        for name, label in HEADLINE.items():
-            x = [wires.bytes_each(records, "context_bytes", coding=bits, n_vectors=n).value for bits in FORMATS]
-            losses = [wires.loss(records, Asked(name, n), format=bits) for bits in FORMATS]
-            plots.curve_with_interval(ax, x, losses, _label(label, n), looks[_label(label, n)])
+    for label, arm in wires_drawn.items():
+        x = [wires.bytes_each(records, "context_bytes", coding=bits, **arm.factors).value for bits in FORMATS]
+        losses = [wires.loss(records, arm, format=bits) for bits in FORMATS]
+        plots.curve_with_interval(ax, x, losses, label, looks[label])
     cut, whole = _cut(records, sizes), _whole(records, text)
     plots.curve_with_interval(ax, [x for x, _ in cut], [y for _, y in cut], CUT, looks[CUT])
     plots.scatter_with_interval(ax, [x for x, _ in whole], [y for _, y in whole], WHOLE, looks[WHOLE])
@@ -39,6 +40,7 @@ def by_bytes(records: StudyRecords) -> Figure:
 
 
 CUT, WHOLE = "text, cut", "full text, coded"
+NARROW_LABEL = "narrow pointer"
 
 
 def by_prompt(records: StudyRecords) -> Figure:
@@ -69,13 +71,14 @@ def _levels(records: StudyRecords, text: Asked) -> dict[str, Estimate]:
 
 
 def _cut(records: StudyRecords, sizes: list[int]) -> list[tuple[float, Estimate]]:
-    """Bytes and loss of the text cut to the tokens of a wire, and to the bytes of each format; the shortest first."""
+    """Bytes and loss of the text cut to the tokens of a wire, and to the bytes of several; the shortest first."""
     found = []
     for text in (Asked(TEXT, n, BOTH) for n in sizes):
-        for prompt, bits in (("cut_tokens", "none"), *(("cut_bytes", bits) for bits in FORMATS)):
-            size = wires.bytes_each(records, "context_bytes", coding="utf8", prompt=prompt, format=bits, **text.by(FIRST))
+        cut = records.pick("context_bytes", prompt="cut_bytes", **text.by(FIRST))["format"].unique()
+        for prompt, format_ in (("cut_tokens", "none"), *(("cut_bytes", str(size)) for size in cut)):
+            size = wires.bytes_each(records, "context_bytes", coding="utf8", prompt=prompt, format=format_, **text.by(FIRST))
             if size.value:  # nothing is left where every document begins with a longer word
-                found.append((size.value, wires.loss(records, text, prompt, format=bits)))
+                found.append((size.value, wires.loss(records, text, prompt, format=format_)))
     return sorted(found, key=lambda point: point[0])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ripstop.paper import wires
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.tables import Cell, Table
-from ripstop.paper.wires import BOTH, CODINGS, FIRST, FORMATS, HEADLINE, LABELS, READERS, TEXT, TEXTS, Asked
+from ripstop.paper.wires import BOTH, CODINGS, FIRST, FORMATS, HEADLINE, LABELS, NARROW, READERS, TEXT, TEXTS, Asked
 from ripstop.statistics import Estimate
 
 SCORES = {"answer_nll": "loss (nats)", "first_accuracy": "first token", "exact_match": "EM", "f1": "F1"}
@@ -63,8 +63,12 @@ def sizes(records: StudyRecords) -> Table:
     text = Asked(TEXT, m, BOTH)
     rows: list[list[Cell]] = []
     for bits in FORMATS:
-        size = wires.bytes_each(records, coding=bits, n_vectors=m)
+        size = wires.bytes_each(records, coding=bits, **Asked(next(iter(HEADLINE)), m).factors)
         rows.append([f"wire, {bits}", _whole(size), *(wires.loss(records, Asked(name, m), format=bits) for name in HEADLINE)])
+    for bits in FORMATS:
+        narrow = Asked(NARROW, m)
+        size = wires.bytes_each(records, coding=bits, **narrow.factors)
+        rows.append([f"narrow wire, {bits}", _whole(size), wires.loss(records, narrow, format=bits), "-"])
     for coding in CODINGS:
         coded = wires.bytes_each(records, "coded_bytes", coding=coding, **text.by(FIRST))
         rows.append([f"full text, {coding}", _whole(coded), *[wires.loss(records, text, "text")] * len(HEADLINE)])

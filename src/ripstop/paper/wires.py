@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ripstop.config import ConfigError
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Estimate
+from ripstop.wire.quantize import Bits
 
 MAIN = "main"
 """The factor `source` of what is trained on the study's own data."""
@@ -19,6 +20,8 @@ LABELS = {
     "byte_resampler": "resampler of bytes",
     "constant": "learned constant",
 }
+NARROW = "pointer_narrow"
+"""The pointer with so few numbers a vector that its wire takes fewer bytes than a text."""
 TEXT = "text"
 """The factor `compressor` of the run without a wire."""
 FORMATS = ("fp16", "int8", "int6", "int4")
@@ -36,7 +39,7 @@ CONTROLS = {
 }
 READERS = (FIRST, SECOND)
 CODINGS = ("utf8", "gzip", "zstd", "arithmetic")
-SMALLEST = "int4"
+SMALLEST: Bits = "int4"
 """The format that is compared with text of as many bytes."""
 
 
@@ -114,11 +117,18 @@ def compared(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
         **{f"over_{over}": gain(records, arm, over) for over in ("zero", "random", "constant", "closed", "text")},
         "over_cut": gain(records, arm, "cut_tokens"),
         "over_cut_outside": gain(records, arm, "cut_tokens", questions="outside"),
-        "over_equal_bytes": gain(records, arm, "cut_bytes", format=SMALLEST),
-        "int4_costs": gain(records, arm, SMALLEST),
+        **in_bytes(records, arm),
         "beside_gains": gain(records, arm, "text", prompt="beside"),
         **{f"closes_to_{to}": gap(records, arm, to) for to in ("text", "ceiling")},
         "swap_followed": over_documents(records, "swap_followed", "fraction", **arm.by(FIRST)),
+    }
+
+
+def in_bytes(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
+    """What a wire gains in the smallest format over the text of as many bytes, and what that format costs it."""
+    return {
+        "over_equal_bytes": gain(records, arm, "cut_bytes", format=SMALLEST),
+        "int4_costs": gain(records, arm, SMALLEST),
     }
 
 

@@ -11,7 +11,7 @@ as many bytes; one for two models that costs either of them more than a wire of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,9 +28,10 @@ from ripstop.models.compressors import COMPRESSORS
 from ripstop.models.compressors.base import CompressorConfig
 from ripstop.models.presets import lay_over
 from ripstop.models.soft_prompt import SoftPromptConfig
-from ripstop.paper.wires import BOTH, FIRST, FORMATS, HEADLINE, MAIN, SECOND, TEXT
+from ripstop.paper.wires import BOTH, FIRST, FORMATS, HEADLINE, MAIN, NARROW, SECOND, SMALLEST, TEXT
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
+from ripstop.wire.quantize import n_bytes
 
 CONSTANT = "constant"
 """The arm whose wire reads no document; also what the run without a wire is built with, which reads none either."""
@@ -53,11 +54,15 @@ class Evaluation(Strict):
 
 
 class Variant(Strict):
-    """One of the compressors with other settings of its model (`soft_prompt`), or of its training."""
+    """One of the compressors with other settings of its model (`soft_prompt`), or of its training.
+
+    parts: of the evaluation, those that measure it besides the usual ones.
+    """
 
     compressor: ArmName
     soft_prompt: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    parts: list[Literal["checks", "gaps_more", "probe"]] = []
 
 
 class Params(StudyParams):
@@ -96,6 +101,9 @@ class Params(StudyParams):
             if name not in self.compressors:
                 near = nearest(name, list(self.compressors))
                 raise ConfigError(f"compressors: has no {name}, which the paper compares with{near}; add it")
+        if NARROW not in self.variants:
+            near = nearest(NARROW, list(self.variants))
+            raise ConfigError(f"variants: has no {NARROW}, whose wire takes fewer bytes than a text{near}; add it")
         return self
 
 
@@ -112,8 +120,11 @@ def arms(params: Params) -> Iterator[Arm]:
                     yield from _headline(params, name, n_vectors, source, whole)
                 elif name == CONSTANT or whole:
                     yield _arm(params, name, n_vectors, FIRST, source)
-    for name in params.variants:
-        yield _arm(params, name, params.n_vectors[0], FIRST, MAIN)
+    for name, variant in params.variants.items():
+        arm = _arm(params, name, params.n_vectors[0], FIRST, MAIN, variant.parts)
+        if name == NARROW:
+            _is_cut_to(params, arm)
+        yield arm
     for readers in (SECOND, BOTH):
         yield _arm(params, SHARED, params.n_vectors[0], readers, MAIN)
 
@@ -157,6 +168,17 @@ def _arm(
     )
 
 
+def _is_cut_to(params: Params, arm: Arm) -> None:
+    """`ConfigError` where no text is cut to the bytes of the arm's wire in the smallest format."""
+    assert isinstance(arm.model, SoftPromptConfig)
+    size = n_bytes(arm.model.wire_format(SMALLEST))
+    if size not in params.evaluation.text.sizes:
+        raise ConfigError(
+            f"evaluation.text.sizes: lacks {size}, the bytes of {arm.factors['compressor']}'s wire in {SMALLEST}, which the "
+            "paper compares with text; add it"
+        )
+
+
 def _is_measured(params: Params) -> None:
     """`ConfigError` where what is printed would not be measured: before anything trains."""
     evaluation = params.evaluation
@@ -168,12 +190,14 @@ def _is_measured(params: Params) -> None:
         "text.formats": (list(evaluation.text.formats), FORMATS),
         "gaps.over": (
             evaluation.gaps.over,
-            ("wrong", "closed", "cut_tokens", "text", "constant", "mean_pool"),
+            ("wrong", "closed", "cut_tokens", "text", "constant", *HEADLINE),
         ),
         "gaps_more.over": (evaluation.gaps_more.over, ("zero", "random", "formats", "cut_bytes", "beside")),
         "gaps_more.gaps": (list(evaluation.gaps_more.gaps), ("text", "ceiling")),
         "shared.over": (evaluation.shared.over, ("alone",)),
     }
+    if NARROW in params.variants:
+        needs |= {f"variants.{NARROW}.parts": (list(params.variants[NARROW].parts), ("checks", "gaps_more"))}
     for where, (given, needed) in needs.items():
         missing = [name for name in needed if name not in given]
         if missing:

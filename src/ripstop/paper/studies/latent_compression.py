@@ -7,10 +7,25 @@ from matplotlib.figure import Figure
 from ripstop.paper import wire_figures, wire_tables, wires
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.tables import Table
-from ripstop.paper.wires import BOTH, CODINGS, FIRST, FORMATS, HEADLINE, LABELS, MAIN, READERS, SECOND, TEXT, TEXTS, Asked
+from ripstop.paper.wires import (
+    BOTH,
+    CODINGS,
+    FIRST,
+    FORMATS,
+    HEADLINE,
+    LABELS,
+    MAIN,
+    NARROW,
+    READERS,
+    SECOND,
+    SMALLEST,
+    TEXT,
+    TEXTS,
+    Asked,
+)
 from ripstop.statistics import Estimate
 
-ARMS = {"compressor": (TEXT, *LABELS), "readers": (FIRST, SECOND, BOTH)}
+ARMS = {"compressor": (TEXT, *LABELS, NARROW), "readers": (FIRST, SECOND, BOTH)}
 PARTS = {"probe_auc": "probe", "wire_directions": "probe"}
 METRICS = {"first": "first_accuracy", "em": "exact_match", "f1": "f1"}
 NUMBERS = (
@@ -25,6 +40,7 @@ NUMBERS = (
             *("over_equal_bytes", "int4_costs", "beside_gains", "closes_to_text", "closes_to_ceiling", "swap_followed"),
         )
     ),
+    *(f"narrow_{what}" for what in ("nll", "wire_use", "over_cut", "over_equal_bytes", "int4_costs", "bytes", "costs")),
     "pointer_over_mean_pool",
     "feature_resampler_over_mean_pool",
     *(f"nll_{prompt}_{reader}" for reader in READERS for prompt in TEXTS),
@@ -74,6 +90,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         },
         **{f"wire_use_{name}": wires.gain(records, arm, "wrong") for name, arm in arms.items() if name != "constant"},
         **{f"{name}_{what}": found for name in HEADLINE for what, found in wires.compared(records, arms[name]).items()},
+        **{f"narrow_{what}": found for what, found in _narrow(records, Asked(NARROW, m)).items()},
         "pointer_over_mean_pool": wires.gain(records, arms["pointer"], "mean_pool"),
         "feature_resampler_over_mean_pool": wires.gain(records, arms["feature_resampler"], "mean_pool"),
         **{
@@ -98,7 +115,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
             for what, metric in METRICS.items()
             if what != "first"
         },
-        **{f"wire_bytes_{bits}": wires.bytes_each(records, coding=bits, n_vectors=m) for bits in FORMATS},
+        **{f"wire_bytes_{bits}": wires.bytes_each(records, coding=bits, **arms["pointer"].factors) for bits in FORMATS},
         "text_bytes": wires.bytes_each(records, "context_bytes", coding="utf8", prompt="text", **text.by(FIRST)),
         **{
             f"coded_bytes_{coding}": wires.bytes_each(records, "coded_bytes", coding=coding, **text.by(FIRST))
@@ -118,6 +135,18 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "n_questions": Estimate.exact(wires.n_questions(records, text), 1, "count"),
         "n_runs": whole.n_runs,
     }  # fmt: skip
+
+
+def _narrow(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
+    """Of the wire with fewer numbers a vector; costs: its loss minus that of the pointer's."""
+    return {
+        "nll": wires.loss(records, arm),
+        "wire_use": wires.gain(records, arm, "wrong"),
+        "over_cut": wires.gain(records, arm, "cut_tokens"),
+        **wires.in_bytes(records, arm),
+        "bytes": wires.bytes_each(records, coding=SMALLEST, **arm.factors),
+        "costs": wires.negated(wires.gain(records, arm, "pointer")),
+    }
 
 
 def figures(records: StudyRecords) -> dict[str, Figure]:
