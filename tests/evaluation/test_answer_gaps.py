@@ -16,8 +16,10 @@ from ripstop.evaluation.answered import Answered, write_answers
 from ripstop.evaluation.base import Subject
 from ripstop.records import Measurement, Record, write_records
 from ripstop.runs import Run
+from ripstop.wire.quantize import n_bytes
 
 N = 6
+CUT = str(n_bytes(soft_prompt("mean_pool", False).wire_format("int4")))
 TEXT_RUN, CONSTANT_RUN = "compressor-text_seed-0", "compressor-constant_seed-0"
 OVER = ["wrong", "zero", "closed", "cut_tokens", "cut_bytes", "text", "constant", "alone", "formats", "beside"]
 
@@ -70,7 +72,7 @@ def laid_out(folder: Path) -> None:
     own = "compressor-mean_pool_seed-0"
     left(folder, own, "answers", [*rows(2.0, "own"), *rows(2.25, "own", format_="int4")])
     left(folder, own, "controls", [*rows(3.0, "wrong"), *rows(5.0, "zero"), *rows(1.5, "beside")])
-    text = [*rows(4.0, "closed"), *rows(1.75, "cut_tokens"), *rows(1.0, "text"), *rows(1.2, "cut_bytes", format_="int4")]
+    text = [*rows(4.0, "closed"), *rows(1.75, "cut_tokens"), *rows(1.0, "text"), *rows(1.2, "cut_bytes", format_=CUT)]
     left(folder, TEXT_RUN, "text", [*text, *rows(0.0, "text", "second")])
     left(folder, TEXT_RUN, "ceiling", rows(-1.0, "ceiling", n=2))
     left(folder, CONSTANT_RUN, "answers", [*rows(3.5, "own"), *rows(9.0, "wrong")])
@@ -143,6 +145,18 @@ def test_questions_that_only_one_side_was_asked_are_an_error(tmp_path: Path) -> 
     left(tmp_path, TEXT_RUN, "text", rows(1.0, "text"), model="another")
     with pytest.raises(ConfigError, match="was measured on another model"):
         measured(tmp_path, part(over=["text"], gaps=[]))
+
+
+def test_a_text_of_other_sizes_is_not_compared_with_a_packed_wire(tmp_path: Path) -> None:
+    laid_out(tmp_path)
+    text = [*rows(1.0, "text"), *rows(0.1, "cut_bytes", format_="7")]
+    left(tmp_path, TEXT_RUN, "text", [*text, *rows(1.2, "cut_bytes", format_=CUT)])
+    made = measured(tmp_path, part(over=["cut_bytes"], gaps=[]))
+    found = [m.value for m in made if m.slice["questions"] == "all" and m.slice["end"] == "value"]
+    assert found == pytest.approx([(1.2 - 2.25) * N / sum(range(1, N + 1))])
+    left(tmp_path, TEXT_RUN, "text", text)
+    with pytest.raises(ConfigError, match=f"over: the text was cut to none of {CUT} bytes; add these to `sizes`"):
+        measured(tmp_path, part(over=["cut_bytes"], gaps=[]))
 
 
 def test_without_a_floor_there_is_no_gap(tmp_path: Path) -> None:

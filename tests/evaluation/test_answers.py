@@ -103,7 +103,15 @@ def test_a_constant_wire_is_every_documents(given: Asked, tmp_path: Path) -> Non
 
 @torch.inference_mode()
 def test_texts_whole_cut_and_left_out(given: Asked, tmp_path: Path) -> None:
-    settings = {"formats": ["int4"], "swapped": ["second"], "n_joint": 4, "n_coded": 2, "n_decoded": 2, "n_aligned": 3}
+    settings = {
+        "formats": ["int4"],
+        "sizes": [9],
+        "swapped": ["second"],
+        "n_joint": 4,
+        "n_coded": 2,
+        "n_decoded": 2,
+        "n_aligned": 3,
+    }
     made = given.measured(TextAnswersConfig.parse(settings, "part"), tmp_path, "constant", two=True)
     rows, model, questions = read_answers(tmp_path), built(given), given.questions
     lm, size = model.lms["first"], n_bytes(WireFormat(bits="int4", n_vectors=4, width=16))
@@ -114,8 +122,9 @@ def test_texts_whole_cut_and_left_out(given: Asked, tmp_path: Path) -> None:
     shortest = min(len(lm.encode(q.document.split()[0])) for q in questions)
     cut = value(made, "context_bytes", reader="first", prompt="cut_tokens")
     assert shortest <= 4 and 0 < cut <= 4 * 8 * len(texts(questions))
-    cut = value(made, "context_bytes", reader="first", prompt="cut_bytes", format="int4")
+    cut = value(made, "context_bytes", reader="first", prompt="cut_bytes", format=str(size))
     assert 0.5 * size * len(texts(questions)) < cut <= size * len(texts(questions))
+    assert 0 < value(made, "context_bytes", reader="first", prompt="cut_bytes", format="9") <= 9 * len(texts(questions))
     assert value(made, "context_bytes", reader="first", prompt="text") == sum(len(t.encode()) for t in texts(questions))
     assert value(made, "context_bytes", reader="first", prompt="closed") == 0
     for reader in ("first", "second"):

@@ -272,7 +272,7 @@ BITS = {"fp16": 4096, "int8": 2176, "int6": 1664, "int4": 1152}
 
 def _latent_compression(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
     arms = [("pointer", "first", 2.3), ("mean_pool", "first", 2.9), ("feature_resampler", "first", 3.0)]
-    arms += [("byte_resampler", "first", 3.1), ("constant", "first", 3.05)]
+    arms += [("byte_resampler", "first", 3.1), ("constant", "first", 3.05), ("pointer_narrow", "first", 2.7)]
     arms += [("pointer", "second", 2.4), ("pointer", "both", 2.5), ("text", "both", 1.3)]
     for compressor, readers, loss in arms:
         for seed in (0, 1) if compressor in ("pointer", "mean_pool") and readers == "first" else (0,):
@@ -304,19 +304,19 @@ def _wires_asked(add: Add, compressor: str, reader: str, loss: float, seed: int,
     for over, gain in (("wrong", 0.5), ("zero", 0.7), ("random", 0.8), ("closed", 1.0), ("cut_tokens", -0.4), ("text", -1.0)):
         yield from _interval(add, "loss_gain", gain, **at, prompt="own", over=over, questions="all")
     yield from _interval(add, "loss_gain", 0.1, **at, prompt="own", over="cut_tokens", questions="outside")
-    for over in ("constant", "mean_pool") if reader == "first" else ():
+    for over in ("constant", "mean_pool", "pointer") if reader == "first" else ():
         if over != compressor:
             yield from _interval(add, "loss_gain", 0.3, **at, prompt="own", over=over, questions="all")
     if shared:
         yield from _interval(add, "loss_gain", -0.05, **at, prompt="own", over="alone", questions="all")
     for to in ("text", "ceiling"):
         yield from _interval(add, "gap_closed", 0.4, reader=reader, to=to)
-    if compressor in ("pointer", "mean_pool") and reader == "first" and not shared and seed == 0:
+    if compressor in ("pointer", "mean_pool", "pointer_narrow") and reader == "first" and not shared and seed == 0:
         for prompt in ("shuffled", "swapped", "beside"):
             yield from _scored(add, loss + 0.1, **at, prompt=prompt)
         for bits, size in BITS.items():
             yield from _scored(add, loss + 0.01, reader=reader, format=bits, prompt="own")
-            yield add("context_bytes", 100 * size, coding=bits)
+            yield add("context_bytes", 100 * (size // 4 if compressor == "pointer_narrow" else size), coding=bits)
             yield from _interval(add, "loss_gain", 0.01, **at, prompt="own", over=bits, questions="all")
             yield from _interval(
                 add, "loss_gain", -0.9, reader=reader, format=bits, prompt="own", over="cut_bytes", questions="all"
@@ -335,7 +335,11 @@ def _texts_asked(add: Add, reader: str, noise: Callable[[], float]) -> Iterator[
     for prompt, loss in losses.items():
         yield from _scored(add, loss + 0.02 * noise(), reader=reader, format="none", prompt=prompt)
         yield add("answer_seconds", 0.5, reader=reader, prompt=prompt)
-    for prompt, bits, size in (("cut_tokens", "none", 40), ("text", "none", 400), *(("cut_bytes", b, 400) for b in BITS)):
+    for prompt, bits, size in (
+        ("cut_tokens", "none", 40),
+        ("text", "none", 400),
+        *(("cut_bytes", str(b), b) for b in (64, 288, 400)),
+    ):
         yield add("context_bytes", 100 * size, reader=reader, prompt=prompt, format=bits, coding="utf8")
         if prompt == "cut_bytes":
             yield from _scored(add, 1.3, reader=reader, format=bits, prompt=prompt)

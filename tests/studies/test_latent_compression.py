@@ -48,7 +48,9 @@ def test_the_headline_has_every_seed_and_the_others_the_first() -> None:
     several = {name for name, seeds in found.items() if len(seeds) > 1}
     assert several == {("main", name, 8, "first") for name in HEADLINE}
     assert all(found[name] == {0, 1, 2} for name in several)
-    assert {name[1] for name in found} == {*HEADLINE, "feature_resampler", "byte_resampler", "constant", "text"}
+    assert {name[1] for name in found} == {
+        *HEADLINE, "pointer_narrow", "feature_resampler", "byte_resampler", "constant", "text"
+    }  # fmt: skip
     assert {name[3] for name in found if name[1] == "pointer"} == {"first", "second", "both"}
 
 
@@ -70,6 +72,7 @@ def test_what_measures_an_arm() -> None:
     whole = usual | {"checks", "gaps_more", "probe"}
     assert made["pointer", "first", 0] == made["mean_pool", "first", 0] == whole
     assert made["pointer", "first", 1] == made["byte_resampler", "first", 0] == made["pointer", "second", 0] == usual
+    assert made["pointer_narrow", "first", 0] == usual | {"checks", "gaps_more"}
     assert made["pointer", "both", 0] == usual | {"shared"}
     assert made["constant", "first", 0] == {"answers"}
     assert made["text", "both", 0] == {"text", "ceiling"}
@@ -96,7 +99,7 @@ def test_more_vectors_and_other_questions_are_trained_for_the_headline_and_the_c
 
 def test_a_variant_is_its_compressor_with_other_settings() -> None:
     changed = {"soft_prompt": {"adapter": {"output": "key_values"}, "bits": "int4"}, "training": {"steps": 7}}
-    made = {arm(run): run for run in grid(variants={"other": {"compressor": "pointer", **changed}}) if run.seed == 0}
+    made = {arm(run): run for run in grid(variants__other={"compressor": "pointer", **changed}) if run.seed == 0}
     run, plain = made["main", "other", 8, "first"], made["main", "pointer", 8, "first"]
     assert (model(run).adapter.output, model(run).bits) == ("key_values", "int4")
     assert model(run).replace(adapter=model(plain).adapter, bits=None) == model(plain)
@@ -114,15 +117,24 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
             "evaluation.checks.prompts: lacks shuffled, zero, random, swapped, which",
         ),
         ({"evaluation__checks__formats": ["int8"]}, "evaluation.checks.formats: lacks fp16, int6, int4, which"),
-        ({"evaluation__gaps__over": ["wrong"]}, "evaluation.gaps.over: lacks closed, cut_tokens, text, constant, mean_pool"),
+        (
+            {"evaluation__gaps__over": ["wrong"]},
+            "evaluation.gaps.over: lacks closed, cut_tokens, text, constant, pointer, mean_pool",
+        ),
         ({"evaluation__gaps_more__gaps": []}, "evaluation.gaps_more.gaps: lacks text, ceiling"),
         ({"evaluation__text__written": False}, "evaluation.text.written: is false, and the paper prints EM and F1"),
         ({"evaluation__answers__written": ["own", "beside"]}, "evaluation.answers: written: answers are not asked with beside"),
         ({"frozen": {"first": {"kind": "random"}}}, "frozen: names first; name two models, first and second"),
         ({"compressors": {"pointer": {"kind": "pointer"}}}, "compressors: has no mean_pool, which the paper compares with"),
-        ({"variants": {"text": {"compressor": "pointer"}}}, "variants: text is another arm's name; choose another one"),
-        ({"variants": {"x": {"compressor": "pinter"}}}, "variants.x.compressor: there is no pinter; did you mean 'pointer'?"),
+        ({"variants__text": {"compressor": "pointer"}}, "variants: text is another arm's name; choose another one"),
+        ({"variants__x": {"compressor": "pinter"}}, "variants.x.compressor: there is no pinter; did you mean 'pointer'?"),
         ({"n_vectors": [8, 8]}, "n_vectors: [8, 8] names one twice; name each once"),
+        ({"variants": {}}, "variants: has no pointer_narrow, whose wire takes fewer bytes than a text; add it"),
+        ({"variants__pointer_narrow__parts": []}, "evaluation.variants.pointer_narrow.parts: lacks checks, gaps_more, which"),
+        (
+            {"evaluation__text__sizes": [64]},
+            "evaluation.text.sizes: lacks 288, the bytes of pointer_narrow's wire in int4, which the paper compares with text",
+        ),
         (
             {"evaluation__gaps__runs__constant": "source-{sauce}_seed-0"},
             "evaluation.gaps: 'source-{sauce}_seed-0' names no run ('sauce'); braces hold one of source, compressor",

@@ -66,11 +66,16 @@ class Heartbeat:
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("metrics", "held_out")}
         return own | {name: value if math.isfinite(value) else None for name, value in self.measured.items()}
 
+    @property
+    def said(self) -> str:
+        """Name and value of every measurement; without metrics that no update since the row before has measured."""
+        silent = {name for name, value in self.metrics.items() if math.isnan(value)}
+        return "".join(f"{name} {value:.4g}  " for name, value in self.measured.items() if name not in silent)
+
     def line(self, steps: int) -> str:
         elapsed, left = (timedelta(seconds=round(s)) for s in (self.seconds, self.seconds_left))
-        measured = "".join(f"{name} {value:.4g}  " for name, value in self.measured.items())
         return (
-            f"step {self.step:>{len(str(steps))}}/{steps}  loss {self.loss:.4f}  {measured}lr {self.lr:.2e}  "
+            f"step {self.step:>{len(str(steps))}}/{steps}  loss {self.loss:.4f}  {self.said}lr {self.lr:.2e}  "
             f"grad {self.grad_norm:.2e}  {self.tokens_per_second:,.0f} tokens/s  mfu {self.mfu:.1%}  "
             f"{self.memory_bytes / 1e9:.2f} GB  elapsed {elapsed}  left {left}"
         )
@@ -183,8 +188,7 @@ class Monitor:
             print(row.line(self.steps), flush=True)
         else:
             text = f"loss {row.loss:.4f}  {row.tokens_per_second:,.0f} tokens/s  mfu {row.mfu:.1%}"
-            measured = "".join(f"  {name} {value:.4g}" for name, value in row.measured.items())
-            self._bar.update(self._task, description=text + measured)
+            self._bar.update(self._task, description=f"{text}  {row.said}".rstrip())
         return row
 
     def _write(self, row: Heartbeat) -> None:

@@ -16,6 +16,7 @@ from ripstop.paper.wires import FORMATS, HEADLINE, LABELS, TEXTS
 from ripstop.records import Record
 
 LOSS = {"pointer": 2.0, "mean_pool": 3.0, "feature_resampler": 3.2, "byte_resampler": 3.4, "constant": 3.6}
+LOSS["pointer_narrow"] = 2.6
 PROMPT = {"own": 0.0, "wrong": 0.5, "shuffled": 0.6, "zero": 0.7, "random": 0.8, "swapped": 0.9, "beside": -0.9}
 TEXT = {"closed": 5.0, "cut_tokens": 1.8, "text": 1.2, "swapped": 2.6, "ceiling": 0.1}
 QUESTIONS = {"all": 0.0, "inside": -0.01, "outside": 0.01, "group:trivia": 0.02}
@@ -30,7 +31,9 @@ OVER = {
     "text": -1.1,
     "constant": 1.6,
     "mean_pool": 1.0,
+    "pointer": -0.3,
 }
+MEASURED = (*HEADLINE, "pointer_narrow")
 
 
 def made() -> list[Record]:
@@ -63,10 +66,10 @@ def made() -> list[Record]:
                 for prompt, loss in TEXT.items():
                     scored(base + loss, reader=reader, prompt=prompt)
                     add("answer_seconds", base + loss, reader=reader, prompt=prompt)
-                for number, bits in enumerate(FORMATS):
-                    scored(base + 1.3 + number / 10, reader=reader, prompt="cut_bytes", format=bits)
-                    where = {"reader": reader, "prompt": "cut_bytes", "format": bits, "coding": "utf8"}
-                    add("context_bytes", 100 * (390 - number), **where)
+                for number, size in enumerate((390, 389, 64)):
+                    scored(base + 1.3 + number / 10, reader=reader, prompt="cut_bytes", format=str(size))
+                    where = {"reader": reader, "prompt": "cut_bytes", "format": str(size), "coding": "utf8"}
+                    add("context_bytes", 100 * size, **where)
                 for prompt, size in (("cut_tokens", 40), ("text", 400)):
                     add(
                         "context_bytes",
@@ -90,17 +93,17 @@ def made() -> list[Record]:
             if compressor == "constant":
                 continue
             for over, value in OVER.items():
-                if over != compressor and (reader == "first" or over not in ("constant", "mean_pool")):
+                if over != compressor and (reader == "first" or over not in ("constant", "mean_pool", "pointer")):
                     interval("loss_gain", value - LOSS[compressor] / 100 + base, **own | {"over": over})
             interval("loss_gain", 0.33, **own | {"over": "cut_tokens", "questions": "outside"})
             for to, value in (("text", 0.4), ("ceiling", 0.25)):
                 interval("gap_closed", value, reader=reader, to=to)
             if shared:
                 interval("loss_gain", -0.4 - base, **own | {"over": "alone"})
-            if compressor in HEADLINE and readers == "first" and seed == 0:
+            if compressor in MEASURED and readers == "first" and seed == 0:
                 for number, bits in enumerate(FORMATS):
                     scored(loss + (number + 1) / 100, reader=reader, prompt="own", format=bits)
-                    add("context_bytes", 100 * SIZES[bits], coding=bits)
+                    add("context_bytes", 100 * SIZES[bits] // (4 if compressor == "pointer_narrow" else 1), coding=bits)
                     interval("loss_gain", (number + 1) / 100, **own | {"over": bits})
                     interval("loss_gain", -0.5 - number / 10, **own | {"over": "cut_bytes", "format": bits})
                 interval("loss_gain", -0.07, **own | {"prompt": "beside", "over": "text"})
@@ -159,6 +162,12 @@ def test_every_number(records: StudyRecords) -> None:
         assert alone(found[f"{name}_beside_gains"], -0.07) and alone(found[f"{name}_swap_followed"], 0.6)
         assert (found[f"probe_auc_{name}"].value, found[f"wire_directions_{name}"].value) == (0.8, 17)
         assert found[f"parameters_{name}"].value == 1000 * len(name)
+    narrow = {what: found[f"narrow_{what}"] for what in ("nll", "bytes", "wire_use", "over_cut", "costs")}
+    assert (narrow["nll"].value, narrow["bytes"].value) == (pytest.approx(2.6), 288)
+    assert alone(narrow["wire_use"], 0.5 - 0.026) and alone(narrow["over_cut"], -0.6 - 0.026)
+    assert alone(found["narrow_over_equal_bytes"], -0.8) and alone(found["narrow_int4_costs"], 0.04)
+    costs = narrow["costs"]
+    assert (costs.value, costs.low, costs.high) == pytest.approx((0.3 + 0.026, 0.1 + 0.026, 0.4 + 0.026))
     assert gained(found["pointer_over_mean_pool"], 1.0 - 0.02)
     assert alone(found["feature_resampler_over_mean_pool"], 1.0 - 0.032)
     assert alone(found["wire_use_byte_resampler"], 0.5 - 0.034) and found["nll_constant"].value == pytest.approx(3.6)
@@ -179,7 +188,7 @@ def test_every_number(records: StudyRecords) -> None:
     assert found["text_bytes"].value == 400 and found["coded_bytes_arithmetic"].value == 200
     assert found["seconds_compress"].value == pytest.approx(0.025) and found["seconds_wire"].value == pytest.approx(0.6)
     assert found["seconds_text"].value == pytest.approx(1.2)
-    assert (found["n_vectors"].value, found["n_questions"].value, found["n_runs"].value) == (8, 100, 10)
+    assert (found["n_vectors"].value, found["n_questions"].value, found["n_runs"].value) == (8, 100, 11)
 
 
 def test_where_there_was_no_way_its_part_is_unknown() -> None:
@@ -197,7 +206,7 @@ def test_a_gain_that_was_not_measured_is_an_error() -> None:
 def test_every_table(records: StudyRecords) -> None:
     made_ = tables(records)
     rows = {row[0]: row[1:] for row in made_["latent_compression"].rows}
-    assert list(rows) == [*LABELS.values(), *TEXTS.values()]
+    assert list(rows) == [*LABELS.values(), "pointer narrow", *TEXTS.values()]
     assert gained(rows["pointer"][-1], 0.48) and rows["learned constant"][-1] == rows["full text"][-1] == "-"
     assert rows["closed book"][0].value == pytest.approx(5.0)  # type: ignore[union-attr]
     gains = {row[0]: row[1:] for row in made_["latent_compression_gains"].rows}
@@ -206,6 +215,8 @@ def test_every_table(records: StudyRecords) -> None:
     sizes = {row[0]: row[1:] for row in made_["latent_compression_bytes"].rows}
     assert (sizes["wire, int4"][0], sizes["full text, arithmetic"][0]) == (1152, 200)
     assert sizes["wire, int4"][1].value == pytest.approx(2.04)  # type: ignore[union-attr]
+    assert sizes["narrow wire, fp16"][0] == 1024 and sizes["narrow wire, int4"][0] == 288
+    assert sizes["narrow wire, int4"][1].value == pytest.approx(2.64)  # type: ignore[union-attr]
     readers = made_["latent_compression_readers"].rows
     losses = {(row[0], row[1]): row[2].value for row in readers}  # type: ignore[union-attr]
     assert losses["second", "a wire of its own"] == pytest.approx(2.3)
@@ -224,7 +235,9 @@ def test_every_figure(records: StudyRecords) -> None:
     assert [x for x, _ in wires] == [SIZES[bits] for bits in FORMATS]
     assert [y for _, y in wires] == pytest.approx([2.01, 2.02, 2.03, 2.04])
     cut = [(x, y) for label, x, y in points if label == "text, cut"]
-    assert cut == [pytest.approx(at) for at in [(40, 1.8), (387, 1.6), (388, 1.5), (389, 1.4), (390, 1.3)]]
+    assert cut == [pytest.approx(at) for at in [(40, 1.8), (64, 1.5), (389, 1.4), (390, 1.3)]]
+    narrow = [(x, y) for label, x, y in points if label == "narrow pointer, M = 8"]
+    assert narrow == [pytest.approx(at) for at in [(1024, 2.61), (544, 2.62), (416, 2.63), (288, 2.64)]]
     coded = [x for label, x, _ in points if label == "full text, coded"]
     assert coded == pytest.approx([400, 320, 240, 160])  # what the coded documents shrink to, of the mean of all
     left, right = drawn["latent_compression_controls"].axes
