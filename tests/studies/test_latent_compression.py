@@ -129,7 +129,7 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
         ({"variants__text": {"compressor": "pointer"}}, "variants: text is another arm's name; choose another one"),
         ({"variants__x": {"compressor": "pinter"}}, "variants.x.compressor: there is no pinter; did you mean 'pointer'?"),
         ({"n_vectors": [8, 8]}, "n_vectors: [8, 8] names one twice; name each once"),
-        ({"variants": {}}, "variants: has no pointer_narrow, whose wire takes fewer bytes than a text; add it"),
+        ({"variants": {}}, "variants: has no pointer_narrow, whose wire takes fewer bytes than a text; there is none; add it"),
         ({"variants__pointer_narrow__parts": []}, "evaluation.variants.pointer_narrow.parts: lacks checks, gaps_more, which"),
         (
             {"evaluation__text__sizes": [64]},
