@@ -92,7 +92,9 @@ def test_what_is_done_apart_does_not_slow_the_rate(tmp_path: Path, monkeypatch: 
 def test_measurements_are_columns_and_parts_of_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with monitor(tmp_path) as watched:
         watched.count(10, 1.0)
-        watched.heartbeat(8, 0.25, 1e-3, 0.5, {"accuracy": 0.75, "distill": float("nan")}, {"loss": 0.5, "accuracy": float("nan")})
+        watched.heartbeat(
+            8, 0.25, 1e-3, 0.5, {"accuracy": 0.75, "distill": float("nan")}, {"loss": 0.5, "accuracy": float("nan")}
+        )
     (row,) = rows(tmp_path)
     assert (row["accuracy"], row["validation_loss"], row["validation_accuracy"]) == (0.75, 0.5, None)
     assert not {"metrics", "held_out"} & row.keys()

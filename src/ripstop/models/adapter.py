@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ripstop.config import Size, Strict
 from ripstop.frozen.base import Sizes
 from ripstop.frozen.cache import KeyValues, Past
-from ripstop.models.compressors.base import FAST, unit_rms, zero_last
+from ripstop.models.compressors.base import FAST, n_parameters, unit_rms, zero_last
 
 Output = Literal["embeddings", "key_values"]
 Calibration = Literal["vector", "example", "none"]
@@ -40,8 +40,7 @@ class AdapterConfig(Strict):
         return sizes.width if self.output == "embeddings" else 2 * sizes.n_layers * sizes.n_kv_heads * sizes.head_dim
 
     def num_params(self, n_vectors: int, d_z: int, sizes: Sizes) -> int:
-        with torch.device("meta"):
-            return sum(p.numel() for p in self.build(n_vectors, d_z, sizes).parameters())
+        return n_parameters(lambda: self.build(n_vectors, d_z, sizes))
 
     def flops(self, d_z: int, sizes: Sizes) -> int:
         """Forward, of one vector."""

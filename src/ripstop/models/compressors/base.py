@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ripstop.config import Strict
 
@@ -75,13 +77,33 @@ class CompressorConfig(Strict):
         _missing(self, "build(self, shape)")
 
     def num_params(self, shape: WireShape) -> int:
-        """Parameters of the built compressor: counted on one that holds no numbers."""
-        with torch.device("meta"):
-            return sum(p.numel() for p in self.build(shape).parameters())
+        """Parameters of the built compressor."""
+        return n_parameters(lambda: self.build(shape))
 
     def flops(self, shape: WireShape, n_tokens: int) -> int:
         """Forward FLOPs for one document of `n_tokens` (or bytes), matrix products alone; multiply-adds count as 2."""
         _missing(self, "flops(self, shape, n_tokens)")
+
+
+def n_parameters(build: Callable[[], nn.Module]) -> int:
+    """Of what is built, counted on one that holds no numbers."""
+    with _Undrawn(), torch.device("meta"):
+        return sum(p.numel() for p in build().parameters())
+
+
+class _Undrawn(TorchFunctionMode):
+    """No normal numbers are drawn: on the meta device that would import torch's symbolic shapes first, which takes seconds."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if func is nn.init.normal_ else func(*args, **kwargs)
+
+
+def drawn(*shape: int, std: float) -> nn.Parameter:
+    """Normal numbers."""
+    return nn.Parameter(nn.init.normal_(torch.empty(shape), std=std))
 
 
 def unit_rms(x_BMD: Tensor, eps: float = 1e-8) -> Tensor:

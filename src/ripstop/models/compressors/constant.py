@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ripstop.models.compressors.base import FAST, Compressor, CompressorConfig, Reading, Reads, WireShape
+from ripstop.models.compressors.base import FAST, Compressor, CompressorConfig, Reading, Reads, WireShape, drawn
 
 
 class ConstantConfig(CompressorConfig):
@@ -28,7 +27,7 @@ class Constant(Compressor):
 
     def __init__(self, shape: WireShape):
         super().__init__()
-        self.constant_MZ = nn.Parameter(torch.randn(shape.n_vectors, shape.width) / FAST)
+        self.constant_MZ = drawn(shape.n_vectors, shape.width, std=1 / FAST)
 
     def forward(self, reading: Reading) -> Tensor:
         return (FAST * self.constant_MZ).expand(len(reading.mask_BS), -1, -1)

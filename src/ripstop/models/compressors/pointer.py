@@ -20,6 +20,7 @@ from ripstop.models.compressors.base import (
     CompressorConfig,
     Reading,
     WireShape,
+    drawn,
     segments,
     start_projection,
     unit_rms,
@@ -70,7 +71,7 @@ class Pointer(Compressor):
         assert shape.d_features is not None
         self.in_pieces = config.start == "segments"
         self.scale = config.sharpness * config.d_key**-0.5
-        self.query_MK = nn.Parameter(torch.randn(shape.n_vectors, config.d_key) * 0.5)
+        self.query_MK = drawn(shape.n_vectors, config.d_key, std=0.5)
         self.key = nn.Linear(shape.d_features, config.d_key)
         nn.init.normal_(self.key.weight, std=0.02)
         self.position_MS = nn.Parameter(torch.zeros(shape.n_vectors, config.n_positions))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from ripstop.config import Size, Strict
 from ripstop.layers.cross_attention import CrossAttention, CrossAttentionConfig, remember
 from ripstop.layers.mlp import MlpConfig
 from ripstop.layers.norms.rms_norm import RMSNorm
+from ripstop.models.compressors.base import drawn
 from ripstop.ops.segments import Segments
 
 
@@ -48,8 +48,8 @@ class Resampler(nn.Module):
     def __init__(self, config: ResamplerConfig, n_vectors: int, width: int):
         super().__init__()
         d_model = config.d_model
-        self.position_SD = nn.Parameter(torch.randn(config.n_positions, d_model) * 0.3)
-        self.query_MD = nn.Parameter(torch.randn(n_vectors, d_model))
+        self.position_SD = drawn(config.n_positions, d_model, std=0.3)
+        self.query_MD = drawn(n_vectors, d_model, std=1.0)
         self.memory_norm = RMSNorm(d_model)
         layers = range(config.n_layers)
         self.read_norms = nn.ModuleList(RMSNorm(d_model) for _ in layers)
