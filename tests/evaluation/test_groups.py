@@ -93,7 +93,7 @@ def test_a_quick_look_prints_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--only", "qualitty"], "--only qualitty: no such group; did you mean 'quality'?; there are quality, context"),
+        (["--only", "qualitty"], "--only qualitty: no such group; did you mean 'quality'?"),
         (["--only", "context"], "no part is of the group context, there are recall (quality), size (efficiency)"),
         (["--only", "quality", "--part", "size"], "--part size and --only quality name parts twice"),
         (["--part", "sizes"], "sizes.yaml: no such file"),

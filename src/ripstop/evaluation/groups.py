@@ -62,7 +62,7 @@ def chosen(folder: Path, part: str | None, group: str | None) -> list[str]:
         raise ConfigError(f"--part {part} and --only {group} name parts twice; give one of them")
     groups = get_args(Group)
     if group is not None and group not in groups:
-        raise ConfigError(f"--only {group}: no such group{nearest(group, list(groups))}; there are {', '.join(groups)}")
+        raise ConfigError(f"--only {group}: no such group{nearest(group, list(groups))}")
     parts = parts_of(folder)
     found = [name for name, part in parts.items() if group is None or part.group == group]
     if not found:
