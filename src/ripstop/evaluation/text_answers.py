@@ -35,13 +35,16 @@ if TYPE_CHECKING:
     from ripstop.runs import Run
 
 
+WRITTEN = ("text", "closed", "cut_tokens")
+
+
 class TextAnswersConfig(PartConfig):
     """The test questions after the full text (`text`), no text (`closed`), its first tokens, as many as a wire has vectors
     (`cut_tokens`), and as much of it as takes no more UTF-8 bytes than a wire packed in each of `formats` (`cut_bytes`, whose
     format is that number).
 
     sizes: further numbers of bytes that it is cut to, such as those of other wires.
-    What is the same text for every document is asked once.
+    What is the same text for every document is asked once. written: after `WRITTEN`, answers are written too.
     swapped: frozen models that are asked after the text with another's answer in the place of its own, too.
     n_joint: questions of which what each of several frozen models writes after the text is weighed by all of them together.
     n_coded: documents that are coded, by gzip, zstd, and by arithmetic coding under each frozen model, which reads them token
@@ -128,7 +131,7 @@ class TextAnswersConfig(PartConfig):
     ) -> list[Answered]:  # fmt: skip
         builder = model.builders[reader]
         prompts = [builder.text(q.question, document) for q, document in zip(questions, documents, strict=True)]
-        written = self.written and not prompt.startswith("swapped")
+        written = self.written and prompt in WRITTEN
         return ask(
             model.lms[reader], builder, questions, prompts, self.asking, config.n_vectors, reader, prompt, format_, written
         )
