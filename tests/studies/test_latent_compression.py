@@ -49,7 +49,7 @@ def test_the_headline_has_every_seed_and_the_others_the_first() -> None:
     assert several == {("main", name, 8, "first") for name in HEADLINE}
     assert all(found[name] == {0, 1, 2} for name in several)
     assert {name[1] for name in found} == {
-        *HEADLINE, "pointer_narrow", "feature_resampler", "byte_resampler", "constant", "text"
+        *HEADLINE, "pointer_narrow", "pointer_from_pieces", "feature_resampler", "byte_resampler", "constant", "text"
     }  # fmt: skip
     assert {name[3] for name in found if name[1] == "pointer"} == {"first", "second", "both"}
 
