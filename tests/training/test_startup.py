@@ -13,6 +13,7 @@ import sys
 import torch
 from ripstop.batch import TokenBatch, Vocabulary
 from ripstop.models.decoder_only import DecoderOnlyConfig
+from ripstop.models.soft_prompt import SoftPromptConfig
 from ripstop.evaluation import evaluate
 from ripstop.training import train
 from ripstop.training.objectives.cross_entropy import cross_entropy
@@ -28,6 +29,10 @@ cross_entropy(model, TokenBatch(tokens_BT, tokens_BT)).sum.backward()
 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
 optimizer.step()
 optimizer.load_state_dict(optimizer.state_dict())
+compressors = {"pointer": "first", "feature_resampler": "first", "byte_resampler": None, "mean_pool": "first", "constant": None}
+for kind, features in compressors.items():  # its parameters are counted where it is checked
+    values = {"frozen": {"first": {"kind": "package", "model": "smollm2_135m"}}, "features_of": features}
+    SoftPromptConfig.parse({**values, "compressor": {"kind": kind}, "n_vectors": 2}, "")
 slow = {"torch._dynamo", "sympy", "torch.distributed.fsdp", "torch.utils.tensorboard", "datasets", "pandas", "matplotlib"}
 sys.exit(", ".join(sorted(slow & set(sys.modules))) or None)
 """
