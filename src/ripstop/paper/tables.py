@@ -68,7 +68,7 @@ class Table:
         )
 
     def _alignments(self) -> Iterator[str]:
-        """Of each column: what holds a number to the right, text alone to the left, paragraphs in equal shares of `PARAGRAPHS`."""
+        """Of each column: what holds a number to the right, text to the left, paragraphs in equal shares of `PARAGRAPHS`."""
         columns = list(zip(*self.rows, strict=True))
         wide = [any(isinstance(cell, Paragraph) for cell in column) for column in columns]
         for column, is_wide in zip(columns, wide, strict=True):
