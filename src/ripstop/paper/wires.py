@@ -111,6 +111,12 @@ def over_documents(records: StudyRecords, metric: str, unit: str, **where: objec
     return Estimate(float(value.mean()), float(low.min()), float(high.max()), len(value), unit)
 
 
+def largest(records: StudyRecords, metric: str, unit: str, **where: object) -> Estimate:
+    """Of what is a bound, and no sample of anything: the largest of the seeds, as it is."""
+    values = records.by_seed(metric, **where)
+    return Estimate.missing(unit) if values.empty else Estimate.exact(float(values.max()), len(values), unit)
+
+
 def compared(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
     """What a headline arm gains over everything, and the parts of the gaps that it closes."""
     return {

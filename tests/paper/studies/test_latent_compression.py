@@ -176,7 +176,8 @@ def test_every_number(records: StudyRecords) -> None:
             assert found[f"nll_{prompt}_{reader}"].value == pytest.approx(TEXT[prompt] + base), (prompt, reader)
         assert found[f"f1_closed_{reader}"].value == pytest.approx((5.0 + base) / 10 + 0.03)
         assert alone(found[f"text_over_closed_{reader}"], 3.8 + base)
-        assert found[f"alignment_gap_{reader}"].value == pytest.approx(base / 1000)
+        gap = found[f"alignment_gap_{reader}"]  # a bound: a claim on it is decided by one run
+        assert (gap.value, gap.low, gap.high) == pytest.approx((base / 1000,) * 3)
         costs = found[f"shared_costs_{reader}"]
         assert (costs.value, costs.low, costs.high) == pytest.approx((0.4 + base, 0.2 + base, 0.5 + base))
         assert alone(found[f"shared_use_{reader}"], 0.5 - 0.02 + base)

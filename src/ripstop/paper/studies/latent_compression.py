@@ -103,7 +103,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
             for what, metric in METRICS.items()
         },
         **{f"text_over_closed_{r}": wires.gain(records, text, "closed", r, prompt="text") for r in READERS},
-        **{f"alignment_gap_{r}": records.mean("alignment_gap", **text.by(r)) for r in READERS},
+        **{f"alignment_gap_{r}": wires.largest(records, "alignment_gap", "nats", **text.by(r)) for r in READERS},
         "text_swap_followed": wires.over_documents(records, "swap_followed", "fraction", **text.by(FIRST)),
         "nll_ceiling": wires.loss(records, text, "ceiling"),
         "ceiling_over_text": wires.gain(records, text, "text", prompt="ceiling"),
