@@ -60,6 +60,12 @@ def test_no_two_arms_look_alike():
         style.looks([f"arm_{i}" for i in range(60)])
 
 
+def test_as_many_new_arms_as_there_are_spare_colours_have_one_each():
+    for letter in "abcdefgh":
+        found = style.looks([f"{letter}{i}" for i in range(6)]).values()
+        assert len({look.color for look in found}) == len({look.marker for look in found}) == 6
+
+
 def test_every_spare_look_is_another():
     assert len(set(style.SPARE)) == len(style.SPARE) == 48
     assert not set(style.SPARE) & set(style.LOOKS.values())

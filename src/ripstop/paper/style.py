@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,14 +86,15 @@ SPARE = [Look(SPARE_COLORS[(i + i // 24) % 6], SPARE_MARKERS[i % 8]) for i in ra
 def looks(names: Sequence[str]) -> dict[str, Look]:
     """A look for each of the arms of one figure, no two alike. Known names look the same in every figure.
 
-    Others take a spare look by their name, and the next free one where another arm has it.
+    Others take a spare look by their name, or the next free one whose colour and marker the fewest others have.
     """
     found: dict[str, Look] = {}
     for name in sorted(set(names), key=lambda name: (name not in LOOKS, name)):
         look, start = LOOKS.get(name), int(hashlib.sha256(name.encode()).hexdigest(), 16) % len(SPARE)
-        free = (spare for spare in [*SPARE[start:], *SPARE[:start]] if spare not in found.values())
+        free = [spare for spare in [*SPARE[start:], *SPARE[:start]] if spare not in found.values()]
         if look is None or look in found.values():
-            look = next(free, None)
+            colors, markers = (Counter(getattr(other, part) for other in found.values()) for part in ("color", "marker"))
+            look = min(free, key=lambda spare: (colors[spare.color], markers[spare.marker]), default=None)
         if look is None:
             raise ConfigError(f"a figure of {len(set(names))} arms has more than there are looks for; draw fewer")
         found[name] = look
