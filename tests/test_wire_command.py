@@ -213,6 +213,26 @@ def test_runs_that_make_no_wires(run: Path, tmp_path: Path) -> None:
     refused("is not the model that training.json describes, or damaged", made, data / made.data.id)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["training.objective={kind: cross_entropy}"],
+            "training.objective: cross_entropy trains no soft_prompt; use kind: answers",
+        ),
+        (
+            ["model.adapter.output=key_values", "training.objective.reconstruction=1"],
+            "reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain and reconstruction to 0",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_leaves_the_results_of_before(run: Path, overrides: list[str], said: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir() if path.suffix != ".lock"}
+    with pytest.raises(ConfigError, match=said):
+        train(run, run.parents[2] / "data" / Run.load(run).data.id, overrides)
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir() if path.suffix != ".lock"} == before
+
+
 def test_a_text_too_long_for_the_model_that_reads_it(run: Path, tmp_path: Path) -> None:
     """None of the files is packed then."""
     (tmp_path / "a.txt").write_text(TEXT)

@@ -177,11 +177,11 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
         ),
         (
             {"training__objective": {"kind": "cross_entropy"}},
-            "training.objective: cross_entropy trains no soft prompt; use kind",
+            "training.objective: cross_entropy trains no soft_prompt; use kind",
         ),
         (
             {"variants__x": {"compressor": "pointer", "soft_prompt": {"adapter": {"output": "key_values"}}}},
-            "x: adapter.output is key_values, and training.objective reconstructs from soft embeddings; set its pretrain and",
+            "training.objective: reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain a",
         ),
         (
             {"soft_prompt__feature_layer": 30},

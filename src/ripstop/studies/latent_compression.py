@@ -31,7 +31,6 @@ from ripstop.models.soft_prompt import SoftPromptConfig
 from ripstop.paper.wires import BOTH, FIRST, FORMATS, HEADLINE, MAIN, NARROW, SECOND, SMALLEST, TEXT
 from ripstop.studies.base import Arm, StudyParams
 from ripstop.training.config import TrainingConfig
-from ripstop.training.objectives.answers import AnswersConfig as AnswersObjective
 from ripstop.wire.quantize import n_bytes
 
 CONSTANT = "constant"
@@ -171,7 +170,8 @@ def _arm(
     else:
         values.pop("feature_layer", None)
     model = SoftPromptConfig.parse(values, f"variants.{name}.soft_prompt" if variant.soft_prompt else "soft_prompt")
-    _can_be_trained(model, _training(params, variant, name), name)
+    _check_training(params, variant, name)
+    _check_layer(model)
     return Arm(
         factors={"source": source, "compressor": name, "n_vectors": n_vectors, "readers": readers},
         derived={"size": "headline" if n_vectors == params.n_vectors[0] else "other"},
@@ -184,23 +184,15 @@ def _arm(
     )
 
 
-def _training(params: Params, variant: Variant, name: str) -> TrainingConfig:
+def _check_training(params: Params, variant: Variant, name: str) -> None:
     try:
-        return params.training.replace(**variant.training)
+        params.training.replace(**variant.training)
     except ConfigError as error:
         raise ConfigError(f"variants.{name}.training: {error}") from None
 
 
-def _can_be_trained(model: SoftPromptConfig, training: TrainingConfig, name: str) -> None:
-    """`ConfigError` for what would stop the arm's training at its start: before anything trains."""
-    if not isinstance(training.objective, AnswersObjective):
-        raise ConfigError(f"training.objective: {training.objective.kind} trains no soft prompt; use kind: answers")
-    reconstructs = name != TEXT and (training.objective.pretrain or training.objective.reconstruction)
-    if reconstructs and model.adapter.output == "key_values":
-        raise ConfigError(
-            f"{name}: adapter.output is key_values, and training.objective reconstructs from soft embeddings; set its pretrain "
-            "and reconstruction to 0"
-        )
+def _check_layer(model: SoftPromptConfig) -> None:
+    """`ConfigError` where the frozen model has no such layer, as far as that is known before it is built."""
     known = model.frozen[model.features_of].sizes() if model.features_of is not None else None
     layer = model.feature_layer
     if known is not None and layer is not None and layer >= known.n_layers:
