@@ -35,6 +35,23 @@ def small_files() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError) as error:
+        write_text(tmp_path / "pipe", "text")
+    assert sentence(error.value) == f"{tmp_path}/pipe: something of that name is there already; move it away"
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and names(tmp_path) == ["pipe"]
+
+
+def test_half_of_a_character_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "f.txt").write_text("old")
+    with pytest.raises(
+        ConfigError, match=r"f.txt: cannot be written, a text holds '.ud83d', half of a .* behind 'new '; correct"
+    ):
+        write_text(tmp_path / "f.txt", "new \ud83d")
+    assert (tmp_path / "f.txt").read_text() == "old" and names(tmp_path) == ["f.txt"]
+
+
 def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "f.txt"
     write_text(path, "old\n")

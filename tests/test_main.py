@@ -299,6 +299,11 @@ def out_of_torch_memory() -> None:
             2,
             "error: a path begins with ~ and the name of nobody here; write the path out\n",
         ),
+        (
+            lambda: "one \udcff".encode(),
+            2,
+            "error: a text holds '\\udcff', half of a character or a byte that is no UTF-8, behind 'one '; correct the text\n",
+        ),
         (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "error: stopped by SIGTERM\n"),
         (lambda: os.kill(os.getpid(), signal.SIGHUP), 129, "error: stopped by SIGHUP\n"),
         (lambda: None, 0, ""),

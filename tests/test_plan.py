@@ -295,6 +295,17 @@ def test_the_memory_follows_local_files(tmp_path: Path, monkeypatch: pytest.Monk
         assert json.loads(make(tmp_path).files[name]) == {str(held): hashlib.sha256(text.encode()).hexdigest()}
 
 
+def test_a_local_file_that_is_not_there_is_told_with_the_run_that_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(self: object) -> list[Path]:
+        raise ConfigError("data.source: x.json is no file; correct it")
+
+    monkeypatch.setattr("ripstop.data.mqar.MqarConfig.local_files", missing, raising=False)
+    with pytest.raises(ConfigError, match=rf"studies.{STUDY}: \S+_seed-\d+: data.source: x.json is no file; correct it$"):
+        make(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"local": {}}', '{"local": {}, "runs": {"a": {"b": {}}}}'])
 def test_a_damaged_memory_is_made_again(tmp_path: Path, cache: Path, content: str) -> None:
     wanted = make(tmp_path)

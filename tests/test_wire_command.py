@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ripstop.data.questions import QuestionsConfig
 from ripstop.frozen.scoring import generate
 from ripstop.runs import Run
 from ripstop.training.train import train
-from ripstop.wire.file import load
+from ripstop.wire.file import Wire, load, save
 from ripstop.wire.quantize import n_bytes, straight_through
 from ripstop.wire_command import Packer, answers, pack_files, unpack_file
 
@@ -175,6 +176,8 @@ def test_what_cannot_be_packed_or_asked(run: Path, wire: Path, tmp_path: Path) -
         list(answers(run, wire, "Which river?", "twoo"))
     with pytest.raises(ConfigError, match="the question is empty"):
         list(answers(run, wire, " "))
+    with pytest.raises(ConfigError, match=r"the question cannot be read: a text holds '.udcff', .*, behind 'Which '; correct"):
+        list(answers(run, wire, "Which \udcff"))
     wire.write_bytes(wire.read_bytes()[:-1])
     with pytest.raises(ConfigError, match="is damaged or cut short"):
         list(answers(run, wire, "Which river?"))
@@ -184,7 +187,7 @@ def test_runs_that_make_no_wires(run: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     folder = tmp_path / "r"
     folder.mkdir()
-    made = Run.load(run)
+    made, data = Run.load(run), run.parents[2] / "data"
 
     def refused(said: str, changed: Run, data: Path | None = None) -> None:
         for name, content in changed.files().items():
@@ -194,13 +197,66 @@ def test_runs_that_make_no_wires(run: Path, tmp_path: Path) -> None:
 
     other = {"kind": "decoder_only", "d_model": 8, "pattern": "A", "mixers": {"A": {"kind": "attention", "n_heads": 1}}}
     refused("its model is of kind decoder_only; name a run of a soft_prompt", made.replace(model=other))
+    refused("trains nothing, its wires would be of random weights", made.replace(training=None))
     refused("is not trained; run `python -m ripstop train", made)
-    (folder / "model.safetensors").write_bytes(b"")
+    for name in ("model.safetensors", "training.json"):
+        shutil.copy(run / name, folder)
     refused("the data is not prepared", made, tmp_path / "data")
-    refused(
-        "and the run was trained on", made.replace(data=made.data.replace(max_words=31)), run.parents[2] / "data" / made.data.id
-    )
-    refused("cannot be read as weights", made, run.parents[2] / "data" / made.data.id)
+    refused("and the run was trained on", made.replace(data=made.data.replace(max_words=31)), data / made.data.id)
+    edited = made.replace(model=made.model.replace(feature_layer=0))
+    refused("was trained with another configuration than there is now", edited, data / made.data.id)
+    shutil.copytree(data / made.data.id, tmp_path / "copy")
+    with (tmp_path / "copy/train.jsonl").open("a") as file:
+        file.write("\n")
+    refused("train.jsonl: is not the file that data.json describes", made, tmp_path / "copy")
+    (folder / "model.safetensors").write_bytes(b"")
+    refused("is not the model that training.json describes, or damaged", made, data / made.data.id)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["training.objective={kind: cross_entropy}"],
+            "training.objective: cross_entropy trains no soft_prompt; use kind: answers",
+        ),
+        (
+            ["model.adapter.output=key_values", "training.objective.reconstruction=1"],
+            "reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain and reconstruction to 0",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_leaves_the_results_of_before(run: Path, overrides: list[str], said: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir() if path.suffix != ".lock"}
+    with pytest.raises(ConfigError, match=said):
+        train(run, run.parents[2] / "data" / Run.load(run).data.id, overrides)
+    assert {path: path.stat().st_mtime_ns for path in run.iterdir() if path.suffix != ".lock"} == before
+
+
+def test_a_text_too_long_for_the_model_that_reads_it(run: Path, tmp_path: Path) -> None:
+    """None of the files is packed then."""
+    (tmp_path / "a.txt").write_text(TEXT)
+    (tmp_path / "long.txt").write_text("word " * 1200)
+    with pytest.raises(ConfigError, match=r"long\.txt: takes 6001 tokens, and one, which reads it, has 4096 places; cut it"):
+        list(pack_files(run, [tmp_path / "a.txt", tmp_path / "long.txt"]))
+    assert not (tmp_path / "a.txt.wire").exists()
+
+
+def test_a_wire_of_another_shape_is_refused(run: Path, wire: Path) -> None:
+    found = load(wire)
+    form = found.format.replace(n_vectors=2)
+    save(Wire.of(found.numbers()[:2], form, found.compressor, found.models), wire)
+    with pytest.raises(
+        ConfigError, match=r"a.txt.wire: is of the shape \(M, d_z\) = \(2, 16\), and the run's wires are \(4, 16\)"
+    ):
+        list(answers(run, wire, "Which river?"))
+
+
+def test_a_wire_is_not_written_over_by_its_numbers(wire: Path) -> None:
+    before = wire.read_bytes()
+    with pytest.raises(ConfigError, match="--out .*a.txt.wire: is the wire itself; name another file"):
+        list(unpack_file(wire, wire))
+    assert wire.read_bytes() == before
 
 
 def test_the_commands(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import typer
 from pydantic import ValidationError
 
 from ripstop.config import ConfigError, TrainingError, explain
-from ripstop.files import sentence
+from ripstop.files import halved, sentence
 
 MOVES_NO_NUMBER = "it reports what others did"
 
@@ -77,6 +77,8 @@ def _ending(error: BaseException) -> int:
             return _say("nobody reads the output any more", NOBODY_READS)
         case OSError():
             return _say(sentence(error), FAILED)
+        case UnicodeEncodeError() if error.reason == "surrogates not allowed":  # only what was read can hold them
+            return _say(halved(error), BAD_INPUT)
         case ModuleNotFoundError() if error.name and not error.name.startswith("ripstop"):
             hint = "activate the environment (. .venv/bin/activate), or make it with `make setup`"
             return _say(f"the package {error.name.split('.')[0]} is not installed; {hint}", FAILED)

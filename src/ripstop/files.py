@@ -80,6 +80,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     held: int | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe would be gone
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         _remove_left(path)
         held = _held(temporary, lambda: os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)))
         yield temporary
@@ -118,9 +120,22 @@ def scratch_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Write `text` as UTF-8 with its newlines as they are, whole or not at all."""
+    """Write `text` as UTF-8 with its newlines as they are, whole or not at all.
+
+    `ConfigError` where it holds half of a character: JSON can spell one (`\\ud800`), and UTF-8 cannot.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{path}: cannot be written, {halved(error)}") from None
     with replacing(path, durable) as temporary:
-        temporary.write_bytes(text.encode())
+        temporary.write_bytes(data)
+
+
+def halved(error: UnicodeEncodeError) -> str:
+    """Of a text that is no Unicode: what it holds, where, and what to do."""
+    before, half = error.object[max(0, error.start - 30) : error.start], error.object[error.start]
+    return f"a text holds {half!a}, half of a character or a byte that is no UTF-8, behind {before!a}; correct the text"
 
 
 def write_if_different(path: Path, text: str) -> bool:

@@ -180,7 +180,10 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
             files |= _files_of_run(name, run, accepted)
             home = f"data/{run.data.id}"
             if f"{home}/config.yaml" not in files:
-                files |= _files_of_data(home, run.data, accepted)
+                try:
+                    files |= _files_of_data(home, run.data, accepted)
+                except ConfigError as error:
+                    raise ConfigError(f"{params.where(name, params.scale)}: {run.name}: {error}") from None
                 local |= {str(path): _stamp(path) for path in run.data.local_files()}
             read = [part.local_files() for part in run.evaluation.values() if isinstance(part, ReadsFiles)]
             local |= {str(path): _stamp(path) for paths in read for path in paths}

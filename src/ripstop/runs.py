@@ -75,6 +75,7 @@ class Run(Strict):
     def check(self) -> None:
         """`ConfigError` for what is fine alone and does not fit together. Nothing is read or built for it."""
         self._check_source()
+        self._check_objective()
         if self.training is not None:
             self.data.check(self.training.stream_plan(self.seed))
         for name, part in self.evaluation.items():
@@ -96,6 +97,25 @@ class Run(Strict):
                 "such as layout: decoder of mqar"
             )
 
+    def _check_objective(self) -> None:
+        if self.training is None:
+            return
+        told, soft = self.training.objective, self.model.kind == "soft_prompt"
+        if soft != (told.kind == "answers"):
+            other = "answers" if soft else "cross_entropy"
+            raise ConfigError(f"training.objective: {told.kind} trains no {self.model.kind}; use kind: {other}")
+        if not soft:
+            return
+        from ripstop.models.soft_prompt import SoftPromptConfig
+        from ripstop.training.objectives.answers import AnswersConfig
+
+        assert isinstance(self.model, SoftPromptConfig) and isinstance(told, AnswersConfig)
+        if self.model.adapter.output == "key_values" and (told.pretrain or told.reconstruction):
+            raise ConfigError(
+                "training.objective: reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain "
+                "and reconstruction to 0"
+            )
+
     def files(self) -> dict[str, str]:
         """File name -> text of what the stages of this run read.
 
@@ -110,13 +130,16 @@ class Run(Strict):
     def load(cls, folder: Path, overrides: Sequence[str] = (), parts: Sequence[str] = ()) -> Run:
         """The run whose files lie in `folder`, each override (`training.steps=10`) laid over them; with these `parts`.
 
-        It has the settings that its arm chose.
+        It has the settings that its arm chose. What is laid over is checked as a plan is.
         """
         values = yaml_file.parse(choices.resolved(folder, PLANNED), str(folder / "config.yaml"))
         values["reporting"] = _read(folder / "reporting.yaml")
         values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
         values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
-        return cls.parse(values, str(folder / "config.yaml"))
+        run = cls.parse(values, str(folder / "config.yaml"))
+        if overrides:
+            run.check()
+        return run
 
     def data_beside(self, folder: Path) -> Path:
         """Where the results that the run's folder lies in keep its prepared data."""

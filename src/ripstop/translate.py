@@ -7,19 +7,18 @@ both sides, and which words belong to it is certain; of a window translated as a
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ripstop import choices, provenance
+from ripstop.as_trained import check_report
 from ripstop.config import ConfigError
 from ripstop.data.base import DESCRIPTION, file_digest
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
 from ripstop.evaluation.base import Subject
-from ripstop.files import decoded, read_text, sentence
+from ripstop.files import decoded, sentence
 from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig, generate
 from ripstop.runs import Run
@@ -146,34 +145,8 @@ def _translator(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
         raise ConfigError(
             f"{folder}: holds the data {found}, and the run was trained on {run.data.id}; name the folder of that"
         )
-    _check_report(run_dir, folder)
+    check_report(run_dir, folder)
     return run, folder
-
-
-def _check_report(run_dir: Path, folder: Path) -> None:
-    """`ConfigError` where the weights are not those that the report names, or were trained on other data or settings than
-    lie here now. By other code they may be: that is what an older run is."""
-    path, weights = run_dir / REPORT, run_dir / MODEL
-    again = f"run `python -m ripstop train {run_dir}` with its data"
-    try:
-        report = json.loads(read_text(path))
-        trained, digest, outcome = report["identity"], report["model_sha256"], report.get("outcome")
-        made = {"configuration": trained["configuration"], "data": trained["data"]}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise ConfigError(f"{path}: not a report of a training; {again}") from None
-    if provenance.file_sha256(weights) != digest:
-        raise ConfigError(f"{weights}: is not the model that {REPORT} describes, or damaged; delete both and {again}")
-    if outcome == "diverged":
-        raise ConfigError(f"{path}: says that the training diverged, so that nothing was learnt; name another run")
-    now = {
-        "configuration": provenance.digest(choices.resolved(run_dir)),
-        "data": provenance.digest((folder / DESCRIPTION).read_bytes()),
-    }
-    differ = [name for name in now if made[name] != now[name]]
-    if differ:
-        raise ConfigError(
-            f"{weights}: was trained with another {' and another '.join(differ)} than there is now; {again} again"
-        )
 
 
 def _tokenizer(data: DocumentsConfig, folder: Path) -> Tokenizer:

@@ -62,14 +62,15 @@ def one(row: dict[str, Any]) -> dict[str, Any]:
     [
         ("", "is not in the format of SQuAD"),
         ("[]", "is not in the format of SQuAD"),
-        ('{"data": [{"title": "x"}]}', "the first article is not in the format of SQuAD .KeyError"),
-        ('{"data": [3]}', "the first article is not in the format"),
-        (json.dumps(one(qa("7", "?"))), "question '7' is not"),
-        (json.dumps(one({"id": "7", "question": "?"})), "question '7' is not .*answers"),
+        ('{"data": [{"title": "x"}]}', "the first article, or what comes next, is not in .* .lacks 'paragraphs'"),
+        ('{"data": [3]}', "the first article, or what comes next, is not in the format"),
+        ("\xe9", r"a.json:1: not UTF-8 text; save the file as UTF-8$"),
+        (json.dumps(one(qa("7", "?"))), "question '7', or what comes next, has no answer and is not marked `is_impossible`"),
+        (json.dumps(one({"id": "7", "question": "?"})), "question '7', or what comes next, is not .*lacks 'answers'"),
     ],
 )  # fmt: skip
 def test_faults_name_file_and_question(tmp_path: Path, content: str, message: str) -> None:
-    (tmp_path / "a.json").write_text(content)
+    (tmp_path / "a.json").write_text(content, encoding="latin-1")
     with pytest.raises(ConfigError, match=message) as caught:
         list(questions(tmp_path / "a.json"))
     assert str(caught.value).startswith(str(tmp_path / "a.json")) and "\n" not in str(caught.value)
@@ -117,6 +118,30 @@ def test_a_missing_file_and_a_doubled_id_are_named(tmp_path: Path) -> None:
     config = QuestionsConfig.parse({"source": {"train": str(train), "test": str(test)}}, "data")
     with pytest.raises(ConfigError, match="two questions have the id 'q1'"):
         config.prepare(tmp_path / "data")
+
+
+def test_files_that_cannot_be_prepared_say_why(tmp_path: Path) -> None:
+    def refused(said: str, train: Path, test: Path) -> None:
+        source = {"train": str(train), "test": str(test)}
+        with pytest.raises(ConfigError, match=said):
+            QuestionsConfig.parse({"source": source}, "data").prepare(tmp_path / "data")
+        assert not (tmp_path / "data" / "data.json").exists()
+
+    some = write(tmp_path / "some.json", {f"Article {n}": [paragraph(n)] for n in range(40)})
+    few = write(tmp_path / "few.json", {"Article 0": [paragraph(900)]})
+    none = write(tmp_path / "none.json", {})
+    copies = {"Copy": [{**paragraph(n), "qas": [qa(f"copy {n}", "Which?", (str(n), 7))]} for n in range(40)]}
+    copy = write(tmp_path / "copy.json", copies)
+    half = write(tmp_path / "half.json", {"Article": [paragraph(901, "Half of \ud83d is no character.")]})
+    (tmp_path / "other").mkdir()
+    namesake = write(tmp_path / "other" / "some.json", {"Other": [paragraph(902)]})
+    refused("split 'test' has no question; name a source with more articles", some, none)
+    refused("split 'valid' has no question", few, namesake)
+    refused("every question of split 'train' is on a document that is held out; name other files", some, copy)
+    refused("some.json: another file of the data is called some.json too; rename one", some, namesake)
+    refused(
+        r"test.jsonl: cannot be written, a text holds '.ud83d', half of a character .* behind '.*Half of '; cor", some, half
+    )
 
 
 SQUAD_ROW = {

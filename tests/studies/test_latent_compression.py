@@ -98,12 +98,17 @@ def test_more_vectors_and_other_questions_are_trained_for_the_headline_and_the_c
 
 
 def test_a_variant_is_its_compressor_with_other_settings() -> None:
-    changed = {"soft_prompt": {"adapter": {"output": "key_values"}, "bits": "int4"}, "training": {"steps": 7}}
+    changed = {"soft_prompt": {"adapter": {"output": "key_values"}, "bits": "int4"}}
+    changed["training"] = {"steps": 7, "objective": {"kind": "answers"}}
     made = {arm(run): run for run in grid(variants__other={"compressor": "pointer", **changed}) if run.seed == 0}
     run, plain = made["main", "other", 8, "first"], made["main", "pointer", 8, "first"]
     assert (model(run).adapter.output, model(run).bits) == ("key_values", "int4")
     assert model(run).replace(adapter=model(plain).adapter, bits=None) == model(plain)
-    assert run.training is not None and plain.training is not None and run.training == plain.training.replace(steps=7)
+    assert (
+        run.training is not None
+        and plain.training is not None
+        and (run.training == plain.training.replace(**changed["training"]))
+    )
     assert set(run.evaluation) == {"answers", "gaps"}
 
 
@@ -148,6 +153,49 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
             {"evaluation__text__n_decoded": 100},
             "evaluation.text: n_decoded: 100 of 3 coded documents cannot be decoded; lower it",
         ),
+        ({"compressors__text": {"kind": "constant"}}, "compressors: text is what the run without a wire is called; choose"),
+        (
+            {"compressors__constant": {"kind": "pointer"}},
+            "compressors.constant: a pointer reads features; choose a kind that re",
+        ),
+        (
+            {"compressors__pointer": {"kind": "constant"}},
+            "compressors.pointer: a constant reads nothing; choose a kind that re",
+        ),
+        ({"soft_prompt__n_vectors": 9}, "soft_prompt.n_vectors: the arms of the study say it; leave it out"),
+        (
+            {"variants__x": {"compressor": "pointer", "soft_prompt": {"n_vectors": 9}}},
+            "variants.x.soft_prompt.n_vectors: the arms of the study say it; leave it out",
+        ),
+        (
+            {"variants__x": {"compressor": "pointer", "soft_prompt": {"d_z": 0}}},
+            "variants.x.soft_prompt: d_z: input should be greater than or equal to 1 (got 0)",
+        ),
+        (
+            {"variants__x": {"compressor": "pointer", "training": {"lrr": 1}}},
+            "variants.x.training: lrr: unknown key; did you mean 'lr'?",
+        ),
+        (
+            {"training__objective": {"kind": "cross_entropy"}},
+            "training.objective: cross_entropy trains no soft_prompt; use kind",
+        ),
+        (
+            {"variants__x": {"compressor": "pointer", "soft_prompt": {"adapter": {"output": "key_values"}}}},
+            "training.objective: reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain a",
+        ),
+        (
+            {"soft_prompt__feature_layer": 30},
+            "soft_prompt.feature_layer: 30 is no layer of first, whose last one is 29; lower it",
+        ),
+        (
+            {"soft_prompt__feature_layer": 18},
+            "soft_prompt.feature_layer: 18 is no layer of second, whose last one is 17; lower it",
+        ),
+        (
+            {"evaluation__ceiling__readers": ["third"]},
+            "evaluation.ceiling.readers: ['third'] is not one or more of first, second;",
+        ),
+        ({"evaluation__ceiling__readers": []}, "evaluation.ceiling.readers: [] is not one or more of first, second; correct"),
     ],
 )
 def test_what_is_printed_and_would_not_be_measured_is_one_sentence(changes: dict[str, Any], message: str) -> None:

@@ -94,7 +94,18 @@ def test_another_file_is_no_wire(content: bytes, tmp_path: Path) -> None:
     [
         (b"{", b"", "header is no JSON"),
         (b"\xff", b"", "header is no JSON"),
+        (b"[" * 100_000, b"", "header is no JSON"),
         (b"[]", b"", "a.wire"),
+        (
+            b'{"compressor":"c\\u001b[2J","models":{"m":"i"},"format":{"n_vectors":1,"width":2}}',
+            bytes(4),
+            "a.wire: .*be printed",
+        ),
+        (
+            b'{"compressor":"c","models":{"m":"i"},"format":{"n_vectors":1,"width":2}}',
+            b"\xff" * 4,
+            "a.wire: a wire in fp16 holds a number that was never written; it is damaged; pack the document anew",
+        ),
         (b'{"compressor":"c","models":{"m":"i"}}', b"", "format"),
         (b'{"compressor":"c","models":{},"format":{"n_vectors":1,"width":2}}', bytes(4), "models"),
         (b'{"compressor":"c","models":{"m":"i"},"format":{"n_vectors":1,"width":2}}', bytes(3), "3 bytes of numbers"),

@@ -88,7 +88,11 @@ class DataConfig(Strict):
             content = self.write(out)
             for path in local:
                 if file_digest(path) != before[path.name]:
-                    raise ConfigError(f"{path}: changed while the data was prepared; prepare it again")
+                    raise ConfigError(
+                        f"{path}: another file of the data is called {path.name} too; rename one of them"
+                        if [other.name for other in local].count(path.name) > 1
+                        else f"{path}: changed while the data was prepared; prepare it again"
+                    )
             description = {
                 "kind": self.kind,
                 "id": self.id,

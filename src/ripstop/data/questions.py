@@ -90,6 +90,10 @@ class QuestionsConfig(DataConfig):
             if not kept:
                 raise ConfigError(
                     f"data: no question of split {split!r} has at most {self.max_words} words; raise data.max_words"
+                    if whole
+                    else f"data: every question of split {split!r} is on a document that is held out; name other files"
+                    if found
+                    else f"data: split {split!r} has no question; name a source with more articles, or one for each split"
                 )
             write_questions(out / f"{split}.jsonl", kept)
             digest.update((out / f"{split}.jsonl").read_bytes())

@@ -42,7 +42,9 @@ def questions(path: Path) -> Iterator[Question]:
         articles = json.loads(read_text(path))["data"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(
-            f"{path}: is not in the format of SQuAD ({one_line(error)} in its outermost object); correct it"
+            str(error)
+            if isinstance(error, ConfigError)
+            else f"{path}: is not in the format of SQuAD, an object with the list `data` ({one_line(error)}); correct it"
         ) from None
     where = "the first article"
     try:
@@ -54,7 +56,12 @@ def questions(path: Path) -> Iterator[Question]:
                     if not row.get("is_impossible", False):
                         yield _question(paragraph["context"], row, title, f"{title}#{number}")
     except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ConfigError(f"{path}: {where} is not in the format of SQuAD ({error!r}); correct it") from None
+        raise ConfigError(
+            f"{path}: {where}, or what comes next, has no answer and is not marked `is_impossible`; mark it, or leave it out"
+            if isinstance(error, IndexError)
+            else f"{path}: {where}, or what comes next, is not in the format of SQuAD ("
+            f"{f'lacks {error}' if isinstance(error, KeyError) else one_line(error)}); correct it"
+        ) from None
 
 
 def _question(context: str, row: dict[str, Any], title: str, document_id: str) -> Question:

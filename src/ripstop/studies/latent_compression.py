@@ -37,6 +37,8 @@ CONSTANT = "constant"
 """The arm whose wire reads no document; also what the run without a wire is built with, which reads none either."""
 SHARED = "pointer"
 """The arm that is trained for the second model, and for both, too."""
+TOLD_BY_ARM = ("frozen", "features_of", "compressor", "n_vectors")
+"""Keys of a model that follow from its arm: among `soft_prompt` they would give it another model than its name says."""
 
 
 class Evaluation(Strict):
@@ -91,6 +93,8 @@ class Params(StudyParams):
             raise ConfigError(f"n_vectors: {self.n_vectors} names one twice; name each once")
         if MAIN in self.sources:
             raise ConfigError(f"sources: {MAIN} is what `data` is called; choose another name")
+        if TEXT in self.compressors:
+            raise ConfigError(f"compressors: {TEXT} is what the run without a wire is called; choose another name")
         for name, variant in self.variants.items():
             if name in (*self.compressors, TEXT):
                 raise ConfigError(f"variants: {name} is another arm's name; choose another one")
@@ -101,9 +105,18 @@ class Params(StudyParams):
             if name not in self.compressors:
                 near = nearest(name, list(self.compressors))
                 raise ConfigError(f"compressors: has no {name}, which the paper compares with{near}; add it")
+            kind, reads = self.compressors[name].kind, self.compressors[name].reads
+            if (reads == "nothing") != (name == CONSTANT):
+                wanted = "reads no document" if name == CONSTANT else "reads documents"
+                raise ConfigError(f"compressors.{name}: a {kind} reads {reads}; choose a kind that {wanted}")
         if NARROW not in self.variants:
             near = nearest(NARROW, list(self.variants))
             raise ConfigError(f"variants: has no {NARROW}, whose wire takes fewer bytes than a text{near}; add it")
+        settings = {f"variants.{name}.soft_prompt": variant.soft_prompt for name, variant in self.variants.items()}
+        for where, given in {"soft_prompt": self.soft_prompt, **settings}.items():
+            for key in TOLD_BY_ARM:
+                if key in given:
+                    raise ConfigError(f"{where}.{key}: the arms of the study say it; leave it out")
         return self
 
 
@@ -156,16 +169,35 @@ def _arm(
         values["features_of"] = next(iter(frozen))
     else:
         values.pop("feature_layer", None)
+    model = SoftPromptConfig.parse(values, f"variants.{name}.soft_prompt" if variant.soft_prompt else "soft_prompt")
+    _check_training(params, variant, name)
+    _check_layer(model)
     return Arm(
         factors={"source": source, "compressor": name, "n_vectors": n_vectors, "readers": readers},
         derived={"size": "headline" if n_vectors == params.n_vectors[0] else "other"},
-        model=SoftPromptConfig.parse(values, "soft_prompt"),
+        model=model,
         training=variant.training,
         data=params.data if source == MAIN else params.sources[source],
         trains=name != TEXT,
         parts=tuple([*parts, *more]),
         seeds=tuple(params.seeds[:1]) if seeds is None else seeds,
     )
+
+
+def _check_training(params: Params, variant: Variant, name: str) -> None:
+    try:
+        params.training.replace(**variant.training)
+    except ConfigError as error:
+        raise ConfigError(f"variants.{name}.training: {error}") from None
+
+
+def _check_layer(model: SoftPromptConfig) -> None:
+    """`ConfigError` where the frozen model has no such layer, as far as that is known before it is built."""
+    known = model.frozen[model.features_of].sizes() if model.features_of is not None else None
+    layer = model.feature_layer
+    if known is not None and layer is not None and layer >= known.n_layers:
+        last = f"{model.features_of}, whose last one is {known.n_layers - 1}"
+        raise ConfigError(f"soft_prompt.feature_layer: {layer} is no layer of {last}; lower it")
 
 
 def _is_cut_to(params: Params, arm: Arm) -> None:
@@ -202,5 +234,8 @@ def _is_measured(params: Params) -> None:
         missing = [name for name in needed if name not in given]
         if missing:
             raise ConfigError(f"evaluation.{where}: lacks {', '.join(missing)}, which the paper prints; add it")
+    readers = evaluation.ceiling.readers
+    if readers is not None and (not readers or set(readers) - set(params.frozen)):
+        raise ConfigError(f"evaluation.ceiling.readers: {readers} is not one or more of {', '.join(params.frozen)}; correct it")
     if not evaluation.text.written:
         raise ConfigError("evaluation.text.written: is false, and the paper prints EM and F1; set it to true")

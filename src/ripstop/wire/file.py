@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ripstop.config import ConfigError, Strict
@@ -36,6 +36,12 @@ class _Header(Strict):
     format: WireFormat
     compressor: str
     models: dict[str, str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be_shown(self) -> _Header:
+        if not all(text.isprintable() for text in (self.compressor, *self.models, *self.models.values())):
+            raise ConfigError("compressor, models: hold characters that cannot be printed; pack the document anew")
+        return self
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,10 @@ def from_bytes(data: bytes, where: str) -> Wire:
         raise ConfigError(
             f"{where}: holds {len(payload)} bytes of numbers, and its format has {n_bytes(header.format)}; pack it anew"
         )
+    try:
+        unpack(payload, header.format)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}; pack the document anew") from None
     return Wire(header.format, payload, header.compressor, header.models)
 
 
@@ -126,5 +136,5 @@ def _checksum(body: bytes) -> bytes:
 def _json(header: bytes, where: str) -> Any:
     try:
         return json.loads(header.decode())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ConfigError(f"{where}: its header is no JSON; pack the document anew") from None
