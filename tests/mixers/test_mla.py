@@ -184,7 +184,7 @@ def test_decoding_far_past_the_length_of_training_is_recomputation() -> None:
             torch.testing.assert_close(torch.stack(outputs, 1), mixer(x_BTD), rtol=tolerance, atol=tolerance)
 
 
-def test_positions_count_from_the_beginning_of_a_document() -> None:
+def test_it_is_blind_to_where_a_document_begins_and_tells_the_order_of_its_past() -> None:
     mixer = built().double()
     x_BTD = torch.randn(1, 9, D_MODEL, dtype=torch.float64)
     shifted = torch.cat([torch.randn(1, 31, D_MODEL, dtype=torch.float64), x_BTD], 1)
