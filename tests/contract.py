@@ -110,6 +110,11 @@ _NSA = (
 _NSA_SIZES = {"n_heads": 4, "n_kv_heads": 2, "compress_block": 8, "compress_stride": 4, "select_block": 8, "window_size": 12}
 # 4 heads and 2 for keys and values of 6 in each branch, so 16 heads of projections; gates by 32 hidden units.
 _NSA_LINEAR = 2 * (24 * 16 * 6 + 24 * 24 + 24 * 32 + 32 * 12)
+_LATENT = (
+    "ripstop.ops.latent_attention.expanded",
+    "ripstop.ops.latent_attention.absorbed",
+    "ripstop.ops.softmax_attention.sdpa",
+)
 # Inner width 48, 6 heads, 48 + 2 * 5 = 58 channels: projections, convolution, one update and one read of 48 * 5 numbers.
 _MAMBA2_FLOPS = 2 * (24 * (48 + 58 + 6) + 48 * 24 + 4 * 58 + 2 * 48 * 5)
 # 24 channels each for queries, keys, values and output; tokens of 8 see 1, 2, 3, 4, 5, 6, 7 and 7: 35 pairs.
@@ -216,6 +221,32 @@ CASES = [
         },
         (*_NSA[:-1], "ripstop.ops.selected_attention.weighted_step"),
         {3: 2 * (24 * 10 * 6 + 24 * 24 + 24 * 32 + 32 * 12) + 4 * 24 * 2 * 2},  # 2 pairs a token in each of two branches
+    ),
+    Case(
+        "mla",
+        "values_narrower",
+        {"n_heads": 2, "kv_lora_rank": 10, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 5},
+        _LATENT,
+        # 2 heads: queries of 6 + 4, one latent of 10 and one rotary key of 4, keys of 6 and values of 5 from it; n tokens see
+        # n (n + 1) / 2 pairs, each 10 products for its score and 5 for its value.
+        {n: 2 * (24 * 20 + 24 * 14 + 10 * 22 + 10 * 24) + 2 * 2 * 15 * (n + 1) // 2 for n in (1, 7, 99)},
+    ),
+    Case(
+        "mla",
+        "query_latent_yarn",
+        {
+            **{
+                "n_heads": 3,
+                "kv_lora_rank": 7,
+                "q_lora_rank": 5,
+                "qk_nope_head_dim": 3,
+                "qk_rope_head_dim": 8,
+                "v_head_dim": 16,
+            },
+            "rope_scaling": {"kind": "yarn", "factor": 4, "original_max_position_embeddings": 20, "beta_fast": 2},
+        },
+        _LATENT,
+        {7: 2 * (24 * 5 + 5 * 33 + 24 * 15 + 7 * 3 * 19 + 48 * 24) + 2 * 3 * 27 * 4},
     ),
     Case(
         "bidirectional",

@@ -14,7 +14,7 @@ from torch import Tensor
 from ripstop.batch import Vocabulary
 from ripstop.kernels import attention, convolution, cross_attention, reads, sparse_attention, state_space, window_attention
 from ripstop.mixers import attention as attention_mixer
-from ripstop.mixers import mamba2, short_conv, sliding_window
+from ripstop.mixers import mamba2, mla, short_conv, sliding_window
 from ripstop.mixers.base import Mixer
 from ripstop.mixers.nsa.state import SparseState
 from ripstop.mixers.sliding_window import WindowState
@@ -65,6 +65,9 @@ BY_HAND: dict[tuple[str, str], Callable[[int], tuple[int, int, int]]] = {
     ("sliding_window", "sinks_grouped_conv"): keys(2 * 2 * 6, conv=3 * (24 + 12 + 12), most=CHUNK + 3),
     ("sliding_window", "itself_and_a_sink"): keys(2 * 24, most=2),
     ("sliding_window", "wider_than_text"): keys(2 * 24),
+    # The latent and the rotary key of a token, once for all heads.
+    ("mla", "values_narrower"): keys(10 + 4),
+    ("mla", "query_latent_yarn"): keys(7 + 8),
     ("nsa", "all_selected"): sparse(24, l=8, d=4, block=8, n=16, w=12),
     ("nsa", "few_selected_conv"): sparse(24, l=8, d=4, block=8, n=4, w=12, conv=2 * (24 + 3 * 2 * 12)),
     ("nsa", "score_weighted_every_size_the_same"): sparse(12, l=4, d=4, block=4, n=30, w=7),
@@ -145,6 +148,17 @@ def _values_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _latents_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as keys, and a copy of them as values."""
+    true = mla.latent_attention.absorbed
+
+    def twice(backend: str, q: Tensor, cache: Tensor, *more: Any) -> Tensor:
+        reads.note("latent", 0, cache[..., :10].clone())
+        return true(backend, q, cache, *more)
+
+    monkeypatch.setattr(mla.latent_attention, "absorbed", twice)
+
+
 def _called_twice(module: Any, name: str) -> Callable[[pytest.MonkeyPatch], None]:
     true = getattr(module, name)
 
@@ -170,6 +184,7 @@ WRONG = {
     "a block of the window is read twice": ("sliding_window", "window_only", _block_read_twice(sliding_window)),
     "a block of the past is read twice": ("attention", "plain", _block_read_twice(attention_mixer)),
     "one head of values stands for all": ("attention", "plain", _values_forgotten),
+    "latents are read as keys and as values": ("mla", "values_narrower", _latents_twice),
     "the state is read twice": ("mamba2", "one_group", _called_twice(mamba2.state_space, "ssd_step")),
     "the state is kept in half the bytes": ("mamba2", "one_group", _narrow_state),
     "the convolution reads its past twice": ("mamba2", "groups", _called_twice(short_conv.convolution, "causal_conv_step")),

@@ -24,8 +24,8 @@ from contract import check_state_bytes as state_bytes
 from torch import Tensor
 
 from ripstop import kernels
-from ripstop.mixers import MIXERS, attention, bidirectional, heads, mamba2, short_conv, sliding_window
-from ripstop.ops import convolution, softmax_attention, state_space, state_space_chunked, window_attention
+from ripstop.mixers import MIXERS, attention, bidirectional, heads, mamba2, mla, short_conv, sliding_window
+from ripstop.ops import convolution, latent_attention, softmax_attention, state_space, state_space_chunked, window_attention
 from ripstop.ops.segments import Segments
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
@@ -61,6 +61,7 @@ def _case(kind: str, name: str) -> Case:
 
 MAMBA2, GROUPED = _case("mamba2", "one_group"), _case("attention", "grouped_conv")
 PLAIN = _case("attention", "plain")
+LATENT, YARN = _case("mla", "values_narrower"), _case("mla", "query_latent_yarn")
 SINKS, BOTH = _case("sliding_window", "sinks_grouped_conv"), _case("bidirectional", "mamba2")
 
 
@@ -114,6 +115,38 @@ def _forget_conv_past(monkeypatch: pytest.MonkeyPatch) -> None:
 def _positions_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     true = heads.rotate
     monkeypatch.setattr(heads, "rotate", lambda x, position, base: true(x, position - position.min(), base))
+
+
+def _absorbed_without_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = latent_attention.absorbed
+
+    def absorbed(q: Tensor, cache: Tensor, up: latent_attention.Up, scale: float) -> Tensor:
+        return true(torch.cat([q[..., : up.width], 0 * q[..., up.width :]], -1), cache, up, scale)
+
+    monkeypatch.setattr(latent_attention, "absorbed", absorbed)
+
+
+def _absorbed_scaled_by_its_own_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 / sqrt(r + K) in place of the heads' width."""
+    true = latent_attention.absorbed
+    monkeypatch.setattr(latent_attention, "absorbed", lambda q, cache, up, scale: true(q, cache, up, cache.shape[-1] ** -0.5))
+
+
+def _rotary_keys_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = mla.Rope.forward
+    monkeypatch.setattr(mla.Rope, "forward", lambda self, position, *x: true(self, position - position.min(), *x))
+
+
+def _latents_cached_before_their_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = mla.Mla._read
+
+    def read(self: Any, x_BTD: Tensor, state: Any) -> Any:
+        norm, self.kv_a_norm = self.kv_a_norm, torch.nn.Identity()
+        found = true(self, x_BTD, state)
+        self.kv_a_norm = norm
+        return found
+
+    monkeypatch.setattr(mla.Mla, "_read", read)
 
 
 def _see_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,6 +272,15 @@ def _decay_in_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
         (SINKS, prefill_anywhere, _ring_off_by_one),
         (SINKS, documents, _one_document(window_attention, "window_attention")),
         (SINKS, documents, _starts_at_zero(window_attention, "window_attention")),
+        (LATENT, reach, _see_the_future),
+        (LATENT, documents, _one_document(latent_attention, "expanded")),
+        (LATENT, documents, _keep_padding(mla)),
+        (LATENT, prefill_and_step, _absorbed_without_positions),
+        (LATENT, prefill_and_step, _rotary_keys_from_zero),
+        (LATENT, prefill_anywhere, _latents_cached_before_their_norm),
+        (YARN, prefill_and_step, _absorbed_scaled_by_its_own_width),
+        (LATENT, backend, _the_fast_form_as_the_slow(latent_attention, "latent_attention_reference", "expanded")),
+        (LATENT, counts, _scaled(mla.MlaConfig, "flops_per_token", 1.01)),
         (BOTH, documents, _reverse_the_row),
         (BOTH, documents, _one_document(state_space, "ssd_chunked")),
         (MAMBA2, backend, _the_fast_form_as_the_slow(state_space, "ssd_recurrent", "ssd_chunked")),

@@ -18,12 +18,14 @@ MIXERS: dict[str, Any] = {
     "A": {"kind": "attention", "n_heads": 4, "n_kv_heads": 2},
     "C": {"kind": "attention", "n_heads": 2, "d_conv": 3, "rope": False},
     "W": {"kind": "sliding_window", "n_heads": 2, "window_size": 5, "sink_size": 2},
+    "L": {"kind": "mla", "n_heads": 3, "kv_lora_rank": 7, "qk_nope_head_dim": 4, "qk_rope_head_dim": 6, "v_head_dim": 5},
     "B": {"kind": "bidirectional", "mixer": {"kind": "mamba2", "d_state": 3, "head_dim": 12, "chunk_size": 4}},
     "E": {"kind": "attention", "n_heads": 3, "causal": False},
 }
 DECODERS: dict[str, dict[str, Any]] = {
     "recurrent": {"pattern": "MM"},
     "hybrid": {"pattern": "M(WA)C", "mlp": {"activation": "swiglu", "d_mlp": 31}, "tie_embeddings": True},
+    "cycle": {"pattern": "WWLW", "mlp": {"d_mlp": 13}, "norm": {"kind": "dynamic_tanh"}, "tie_embeddings": True},
     "attention": {"pattern": "A2", "mlp": {"activation": "gelu", "expand": 1.5}},
 }
 ENCODER_DECODERS: dict[str, dict[str, Any]] = {

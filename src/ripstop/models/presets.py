@@ -45,6 +45,41 @@ def _translator(
     return Preset(values, 32_000, n_params)
 
 
+def _language_model(d_model: int, pattern: str, n_heads: int, d_mlp: int, n_params: int) -> Preset:
+    """A language model of sliding windows (S) and latent attention (L) by its size; the vocabulary is GPT-2's.
+
+    Heads are 128 wide, four of the window's share a key; the latents' have 64 rotated numbers more. The width of the mlp is
+    what is left of the size at this depth and width.
+    """
+    mixers = {
+        "S": {
+            "kind": "sliding_window",
+            "n_heads": n_heads,
+            "n_kv_heads": n_heads // 4,
+            "head_dim": 128,
+            "window_size": 256,
+            "sink_size": 4,
+        },
+        "L": {
+            "kind": "mla",
+            "n_heads": n_heads,
+            "kv_lora_rank": 256,
+            "qk_nope_head_dim": 128,
+            "qk_rope_head_dim": 64,
+            "v_head_dim": 128,
+        },
+    }
+    values = {
+        "kind": "decoder_only",
+        "d_model": d_model,
+        "pattern": pattern,
+        "mixers": mixers,
+        "mlp": {"activation": "swiglu", "d_mlp": d_mlp},
+        "tie_embeddings": True,
+    }
+    return Preset(values, 50_257, n_params)
+
+
 PRESETS: dict[str, Preset] = {
     # The recall studies in full size: 4 layers; the letters beside M are there for other patterns.
     "recall": Preset(
@@ -106,6 +141,12 @@ PRESETS: dict[str, Preset] = {
     "translator_medium": _translator(768, "BBBBEBBE", "M4AM7AM3", [0, 4, 8, 12], 1.3125, 197_108_560),
     "translator_large": _translator(1024, "BBBBEBBE", "M4AM7AM7AM3", [0, 4, 8, 12, 16, 20], 1.0, 397_443_424),
     "translator_base_transformer": _translator(512, "E6", "A12", list(range(12)), 2.0, 76_178_432),
+    # Language models by size: two windows to one layer of latent attention. `norm: {kind: dynamic_tanh}` beside the preset
+    # changes the norm.
+    "swa_mla_small": _language_model(1024, "(SSL)4", 8, 1728, 150_055_936),
+    "swa_mla_base": _language_model(1536, "(SSL)8", 12, 1536, 398_922_752),
+    "swa_mla_large": _language_model(2048, "(SSL)9S", 16, 2304, 808_343_808),
+    "swa_mla_xl": _language_model(4096, "(SSL)10SS", 16, 2816, 2_008_099_328),
 }
 
 

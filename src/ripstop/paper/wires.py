@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ripstop.config import ConfigError
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Estimate
-from ripstop.wire.quantize import Bits
 
 MAIN = "main"
 """The factor `source` of what is trained on the study's own data."""
@@ -39,7 +39,7 @@ CONTROLS = {
 }
 READERS = (FIRST, SECOND)
 CODINGS = ("utf8", "gzip", "zstd", "arithmetic")
-SMALLEST: Bits = "int4"
+SMALLEST: Literal["int4"] = "int4"
 """The format that is compared with text of as many bytes."""
 
 
