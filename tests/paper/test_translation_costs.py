@@ -83,4 +83,10 @@ def test_what_the_figures_draw() -> None:
     open_ = [line.get_xdata().tolist() for line in by_source.get_lines() if line.get_markerfacecolor() == "white"]
     assert open_ == [[], [64, 512]]
     assert [text.get_text() for text in by_source.get_legend().get_texts()] == ["attention", "hybrid"]
+    for ax in (ax for figure in found.values() for ax in figure.axes):
+        low, high = ax.get_ylim()
+        said = [
+            label.get_text() for tick, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True) if low <= tick <= high
+        ]
+        assert len(said) > 1 and all(said), ax.get_title()  # however short an axis is, it says where it is
     assert [ax.get_title() for ax in found["latency"].axes] == ["seconds to the first token", "seconds a further token"]

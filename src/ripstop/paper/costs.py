@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, NullLocator
 
 from ripstop.medians import median_interval
 from ripstop.paper.plots import curve_with_interval
@@ -99,21 +99,30 @@ def context_axis(ax: Axes, ticks: Sequence[int]) -> None:
 
 
 def bytes_axis(ax: Axes) -> None:
-    """Every sixteenfold: 64 KiB, 1 MiB, 16 MiB."""
+    """Every sixteenfold, 64 KiB, 1 MiB, 16 MiB; or fourfold, or twofold, where so few are inside of what is drawn."""
     ax.set_yscale("log", base=2)
-    ax.yaxis.set_major_locator(FixedLocator([16**k for k in range(2, 11)]))
+    ax.yaxis.set_major_locator(_sparsest(ax, *([2.0**k for k in range(0, 44, step)] for step in (4, 2, 1))))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: in_units(n)))
 
 
 def time_axis(ax: Axes) -> None:
-    """Every tenfold, written out."""
+    """Every tenfold, written out; or 1, 2 and 5, or every digit, where so few are inside of what is drawn."""
     ax.set_yscale("log")
+    digits = ((1,), (1, 2, 5), tuple(range(1, 10)))
+    ax.yaxis.set_major_locator(_sparsest(ax, *([n * 10.0**k for k in range(-9, 6) for n in some] for some in digits)))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
+
+
+def _sparsest(ax: Axes, *ticks: Sequence[float]) -> Locator:
+    """At the first of several, sparse ones first, that has two inside of what is drawn so far; a few at round numbers else."""
+    low, high = ax.get_ylim()
+    found = next((some for some in ticks if sum(low <= tick <= high for tick in some) > 1), None)
+    return MaxNLocator(3) if found is None else FixedLocator(list(found))
 
 
 def in_units(n_bytes: float) -> str:
     """`64 KiB`."""
     size, unit = next(((size, unit) for size, unit in UNITS.items() if n_bytes >= size), (1, "B"))
-    return f"{n_bytes / size:g} {unit}"
+    return f"{n_bytes / size:.3g} {unit}"
