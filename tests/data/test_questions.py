@@ -15,6 +15,7 @@ from ripstop.config import ConfigError
 from ripstop.data import DATA
 from ripstop.data.introductions import split_of
 from ripstop.data.question import Question, QuestionBatch, read_questions, texts, write_questions
+from ripstop.data.question_stream import QuestionStream
 from ripstop.data.questions import SPLITS, QuestionsConfig
 
 PLAN = StreamPlan(steps=10, tokens_per_step=400, accumulation=2, seed=3)
@@ -145,6 +146,12 @@ def test_the_stream_is_a_function_of_seed_and_position(packages: Path, tmp_path:
     assert next(other) != batches[0]
     spread = [max(lengths) - min(lengths) for b in batches if len(lengths := [q.n_words for q in b.questions]) > 1]
     assert sum(spread) / len(spread) < 5  # lengths alike; those of all are 17 to 30 words
+
+
+def test_progress_goes_on_over_epochs_and_ends_at_one() -> None:
+    stream = QuestionStream([question(n) for n in range(70)], words=20, seed=0, n_batches=100)
+    batches = [next(stream) for _ in range(110)]
+    assert stream.epoch >= 5 and [batch.progress for batch in batches] == [min(1.0, n / 100) for n in range(110)]
 
 
 def test_validation_is_every_question_once_long_ones_first(packages: Path, tmp_path: Path) -> None:  # noqa: F811

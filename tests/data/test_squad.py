@@ -95,6 +95,32 @@ def test_prepared_by_article_and_no_tested_document_is_trained_on(tmp_path: Path
         config.verify(tmp_path / "data")
 
 
+def test_no_document_that_is_validated_on_is_trained_on(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.json", {"A": [paragraph(1), paragraph(2)]})
+    again = {**paragraph(2), "qas": [qa("other", "Which one?", ("2", 7))]}
+    valid = write(tmp_path / "valid.json", {"B": [again, paragraph(3)]})
+    test = write(tmp_path / "test.json", {"C": [paragraph(4)]})
+    source = {"train": str(train), "valid": str(valid), "test": str(test)}
+    config = QuestionsConfig.parse({"source": source}, "data")
+    config.prepare(tmp_path / "data")
+    assert [q.id for q in config.questions(tmp_path / "data", "train")] == ["q1"]
+    assert [q.id for q in config.questions(tmp_path / "data", "valid")] == ["other", "q3"]
+
+
+def test_no_distractor_answers_another_question_on_the_document(tmp_path: Path) -> None:
+    """Of twelve articles every other one has the answer to the second question on the first."""
+    articles = {f"Article {n}": [paragraph(n, f"Number {n} is {'blue' if n % 2 else 'red'}.")] for n in range(100, 112)}
+    articles["Article 101"][0]["qas"].append(qa("colour", "Which colour?", ("blue", 14)))
+    train = write(tmp_path / "train.json", articles)
+    rest = {split: write(tmp_path / f"{split}.json", {split: [paragraph(n)], f"{split} 2": [paragraph(n + 1)], f"{split} 3": [
+        paragraph(n + 2)]}) for n, split in ((20, "valid"), (30, "test"))}  # fmt: skip
+    source = {"train": str(train), **{split: str(path) for split, path in rest.items()}}
+    config = QuestionsConfig.parse({"source": source, "distractors": 2}, "data")
+    config.prepare(tmp_path / "data")
+    asked = [q for q in config.questions(tmp_path / "data", "train") if q.title == "Article 101"]
+    assert {q.id for q in asked} == {"q101", "colour"} and all(q.document.count("blue") == 1 for q in asked)
+
+
 def test_a_validation_file_of_its_own(tmp_path: Path) -> None:
     paths = {
         split: str(write(tmp_path / f"{split}.json", {split: [paragraph(n)]}))

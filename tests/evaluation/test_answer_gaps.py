@@ -159,6 +159,15 @@ def test_a_text_of_other_sizes_is_not_compared_with_a_packed_wire(tmp_path: Path
         measured(tmp_path, part(over=["cut_bytes"], gaps=[]))
 
 
+def test_a_random_wire_is_a_floor_too(tmp_path: Path) -> None:
+    laid_out(tmp_path)
+    found = [*rows(3.0, "wrong"), *rows(5.0, "zero"), *rows(3.25, "random"), *rows(1.5, "beside")]
+    left(tmp_path, "compressor-mean_pool_seed-0", "controls", found)
+    made = measured(tmp_path, part(over=["text"], gaps=["text"]))
+    (share,) = (m.value for m in made if m.metric == "gap_closed" and m.slice["end"] == "value")
+    assert share == pytest.approx((3.25 - 2.0) / (3.25 - 1.0))
+
+
 def test_without_a_floor_there_is_no_gap(tmp_path: Path) -> None:
     laid_out(tmp_path)
     with pytest.raises(ConfigError, match="gaps: there is no floor, none of zero, random, constant was asked of first"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from evaluation.asked_runs import built, prepared
 
-from ripstop.evaluation.wire_probe import area_under_roc, middling_words, present, probe, spectrum
+from ripstop.evaluation.answers import wires
+from ripstop.evaluation.wire_probe import WireProbeConfig, area_under_roc, middling_words, present, probe, spectrum
 
 RANDOM = np.random.default_rng(0)
 
@@ -47,3 +52,25 @@ def test_words_that_half_of_the_documents_have() -> None:
     assert middling_words(documents, 3, 0.3) == ["cat", "sat"]  # "the" stands in three of four
     assert middling_words(documents, 1, 0.2) == ["cat"]
     assert present(documents, ["cat", "sat"]).tolist() == [[1, 1], [0, 1], [1, 0], [0, 0]]
+
+
+@torch.inference_mode()
+def test_it_is_fitted_on_documents_to_train_on_and_scored_with_their_own_and_with_others_wires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    given = prepared(tmp_path)
+    made = given.measured(WireProbeConfig(n_documents=20, n_words=40, ridge=2.0), tmp_path / "out")
+    found = {m.slice["wire"]: (m.value, m.n) for m in made if m.metric == "probe_auc"}
+    model, z, documents = built(given), {}, {}
+    for split in ("train", "test"):
+        one_each = {q.document: q for q in given.data.questions(given.folder, split)}  # type: ignore[arg-type]
+        documents[split] = list(one_each)
+        z[split] = wires(model, list(one_each.values()), 5).flatten(1).double().numpy()
+    words = middling_words(documents["train"], 40, 0.05)
+    train, test = present(documents["train"], words), present(documents["test"], words)
+    for wire, z_test in (("own", z["test"]), ("wrong", np.roll(z["test"], 1, axis=0))):
+        scores = probe(z["train"], train, z_test, test, 2.0)
+        assert found[wire] == (pytest.approx(np.mean(scores), abs=0.02), len(scores))
+    assert found["own"][0] > found["wrong"][0] + 0.05
+    assert {m.n for m in made if m.metric == "wire_directions"} == {20}

@@ -203,6 +203,14 @@ def test_a_later_byte_moves_the_wire() -> None:
     assert not torch.allclose(compressor(given), compressor(replace(given, ids_BS=ids_BS)))
 
 
+def test_what_stands_behind_a_document_is_no_byte() -> None:
+    """Not even a zero, within the patch that it ends in."""
+    compressor, ids_BS = build("byte_resampler"), torch.tensor([[97, 98, 0]])
+    with torch.no_grad():
+        three, two = (compressor(Reading(mask_BS, ids_BS)) for mask_BS in (ids_BS >= 0, ids_BS > 0))
+    assert (three - two).abs().max() > 1e-3
+
+
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of n_heads"):
         config("feature_resampler", resampler={"d_model": 10, "n_heads": 3})
