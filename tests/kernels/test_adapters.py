@@ -231,6 +231,8 @@ def _kernel_sizes(values: dict[str, Any]) -> dict[str, Any]:
         return {"mixer": _kernel_sizes(values["mixer"])}
     if "d_state" in values:
         return values | {"d_state": 4, "head_dim": 8, "d_conv": 4, "expand": 2}
+    if "kv_lora_rank" in values:
+        return values | {"qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
     kept = {key: value for key, value in values.items() if key not in ("head_dim", "sink_size")}
     return kept | {"n_heads": 3, "n_kv_heads": 1}
 

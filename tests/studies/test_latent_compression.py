@@ -180,7 +180,13 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
             "training.objective: cross_entropy trains no soft_prompt; use kind",
         ),
         (
-            {"variants__x": {"compressor": "pointer", "soft_prompt": {"adapter": {"output": "key_values"}}}},
+            {
+                "variants__x": {
+                    "compressor": "pointer",
+                    "soft_prompt": {"adapter": {"output": "key_values"}},
+                    "training": {"objective": {"kind": "answers", "pretrain": 0.5}},
+                }
+            },
             "training.objective: reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain a",
         ),
         (
