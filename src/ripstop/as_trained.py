@@ -9,12 +9,27 @@ from ripstop import choices, provenance
 from ripstop.config import ConfigError
 from ripstop.data.base import DESCRIPTION
 from ripstop.files import read_text
+from ripstop.runs import Run
 from ripstop.training.results import MODEL, REPORT
 
 MOVES_NO_NUMBER = "it refuses what does not belong together"
 
 
-def check_report(run_dir: Path, folder: Path) -> None:
+def data_of_trained(run: Run, run_dir: Path, data: Path | None) -> Path:
+    """The prepared data that the run was trained with, beside it or at `data`; `ConfigError` unless all of it fits together."""
+    if run.training is None or not all((run_dir / name).is_file() for name in (MODEL, REPORT)):
+        raise ConfigError(f"{run_dir}: is not trained; run `python -m ripstop train {run_dir}` with its data")
+    folder = run.data_beside(run_dir) if data is None else data
+    found = run.data.description(folder).get("id")
+    if found != run.data.id:
+        raise ConfigError(
+            f"{folder}: holds the data {found}, and the run was trained on {run.data.id}; name the folder of that"
+        )
+    _check_report(run_dir, folder)
+    return folder
+
+
+def _check_report(run_dir: Path, folder: Path) -> None:
     """`ConfigError` where the weights are not those that the report names, or were trained on other data or settings than
     lie here now. By other code they may be: that is what an older run is."""
     path, weights = run_dir / REPORT, run_dir / MODEL

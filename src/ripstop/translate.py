@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ripstop.as_trained import check_report
+from ripstop.as_trained import data_of_trained
 from ripstop.config import ConfigError
 from ripstop.data.base import DESCRIPTION, file_digest
 from ripstop.data.documents import DocumentsConfig
@@ -23,7 +23,6 @@ from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig, generate
 from ripstop.runs import Run
 from ripstop.training.precision import prepare_device
-from ripstop.training.results import MODEL, REPORT
 
 log = logging.getLogger(__name__)
 
@@ -137,16 +136,7 @@ def _translator(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
     if not isinstance(run.data, DocumentsConfig) or not run.model.reads_source:
         what = f"its data is of kind {run.data.kind} and its model of kind {run.model.kind}"
         raise ConfigError(f"{run_dir}: is no translator, {what}; name a run of hybrid_ratio")
-    if run.training is None or not all((run_dir / name).is_file() for name in (MODEL, REPORT)):
-        raise ConfigError(f"{run_dir}: is not trained; run `python -m ripstop train {run_dir}` with its data")
-    folder = run.data_beside(run_dir) if data is None else data
-    found = run.data.description(folder).get("id")
-    if found != run.data.id:
-        raise ConfigError(
-            f"{folder}: holds the data {found}, and the run was trained on {run.data.id}; name the folder of that"
-        )
-    check_report(run_dir, folder)
-    return run, folder
+    return run, data_of_trained(run, run_dir, data)
 
 
 def _tokenizer(data: DocumentsConfig, folder: Path) -> Tokenizer:

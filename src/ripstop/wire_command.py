@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ripstop import provenance
-from ripstop.as_trained import check_report
+from ripstop.as_trained import data_of_trained
 from ripstop.config import ConfigError, nearest
 from ripstop.data.base import DESCRIPTION, file_digest
 from ripstop.evaluation.base import Subject
@@ -22,7 +22,7 @@ from ripstop.frozen.scoring import generate
 from ripstop.models.soft_prompt import SoftPrompt, SoftPromptConfig
 from ripstop.runs import Run
 from ripstop.training.precision import prepare_device
-from ripstop.training.results import MODEL, REPORT
+from ripstop.training.results import MODEL
 from ripstop.wire.file import Wire, load, save
 from ripstop.wire.quantize import BITS_EACH, Bits, WireFormat
 
@@ -167,15 +167,7 @@ def _trained(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
         raise ConfigError(f"{run_dir}: makes no wires, its model is of kind {run.model.kind}; name a run of a soft_prompt")
     if run.training is None:
         raise ConfigError(f"{run_dir}: trains nothing, its wires would be of random weights; name a run that is trained")
-    if not all((run_dir / name).is_file() for name in (MODEL, REPORT)):
-        raise ConfigError(f"{run_dir}: is not trained; run `python -m ripstop train {run_dir}` with its data")
-    folder = run.data_beside(run_dir) if data is None else data
-    found = run.data.description(folder).get("id")
-    if found != run.data.id:
-        raise ConfigError(
-            f"{folder}: holds the data {found}, and the run was trained on {run.data.id}; name the folder of that"
-        )
-    check_report(run_dir, folder)
+    folder = data_of_trained(run, run_dir, data)
     _check_examples(run, folder)
     return run, folder
 

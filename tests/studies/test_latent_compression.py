@@ -144,6 +144,11 @@ def test_a_variant_is_its_compressor_with_other_settings() -> None:
             {"evaluation__gaps__runs__constant": "source-{sauce}_seed-0"},
             "evaluation.gaps: 'source-{sauce}_seed-0' names no run ('sauce'); braces hold one of source, compressor",
         ),
+        (
+            {"evaluation__gaps__runs__constant": "source-{source.x}_seed-0"},
+            "evaluation.gaps: 'source-{source.x}_seed-0' names no run (",
+        ),
+        ({"evaluation__gaps__runs__constant": "source-{source[x]}"}, "evaluation.gaps: 'source-{source[x]}' names no run ("),
         ({"evaluation__gaps__text": None}, "evaluation.gaps: text: is not given, and closed is one of its arms; name the run"),
         (
             {"evaluation__gaps_more__over": ["zero", "random", "formats", "cut_bytes", "beside", "shufled"]},

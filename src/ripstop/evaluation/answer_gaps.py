@@ -138,7 +138,7 @@ class AnswerGapsConfig(DerivedConfig):
         known = {**run.factors, "seed": run.seed, "reader": reader}
         try:
             return template.format(**known)
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             raise ConfigError(f"{template!r} names no run ({error}); braces hold one of {', '.join(known)}") from None
 
 
