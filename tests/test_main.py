@@ -343,9 +343,10 @@ def test_help_of_every_command_needs_no_torch() -> None:
     assert done.stdout.count("Usage: ") == len(COMMANDS) > 8
 
 
-def test_a_reader_that_goes_away_is_one_sentence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_one_sentence(tmp_path: Path, unbuffered: str) -> None:
     command = [sys.executable, "-m", "ripstop", "plan", "--help"]
-    there = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    there = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": unbuffered}
     process = subprocess.Popen(command, env=there, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.close()
@@ -354,8 +355,9 @@ def test_a_reader_that_goes_away_is_one_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-def test_a_full_disk_under_standard_output_is_one_sentence(tmp_path: Path) -> None:
-    there = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_standard_output_is_one_sentence(tmp_path: Path, unbuffered: str) -> None:
+    there = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w", encoding="utf-8") as full:
         command = [sys.executable, "-m", "ripstop", "plan", "--help"]
         done = subprocess.run(command, env=there, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)

@@ -45,7 +45,9 @@ def run(app: typer.Typer) -> int:
                 return _say("stopped by Ctrl-C", INTERRUPTED)
             return status if isinstance(status, int) else 0
         except BaseException as error:
-            return _ending(error)
+            status = _ending(error)
+            _drop_output()
+            return status
 
 
 def put(line: str) -> None:
@@ -93,6 +95,16 @@ def _ending(error: BaseException) -> int:
     log = f" The whole output is in {os.environ[LOG]}." if os.environ.get(LOG) else ""
     print(f"error: this is a bug in ripstop; please report it with the lines above.{log}", file=sys.stderr)
     return FAILED
+
+
+def _drop_output() -> None:
+    """What standard output does not take goes nowhere: the interpreter would try again as it ends, and fail by itself."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nothing, suppress(OSError, ValueError):
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
 
 def _say(message: object, status: int) -> int:
