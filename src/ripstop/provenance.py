@@ -12,7 +12,17 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-LIBRARIES = ("torch", "triton", "mamba-ssm", "causal-conv1d", "flash-attn", "tokenizers", "datasets", "sacrebleu")
+LIBRARIES = (
+    "torch",
+    "triton",
+    "mamba-ssm",
+    "causal-conv1d",
+    "flash-attn",
+    "tokenizers",
+    "transformers",
+    "datasets",
+    "sacrebleu",
+)
 MOVES_NO_NUMBER = "says what made a number"
 MADE = tuple(f":(top,exclude){path}" for path in ("results", "paper/*.pdf", "paper/*.json", "paper/figures", "paper/tables"))
 """What the workflow writes itself while it runs, as git pathspecs."""

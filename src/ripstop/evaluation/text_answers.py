@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 
 WRITTEN = ("text", "closed", "cut_tokens")
+"""The prompts whose answers tables print; of the others it is the loss that is compared."""
 
 
 class TextAnswersConfig(PartConfig):
