@@ -71,6 +71,7 @@ def test_two_hundred_steps_along_the_same_gradients(moments: str, bound: float, 
     assert torch.equal(found.start, reference.start) and bound / 10 < error < bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moments", ["8bit", "fp8"])
 def test_two_hundred_steps_of_its_own_learn_as_much(moments: str, reference: Trained) -> None:
     found = trained(AdamwLowBitConfig(moments=moments))
