@@ -18,17 +18,20 @@ from ripstop.evaluation import evaluate
 from ripstop.training import train
 from ripstop.training.objectives.cross_entropy import cross_entropy
 from ripstop.training.optimizers.adamw import AdamwConfig
+from ripstop.training.optimizers.lion import LionConfig
+from ripstop.training.optimizers.muon import MuonConfig
 
 mixers = {"M": {"kind": "mamba2", "head_dim": 8}, "W": {"kind": "sliding_window", "window_size": 3, "d_conv": 4}}
 mixers |= {"A": {"kind": "attention"}, "B": {"kind": "bidirectional", "mixer": {"kind": "mamba2", "head_dim": 8}}}
 model = DecoderOnlyConfig.parse({"d_model": 16, "pattern": "MWA", "mixers": mixers}, "").build(Vocabulary(9))
-optimizer = AdamwConfig().build(model)
 tokens_BT = torch.arange(9).expand(2, -1)
-optimizer.zero_grad()
-cross_entropy(model, TokenBatch(tokens_BT, tokens_BT)).sum.backward()
-torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-optimizer.step()
-optimizer.load_state_dict(optimizer.state_dict())
+for config in (AdamwConfig, LionConfig, MuonConfig):
+    optimizer = config().build(model)
+    optimizer.zero_grad()
+    cross_entropy(model, TokenBatch(tokens_BT, tokens_BT)).sum.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
 compressors = {"pointer": "first", "feature_resampler": "first", "byte_resampler": None, "mean_pool": "first", "constant": None}
 for kind, features in compressors.items():  # its parameters are counted where it is checked
     values = {"frozen": {"first": {"kind": "package", "model": "smollm2_135m"}}, "features_of": features}

@@ -1,7 +1,7 @@
 """A model and a stream small enough to train in milliseconds, and the trainings that tests kill.
 
 As a program, which imports torch once: `tiny.py fit OUT...` trains in a child for each folder; `tiny.py kill OUT` trains in
-children killed at random moments.
+children killed at random moments; `tiny.py kill_each OUT` does so for each optimizer.
 """
 
 from __future__ import annotations
@@ -135,6 +135,36 @@ def _kill_ten_times(out: Path) -> None:
     print(json.dumps({"kills": kills, "reached": reached}))
 
 
+OPTIMIZERS = {
+    "adamw": {"kind": "adamw"},
+    "lion": {"kind": "lion"},
+    "muon": {"kind": "muon"},
+    "adamw_low_bit": {"kind": "adamw_low_bit"},
+    "adamw_low_bit_fp8": {"kind": "adamw_low_bit", "moments": "fp8"},
+}
+"""Of each kind at least one."""
+SHORT = {"steps": 24, "checkpoint_every": 8, "log_every": 4}
+
+
+def _kill_each(out: Path) -> None:
+    """For each optimizer an undisturbed training, then one killed twice and finished. Prints where the kills left them.
+
+    Of a width at which moments are kept in 8 bits.
+    """
+    reached: dict[str, list[int]] = {}
+    for name, told in OPTIMIZERS.items():
+        TrainingConfig(steps=1, tokens_per_step=1, lr=1.0, optimizer=told).optimizer.build(TinyModel())  # imports, once
+        changes = SHORT | {"optimizer": told, "d_model": 64}
+        _child(out / name / "undisturbed", **changes)
+        reached[name] = []
+        for _ in range(2):
+            _child(out / name / "killed", kill_after=random.randint(10, 15), **changes)
+            checkpoints = out.glob(f"{name}/killed/checkpoints/step-*.pt")
+            reached[name].append(max((int(p.name.split("-")[1]) for p in checkpoints), default=0))
+        _child(out / name / "killed", **changes)
+    print(json.dumps(reached))
+
+
 def _fit(outs: list[Path]) -> None:
     """Endless trainings. Prints their process ids, and their statuses when they have been stopped."""
     pids = []
@@ -160,14 +190,17 @@ class _Reporting(TinyStream):
         return super().__next__()
 
 
-def _child(out: Path, steps: int, kill_after: int | None = None, delay: float = 0.0) -> bool:
+def _child(
+    out: Path, steps: int, kill_after: int | None = None, delay: float = 0.0, d_model: int = D_MODEL, **told: Any
+) -> bool:
     """Train in a fork, which needs no import, and kill it `delay` seconds after a number of steps; True if it was."""
     sys.stdout.flush()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        training = trainer(out, **(LONG | {"steps": steps}))
+        torch.manual_seed(3)
+        training = trainer(out, TinyModel(d_model), **(LONG | told | {"steps": steps}))
         training.stream = _Reporting(writing)
         training.fit()
         torch.save(training.model.state_dict(), out / "model.pt")
@@ -192,5 +225,7 @@ if __name__ == "__main__":
     command, *folders = sys.argv[1:]
     if command == "kill":
         _kill_ten_times(Path(folders[0]))
+    elif command == "kill_each":
+        _kill_each(Path(folders[0]))
     else:
         _fit([Path(folder) for folder in folders])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -26,6 +27,31 @@ def test_frozen_parameters_are_left_out():
     model = TinyModel()
     model.layers[0].linear.weight.requires_grad_(False)
     assert len(parameter_groups(model, 0.3)[0]["params"]) == 1
+
+
+def test_its_steps_are_those_of_torch():
+    """Bit for bit those of the same fused AdamW, and to rounding those of torch's plain loop."""
+    for fused, tolerance in [(True, 0.0), (False, 1e-6)]:
+        torch.manual_seed(0)
+        model = TinyModel()
+        reference = copy.deepcopy(model)
+        decays = [name.endswith("linear.weight") for name, _ in model.named_parameters()]
+        groups = [
+            {"params": [p for p, d in zip(reference.parameters(), decays, strict=True) if d == which], "weight_decay": decay}
+            for which, decay in [(True, 0.3), (False, 0.0)]
+        ]
+        ours = AdamwConfig(betas=(0.8, 0.9), weight_decay=0.3).build(model)
+        theirs = torch.optim.AdamW(groups, lr=1.0, betas=(0.8, 0.9), fused=fused, foreach=False)
+        for rate in (0.01, 0.03, 0.02):
+            for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+                p.grad = torch.randn_like(p)
+                q.grad = p.grad.clone()
+            for optimizer in (ours, theirs):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+        for p, q in zip(model.parameters(), reference.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=0, atol=tolerance)
 
 
 def test_two_steps_equal_adamw_in_scalars():
