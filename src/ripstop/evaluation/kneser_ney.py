@@ -41,7 +41,7 @@ class _Order:
 
 
 class KneserNey:
-    """The model of the highest order, and of every lower one inside it."""
+    """The model of one order. Those of lower orders inside it are none to stand alone, since they count what stands before."""
 
     def __init__(self, documents: Sequence[Indices], order: int, vocab_size: int, begin: int, never: Sequence[int] = ()):
         """documents: token ids, the end of a document among them. begin: an id that stands before every document and is never
@@ -71,13 +71,12 @@ class KneserNey:
             n_histories = len(keys[k - 1]) if k else 1
             self._orders.append(_counted(keys[k], counts_N, history_N, n_histories))
 
-    def probabilities(self, documents: Sequence[Indices]) -> list[Probabilities]:
-        """Of every token of the documents, laid end to end: by the model of order 1, 2, ..., up to the highest."""
+    def probabilities(self, documents: Sequence[Indices]) -> Probabilities:
+        """Of every token of the documents, laid end to end."""
         tokens_P = self._padded(documents)
         asked_P = tokens_P != self._begin
         number_P = np.zeros(len(tokens_P), dtype=np.int64)
         p_P = np.full(len(tokens_P), 1 / self._n_predicted)
-        by_order = []
         for order in self._orders:
             history_P = np.roll(number_P, 1)
             number_P = _found(order.keys_N, self._keys(number_P, tokens_P))
@@ -88,8 +87,7 @@ class KneserNey:
             count_P = np.where(number_P >= 0, order.counts_N[number_P], 0)
             kept_P = np.maximum(count_P - _discount(count_P, order.discounts), 0)
             p_P = np.where(known_P, kept_P / np.maximum(total_P, 1) + order.left_H[history_P] * p_P, p_P)
-            by_order.append(p_P[asked_P])
-        return by_order
+        return p_P[asked_P]
 
     def _padded(self, documents: Sequence[Indices]) -> Indices:
         """All documents, as many `begin` before each as the longest history has, so that none reaches into another."""
