@@ -55,7 +55,7 @@ def test_every_document_is_scored_alone(subject: Subject) -> None:
     assert isinstance(data, TextConfig)
     torch.manual_seed(0)
     with torch.inference_mode():
-        whole, *parts = BitsPerByteConfig(positions=[0, 8, 32], tokens_per_batch=300).measure(subject)
+        loss, whole, *parts = BitsPerByteConfig(positions=[0, 8, 32], tokens_per_batch=300).measure(subject)
     torch.manual_seed(0)
     model = subject.model()
     nats, n, at = 0.0, 0, {0: [0.0, 0], 8: [0.0, 0], 32: [0.0, 0]}
@@ -71,6 +71,7 @@ def test_every_document_is_scored_alone(subject: Subject) -> None:
     n_bytes = sum(len(text.encode()) for text in data.held_out_texts(subject.data, "test"))
     assert (whole.metric, whole.unit, whole.n, whole.slice) == ("bits_per_byte", "bits", n, {"split": "test"})
     assert whole.value == pytest.approx(nats / math.log(2) / n_bytes, rel=1e-5)
+    assert (loss.metric, loss.value) == ("loss", pytest.approx(nats / n, rel=1e-5))
     assert [part.slice["position"] for part in parts] == [0, 8, 32] and sum(part.n for part in parts) == n
     for part in parts:
         value, size = at[part.slice["position"]]  # type: ignore[index]
@@ -84,7 +85,7 @@ def test_a_uniform_model_costs_the_vocabulary(subject: Subject) -> None:
     part = BitsPerByteConfig(split="valid")
     object.__setattr__(subject, "model", lambda: model)
     with torch.inference_mode():
-        whole, *_ = part.measure(subject)
+        _, whole, *_ = part.measure(subject)
     object.__delattr__(subject, "model")
     data = subject.run.data
     assert isinstance(data, TextConfig)

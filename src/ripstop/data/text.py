@@ -47,7 +47,10 @@ TextTokenizer = Annotated[BpeConfig | BytesConfig | Gpt2Config, Field(discrimina
 
 
 class TextConfig(DataConfig):
-    """`isolate`: no document of a row sees another one, neither by attention nor in a state; held-out ones never do."""
+    """`isolate`: no document of a row sees another one, neither by attention nor in a state; held-out ones never do.
+
+    What is held out is scored by `bits_per_byte`: there is no context whose controls `likelihood` could ask for.
+    """
 
     kind: Literal["text"] = "text"
     source: Embedded | LocalText | HubText = "embedded"
@@ -64,7 +67,6 @@ class TextConfig(DataConfig):
         *(f"{split}.bytes" for split in SPLITS[1:]),
         *(f"{split}.jsonl" for split in SPLITS[1:]),
     )
-    held_out_splits: ClassVar[tuple[HeldOut, ...]] = ("valid", "test")
 
     @property
     def longest_row(self) -> RowLength:

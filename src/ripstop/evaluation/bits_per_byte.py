@@ -1,4 +1,4 @@
-"""Bits per byte of held-out text, in all and by the position in the document: what models with any tokenizer compare by."""
+"""Bits per byte of held-out text, in all and by position in the document: what models with any tokenizer compare by."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ class BitsPerByteConfig(PartConfig):
             nats_N = F.cross_entropy(model(batch, asked_BT).float(), batch.targets_BT[asked_BT], reduction="none")
             sums += _by_range(range_N.cpu(), torch.stack([nats_N.cpu(), bytes_BT[asked_BT.cpu()]]), len(self.positions))
         nats, n_bytes, n = sums.sum(1).tolist()
+        yield Measurement("loss", nats / n, "nats", int(n), {"split": self.split})
         yield Measurement("bits_per_byte", nats / math.log(2) / n_bytes, "bits", int(n), {"split": self.split})
         for begin, (nats, n_bytes, n) in zip(self.positions, sums.T.tolist(), strict=True):
             if n_bytes:
