@@ -66,15 +66,16 @@ def read(
         next(stream)
     seconds = time.perf_counter() - begun
     stream.load_state_dict(start)
-    digest, counts = hashlib.sha256(), [0, 0, 0]
+    digest, counts = hashlib.sha256(), []
     for _ in range(n_batches):
         batch = next(stream)
         if not isinstance(batch, TokenBatch):
             raise ConfigError(f"{folder}: data of kind {config.kind} has no rows of tokens to read; name other data")
         digest.update(batch.tokens_BT.numpy().tobytes())
         digest.update(batch.targets_BT.numpy().tobytes())
-        counts = [n + more for n, more in zip(counts, _counts(batch), strict=True)]
-    return Reading(n_batches, *counts, first, seconds, digest.hexdigest(), stream.state_dict())
+        counts.append(_counts(batch))
+    n_tokens, n_padding, n_documents = (sum(column) for column in zip(*counts, strict=True))
+    return Reading(n_batches, n_tokens, n_padding, n_documents, first, seconds, digest.hexdigest(), stream.state_dict())
 
 
 def _stream(config: DataConfig, folder: Path, plan: StreamPlan, workers: int | None, rank: int, ranks: int) -> BatchStream:

@@ -15,7 +15,7 @@ from ripstop.config import ConfigError
 from ripstop.data.text import TextConfig
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.ops.segments import Segments
-from ripstop.records import Measurement
+from ripstop.records import Measurement, Scalar
 
 if TYPE_CHECKING:
     from ripstop.runs import Run
@@ -63,7 +63,7 @@ class BitsPerByteConfig(PartConfig):
         yield Measurement("bits_per_byte", nats / math.log(2) / n_bytes, "bits", int(n), {"split": self.split})
         for begin, (nats, n_bytes, n) in zip(self.positions, sums.T.tolist(), strict=True):
             if n_bytes:
-                at = {"split": self.split, "position": begin}
+                at: dict[str, Scalar] = {"split": self.split, "position": begin}
                 yield Measurement("bits_per_byte_at", nats / math.log(2) / n_bytes, "bits", int(n), at)
 
 
