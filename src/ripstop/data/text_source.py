@@ -33,8 +33,9 @@ WIKI = Package(
     license="CC BY-SA 4.0",
     note="introductions of 10,033 articles of English Wikipedia",
 )
-BIBLE_TEST = ("Isaiah", "Jeremiah")
-"""Books to test on. The test books of the translation study stay unread."""
+BIBLE_TEST = ("Daniel", "Acts", "Romans")
+"""Books to test on, which repeat next to nothing: at most 0.2 % of their runs of ten words stand in another book (3.9 % of
+Isaiah's, 13 % of those of 2 Kings). The test books of the translation study stay unread."""
 
 T = TypeVar("T")
 
