@@ -63,7 +63,8 @@ class TextStream:
         """The numbers of the rows in that part."""
         n = len(self._rows)
         wanted = np.arange(position, position + self.n_rows)[self._rank :: self._n_ranks]
-        return np.array([self._order(epoch)[row] for epoch, row in zip(wanted // n, wanted % n, strict=True)])
+        epochs = range(wanted[0] // n, wanted[-1] // n + 1)
+        return np.concatenate([self._order(epoch)[wanted[wanted // n == epoch] % n] for epoch in epochs])
 
     def advance(self) -> None:
         """One batch was consumed."""
