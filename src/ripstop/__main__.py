@@ -116,6 +116,22 @@ def prepare(folder: Annotated[Path, typer.Argument(help="A data folder of the pl
 
 
 @app.command()
+def loader(
+    folder: Annotated[Path, typer.Argument(help="A prepared data folder: results/<scale>/data/<id>.")],
+    tokens_per_step: Annotated[int, typer.Option(min=1, help="Tokens of an update, of all ranks together.")] = 2**16,
+    batches: Annotated[int, typer.Option(min=2, help="How many updates are read.")] = 100,
+    workers: Annotated[int | None, typer.Option(min=0, max=64, help="Threads that read ahead; none given: as trained.")] = None,
+    rank: Annotated[int, typer.Option(min=0, help="Which rank reads.")] = 0,
+    ranks: Annotated[int, typer.Option(min=1, help="How many ranks share the stream.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+) -> None:
+    """Read training batches without a model, and say how fast they come and what they hold."""
+    from ripstop import loader as reading
+
+    print(f"{folder}: {reading.read(folder, tokens_per_step, batches, seed, workers, rank, ranks)}")
+
+
+@app.command()
 def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
     """Train one run; resumes by itself where an earlier one was stopped."""
     from ripstop.allocator import keep_freed_memory
