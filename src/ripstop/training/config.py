@@ -36,7 +36,9 @@ class TrainingConfig(Strict):
     on_divergence: Literal["fail", "record"] = Field(
         "fail", description="a loss that is not finite stops the workflow, or is the outcome of this training"
     )
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp8", "fp8_or_bf16"] = Field(
+        "fp32", description="of matrix products; fp8 is refused where the GPU has none, fp8_or_bf16 takes bf16 there"
+    )
     compile: bool = False
     activation_checkpointing: bool = False
 

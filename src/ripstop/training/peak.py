@@ -37,7 +37,7 @@ class Peak:
 def peak_flops(device: torch.device, precision: str) -> Peak:
     """What the device can reach: a data sheet's number for the GPUs listed above, else measured by `matmul_flops`.
 
-    fp32 runs as TF32 on them, at half of bf16's rate.
+    fp32 runs as TF32 on them, at half of bf16's rate. fp8 is measured against bf16's, so that its gain shows.
     """
     if device.type == "cuda":
         listed = listed_flops(torch.cuda.get_device_name(device), precision)
@@ -55,7 +55,7 @@ def listed_flops(name: str, precision: str) -> float | None:
 def matmul_flops(device: torch.device, precision: str, seconds: float = 0.05) -> float:
     """FLOP/s of the fastest of some square matrix products made in about `seconds`, after one to warm up."""
     n = 4096 if device.type == "cuda" else 512
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     a, b = (torch.full((n, n), value, device=device, dtype=dtype) for value in (0.5, 0.25))  # draws no random number
     times: list[float] = []
     while len(times) < 3 or sum(times) < seconds:

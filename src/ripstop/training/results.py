@@ -21,6 +21,7 @@ from ripstop.models.base import Model
 from ripstop.models.weights import save_weights
 from ripstop.runs import Run
 from ripstop.training.config import TrainingConfig
+from ripstop.training.fp8 import in_use
 
 MOVES_NO_NUMBER = "checks, writes and removes files"
 
@@ -64,7 +65,7 @@ def circumstances(run: Run, model: Model, device: torch.device) -> dict[str, Any
         "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "frozen_base": model.frozen_base,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
-        "precision": run.training.precision if run.training else "none",
+        "precision": in_use(run.training.precision, device) if run.training else "none",
         "threads": torch.get_num_threads(),
         "backends": backend.chosen(),
         "versions": provenance.versions(),

@@ -16,6 +16,7 @@ from ripstop.config import ConfigError, TrainingError
 from ripstop.models.base import Model
 from ripstop.training.checkpoint import Checkpoints
 from ripstop.training.config import TrainingConfig
+from ripstop.training.fp8 import in_use, use_fp8
 from ripstop.training.interruption import Interruption
 from ripstop.training.monitor import Monitor, check_names
 from ripstop.training.objectives.base import Loss, Objective
@@ -68,6 +69,8 @@ class Trainer:
             settings,
             companions=[out / "metrics.jsonl"],
         )
+        if in_use(config.precision, device) == "fp8":
+            print(f"fp8: {len(use_fp8(model))} linear layers multiply in 8 bits", flush=True)
         self.optimizer = config.optimizer.build(model)
         self.step = 0
         self.seconds = 0.0
