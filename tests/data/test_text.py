@@ -155,6 +155,12 @@ def test_limits(source: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other" / "data.json").exists() and not list((tmp_path / "other").glob("*.rows"))
 
 
+def test_less_to_train_on_holds_the_same_out(source: Path, data: Path, tmp_path: Path) -> None:
+    config(source, train_tokens=3000).prepare(tmp_path)
+    for split in ("valid", "test"):
+        assert (tmp_path / f"{split}.jsonl").read_bytes() == (data / f"{split}.jsonl").read_bytes()
+
+
 def test_a_tokenizer_learns_from_the_first_documents(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And all of them are encoded all the same, in their order."""
     monkeypatch.setattr(text, "TOKENIZER_BYTES", 3000)

@@ -59,7 +59,7 @@ class TextConfig(DataConfig):
     held_out_block_size: int | None = Field(None, ge=8, le=LONGEST, description="of a held-out row; none given: block_size")
     held_out_share: float = Field(0.05, gt=0, lt=0.5, description="of the documents for valid, and as much for test")
     held_out_documents: int | None = Field(None, ge=1, description="of each of the two, the first ones; none given: all")
-    train_tokens: int | None = Field(None, ge=1, description="with so many a stream ends, and no more are added; none given: all")
+    train_tokens: int | None = Field(None, ge=1, description="with so many a stream ends, and no more are added; none: all")
     isolate: bool = True
     files: ClassVar[tuple[str, ...]] = (
         "tokenizer.json",
@@ -175,7 +175,7 @@ class TextConfig(DataConfig):
 
     @property
     def _is_stream(self) -> bool:
-        """Whether its documents come from the hub, which holds more than anyone reads; of others all that is held out is read."""
+        """Whether it comes from the hub, which holds more than anyone reads; of others all that is held out is read."""
         return isinstance(self.source, HubText)
 
     def _is_full(self, train: RowWriter) -> bool:

@@ -1,12 +1,14 @@
 """Sliding-window attention with sinks as mixers call it.
 
-Arguments as in `ops.window_attention`, with `backend` before them: auto, reference, torch, flash_attn.
+Arguments as in `ops.window_attention`, with `backend` before them: auto, reference, torch, flash_attn, flex.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from ripstop.config import ConfigError
 from ripstop.kernels import attention, reads
 from ripstop.kernels.backend import choose
 from ripstop.ops import window_attention as ops
@@ -29,6 +31,12 @@ def window_attention(
     """(B, T, H, P)."""
     reads.note("window", k_BSGK.shape[1], k_BSGK, v_BSGP)
     reads.note("window", sinks[0].shape[1] if sinks else 0, *(sinks or ()))
+    if backend == "flex":
+        if q_BTHK.device.type == "cpu" and torch.is_grad_enabled():
+            raise ConfigError("backend 'flex' of window_attention trains on a GPU alone; set backend to 'auto'")
+        from ripstop.kernels.adapters import flex_attention
+
+        return flex_attention.window_attention(q_BTHK, k_BSGK, v_BSGP, window_size, sink_size, segments)
     unfit = "has no sinks" if sink_size else attention.flash_unfit(q_BTHK, v_BSGP)
     name = choose(backend, KERNEL, q_BTHK.device, q_BTHK.dtype, unfit)
     if name == "flash_attn":

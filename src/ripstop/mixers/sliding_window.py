@@ -32,12 +32,15 @@ class WindowState(NamedTuple):
 
 
 class SlidingWindowConfig(HeadsConfig):
-    """A token sees the last `window_size` tokens, itself among them, and the first `sink_size` of its document."""
+    """A token sees the last `window_size` tokens, itself among them, and the first `sink_size` of its document.
+
+    backend: flex is torch's FlexAttention in `forward`, for training on a GPU, and torch elsewhere.
+    """
 
     kind: Literal["sliding_window"] = "sliding_window"
     window_size: int = Field(64, ge=1, le=2**20)
     sink_size: int = Field(0, ge=0, le=2**20)
-    backend: Literal["auto", "reference", "torch", "flash_attn"] = "auto"
+    backend: Literal["auto", "reference", "torch", "flash_attn", "flex"] = "auto"
 
     def build(self, d_model: int) -> SlidingWindow:
         return SlidingWindow(self, d_model)
@@ -54,7 +57,9 @@ class SlidingWindow(HeadsMixer):
     """Keys are rotated by their absolute position when they are written, so the order of the ring does not matter."""
 
     def __init__(self, config: SlidingWindowConfig, d_model: int):
-        super().__init__(config, d_model, config.backend)
+        after_past = "torch" if config.backend == "flex" else config.backend
+        super().__init__(config, d_model, after_past)
+        self.after_past = after_past
         self.window_size, self.sink_size, self.backend = config.window_size, config.sink_size, config.backend
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
@@ -77,7 +82,7 @@ class SlidingWindow(HeadsMixer):
         near_k, near_v = (torch.cat([old[:, slots].to(new.dtype), new], 1) for old, new in ((state.k, k), (state.v, v)))
         sinks = (state.k[:, :n_sinks].to(k.dtype), state.v[:, :n_sinks].to(v.dtype))
         inputs = (q, near_k, near_v, self.window_size, self.sink_size)
-        y_BTHK = window_attention.window_attention(self.backend, *inputs, None, sinks if state.length else None, first)
+        y_BTHK = window_attention.window_attention(self.after_past, *inputs, None, sinks if state.length else None, first)
         return self.combine(y_BTHK), self._written(state, k, v)._replace(conv=conv)
 
     def step(self, x_BD: Tensor, state: WindowState) -> tuple[Tensor, WindowState]:
@@ -86,7 +91,7 @@ class SlidingWindow(HeadsMixer):
         # What the ring holds now is exactly what this token sees.
         held = state.filled()
         reads.of("window")
-        y_BTHK = attention.attention(self.backend, q, held.k, held.v, causal=False)
+        y_BTHK = attention.attention(self.after_past, q, held.k, held.v, causal=False)
         return self.combine(y_BTHK).squeeze(1), state
 
     def _slots(self, position_T: Tensor, state: WindowState) -> Tensor:
