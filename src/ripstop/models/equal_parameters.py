@@ -29,7 +29,7 @@ def with_parameters_of(model: DecoderOnlyConfig, other: DecoderOnlyConfig) -> De
     n = block_parameters(found)
     if abs(n - wanted) > TOLERANCE * wanted:
         raise ConfigError(
-            f"pattern {model.pattern!r} has {n} parameters in its blocks with an mlp of width {width}, and {other.pattern!r} has "
-            f"{wanted}: they differ by more than {TOLERANCE:.0%}; widen the mlp of the model, or change the mixers"
+            f"pattern {model.pattern!r} has {n} parameters in its blocks with an mlp of width {width}, and {other.pattern!r} "
+            f"has {wanted}: they differ by more than {TOLERANCE:.0%}; widen the mlp of the model, or change the mixers"
         )
     return found

@@ -38,7 +38,7 @@ def by_position(records: StudyRecords) -> Figure:
 
 def ranges(positions: list[int]) -> list[str]:
     """What each range of positions is called: `0-15`, and `256+` for the last."""
-    ends = [f"{begin}-{end - 1}" if end - begin > 1 else f"{begin}" for begin, end in zip(positions, positions[1:], strict=False)]
+    ends = [f"{begin}-{end - 1}" for begin, end in zip(positions, positions[1:], strict=False)]
     return [*ends, f"{positions[-1]}+"]
 
 
@@ -75,9 +75,7 @@ def learning_curves(records: StudyRecords) -> Figure:
     looks = style.looks(list(curves))
     for name, by_seed in curves.items():
         steps = [int(step) for step in next(iter(by_seed.values())).index] if by_seed else []
-        losses = [
-            records.mean("held_out_loss", sweep="optimizers", optimizer=name, step=step) for step in steps
-        ]
+        losses = [records.mean("held_out_loss", sweep="optimizers", optimizer=name, step=step) for step in steps]
         plots.curve_with_interval(ax, steps, losses, lm.OPTIMIZERS[name], looks[name])
     ax.set_xlabel("steps")
     ax.set_ylabel("held-out loss (nats per token)")

@@ -59,7 +59,7 @@ def constant(records: StudyRecords, metric: str, unit: str, where: Where) -> Est
 def ngram(records: StudyRecords) -> tuple[int, float]:
     """The order of the n-gram model that is the best on held-out text to choose by, and its bits per byte of the other."""
     tried = records.pick("ngram_bits_per_byte", split="valid").sort_values("order").set_index("order")["value"]
-    order = int(tried.idxmin())
+    order = min(map(int, tried.index), key=lambda order: float(tried[order]))
     value = records.constant("ngram_bits_per_byte", split=SPLIT, order=order)
     assert value is not None
     return order, value
@@ -96,7 +96,7 @@ def losses(records: StudyRecords, optimizer: str) -> dict[int, pd.Series]:
     if records.is_dropped("sweep", "optimizers"):
         return {}
     rows = records.pick("held_out_loss", sweep="optimizers", optimizer=optimizer)
-    return {int(seed): curve.set_index("step")["value"].sort_index() for seed, curve in rows.groupby("seed")}
+    return {seed: rows[rows["seed"] == seed].set_index("step")["value"].sort_index() for seed in sorted(rows["seed"].unique())}
 
 
 def steps_to_equal_loss(records: StudyRecords) -> dict[str, pd.Series]:
@@ -106,9 +106,7 @@ def steps_to_equal_loss(records: StudyRecords) -> dict[str, pd.Series]:
     """
     curves = {name: losses(records, name) for name in OPTIMIZERS}
     present = {name: found for name, found in curves.items() if found}
-    level = {
-        seed: max(found[seed].iloc[-1] for found in present.values()) for seed in next(iter(present.values()), {})
-    }
+    level = {seed: max(found[seed].iloc[-1] for found in present.values()) for seed in next(iter(present.values()), {})}
     return {
         name: pd.Series({seed: reached(curve, level[seed]) for seed, curve in found.items()}, dtype=float)
         for name, found in curves.items()

@@ -156,7 +156,7 @@ def _sweeps(params: Params, base: DecoderOnlyConfig, own: dict[str, Scalar]) -> 
     for sweep, models in changed.items():
         for value, model in models:
             if value != own[sweep]:
-                share = {"latent_share": _latent_share(model)} if sweep == "cycle" else {}
+                share: dict[str, Scalar] = {"latent_share": _latent_share(model)} if sweep == "cycle" else {}
                 arm = Arm({"sweep": sweep, sweep: value}, with_parameters_of(model, base), share)
                 yield from _measured(params, arm, state=sweep != "sink")
     if sweeps.isolation:

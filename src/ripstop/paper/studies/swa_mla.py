@@ -149,12 +149,14 @@ def _architectures(records: StudyRecords) -> Table:
         whole, past = (lm.bits(lm.scored(records, where, metric)) for metric in ("bits_per_byte", "bits_per_byte_past"))
         rows.append([label, *(None if value is None else int(value) for value in (size, state)), whole, past])
     order, ngram = lm.ngram(records)
-    context, position = (int(_only(records, *of).value) for of in (("state_bytes", "seq_len"), ("bits_per_byte_past", "position")))
+    context = int(_only(records, "state_bytes", "seq_len").value)
+    position = int(_only(records, "bits_per_byte_past", "position").value)
     return Table(
         header=["architecture", "parameters", "state (bytes)", "bits per byte", "past the window"],
         rows=[*rows, [f"interpolated {order}-gram model", "", "", ngram, ""]],
-        caption=f"Language models at equal parameters and tokens: bytes of state at {context} tokens, bits per byte of held-out "
-        f"documents, and of their text from the token at position {position} on; mean over seeds with its 95 % interval.",
+        caption=f"Language models at equal parameters and tokens: bytes of state at {context} tokens, bits per byte of "
+        f"held-out documents, and of their text from the token at position {position} on; mean over seeds with its 95 % "
+        "interval.",
     )
 
 
@@ -193,9 +195,9 @@ def _tuned(records: StudyRecords) -> Table:
     return Table(
         header=["optimizer", "learning rate", "held-out loss", "steps to equal loss", "over AdamW's"],
         rows=rows,
-        caption="Optimizers, each with as many learning rates to choose from, by the held-out loss of a training with a seed that "
-        "no result has: the last held-out loss (nats per token), and the steps until the highest of the optimizers' last losses "
-        "with the same seed; geometric mean of the steps, with 95 % intervals.",
+        caption="Optimizers, each with as many learning rates to choose from, by the held-out loss of a training with a seed "
+        "that no result has: the last held-out loss (nats per token), and the steps until the highest of the optimizers' last "
+        "losses with the same seed; geometric mean of the steps, with 95 % intervals.",
     )
 
 
@@ -208,8 +210,8 @@ def _samples(records: StudyRecords) -> Table:
             [*(Paragraph(row[side]) for side in ("prompt", "continuation", "reference")), float(row["value"])]
             for _, row in first.iterrows()
         ],
-        caption="Texts that the cycle of windows and latents, first seed, samples behind the beginnings of held-out documents at "
-        "equal distances, picked by place alone; how the documents go on; and what the model needs for its own text.",
+        caption="Texts that the cycle of windows and latents, first seed, samples behind the beginnings of held-out documents "
+        "at equal distances, picked by place alone; how the documents go on; and what the model needs for its own text.",
     )
 
 
@@ -232,9 +234,7 @@ def _moved_within(records: StudyRecords, window: float) -> Estimate:
         for metric in ("bits_per_byte_at", "bits_per_byte_without_sinks_at")
     )
     moved = (dropped - kept).abs()
-    return Estimate.exact(
-        float(moved[moved.index.get_level_values("position") < window].max()), records.n_seeds, "bits"
-    )
+    return Estimate.exact(float(moved[moved.index.get_level_values("position") < window].max()), records.n_seeds, "bits")
 
 
 def _sparsest(records: StudyRecords, base: pd.Series, past: pd.Series) -> dict[str, Estimate]:
