@@ -50,7 +50,7 @@ class StabilityConfig(PartConfig):
         yield Measurement("unigram_loss", unigram, "nats", n)
         yield Measurement("lowest_held_out_loss", min(losses), "nats", n)
         yield Measurement("last_held_out_loss", losses[-1], "nats", n)
-        yield Measurement("unstable", int(is_unstable(losses, unigram, self.lost)), "count", 1)
+        yield Measurement("unstable", int(is_unstable(losses, unigram, self.lost)), "count", 1, {"lost": self.lost})
 
     def _unigram_loss(self, subject: Subject) -> float:
         """Nats per token of the split that trainings are validated on."""

@@ -61,6 +61,7 @@ NUMBERS = (
     "unstable_sink",
     "sink_stabilises",
     "unstable_at_lowest_rate",
+    "unstable_when_lost",
     "n_runs",
 )
 
@@ -75,7 +76,8 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     which has to be nothing. sparsest_cycle: the one with the fewest latent layers.
 
     steps_...: until the highest of the optimizers' last losses with the same seed. unstable_...: the share of trainings at the
-    highest learning rate, sink_stabilises: without a sink minus with the base's; unstable_at_lowest_rate: with the base's.
+    highest learning rate, sink_stabilises: without a sink minus with the base's; unstable_at_lowest_rate: with the base's. unstable_when_lost: nats
+    per token that a training may lose on its own lowest held-out loss.
     """
     bits = {name: lm.scored(records, lm.of(name)) for name in lm.LABELS}
     past = {name: lm.scored(records, lm.of(name), "bits_per_byte_past") for name in lm.LABELS}
@@ -278,12 +280,14 @@ def _steps(found: pd.Series) -> Estimate:
 def _stability(records: StudyRecords, sink: object) -> dict[str, Estimate]:
     if records.is_dropped("sweep", "stability"):
         names = ("unstable_no_sink", "unstable_sink", "sink_stabilises", "unstable_at_lowest_rate")
-        return dict.fromkeys(names, Estimate.missing("fraction"))
+        return {**dict.fromkeys(names, Estimate.missing("fraction")), "unstable_when_lost": Estimate.missing("nats")}
     rates = records.only(sweep="stability").values("lr")
+    lost = records.pick_any("unstable", sweep="stability")
     without, kept = (lm.unstable(records, size, rates[-1]) for size in (0, sink))
     return {
         "unstable_no_sink": lm.rate(without),
         "unstable_sink": lm.rate(kept),
         "sink_stabilises": lm.difference(without, kept),
         "unstable_at_lowest_rate": lm.rate(lm.unstable(records, sink, rates[0])),
+        "unstable_when_lost": mean_interval(lost["lost"].drop_duplicates(), "nats"),
     }
