@@ -76,8 +76,8 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     which has to be nothing. sparsest_cycle: the one with the fewest latent layers.
 
     steps_...: until the highest of the optimizers' last losses with the same seed. unstable_...: the share of trainings at the
-    highest learning rate, sink_stabilises: without a sink minus with the base's; unstable_at_lowest_rate: with the base's. unstable_when_lost: nats
-    per token that a training may lose on its own lowest held-out loss.
+    highest learning rate, sink_stabilises: without a sink minus with the base's; unstable_at_lowest_rate: with the base's.
+    unstable_when_lost: nats per token that a training may lose on its own lowest held-out loss.
     """
     bits = {name: lm.scored(records, lm.of(name)) for name in lm.LABELS}
     past = {name: lm.scored(records, lm.of(name), "bits_per_byte_past") for name in lm.LABELS}
