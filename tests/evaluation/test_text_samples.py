@@ -50,9 +50,12 @@ def drawn(subject: Subject, **settings: Any) -> list[Any]:
 
 def test_prompts_are_documents_at_equal_distances_and_the_file_has_the_texts(subject: Subject) -> None:
     found = drawn(subject)
-    texts = subject.run.data.held_out_texts(subject.data, "test")  # type: ignore[attr-defined]
-    n = len(texts)
-    wanted = [texts[i * n // 3] for i in range(3)]
+    data = subject.run.data
+    assert isinstance(data, TextConfig)
+    tokenizer = data.load_tokenizer(subject.data)
+    texts = [tokenizer.decode(ids.tolist()) for ids in data.pieces(subject.data, "test")]
+    assert sorted(texts) == sorted(text.strip() for text in data.held_out_texts(subject.data, "test"))
+    wanted = [texts[i * len(texts) // 3] for i in range(3)]
     assert [one.slice["sample"] for one in found] == [0, 1, 2]
     # a byte is a token; the tokenizer puts a space before a text
     assert [one.slice["prompt"] for one in found] == [text[:9].strip() for text in wanted]
