@@ -55,9 +55,10 @@ def test_every_document_is_scored_alone(subject: Subject) -> None:
     assert isinstance(data, TextConfig)
     torch.manual_seed(0)
     with torch.inference_mode():
-        loss, whole, *parts = BitsPerByteConfig(positions=[0, 8, 32], tokens_per_batch=300).measure(subject)
+        size, loss, whole, *parts, past = BitsPerByteConfig(positions=[0, 8, 32], past=8, tokens_per_batch=300).measure(subject)
     torch.manual_seed(0)
     model = subject.model()
+    assert (size.metric, size.value) == ("parameters", subject.run.model.num_params(259))
     nats, n, at = 0.0, 0, {0: [0.0, 0], 8: [0.0, 0], 32: [0.0, 0]}
     for batch, bytes_BT in data.held_out_bytes(subject.data, "test", 64):
         for number in range(1, int(batch.segments_BT.max()) + 1):  # type: ignore[union-attr]
@@ -76,6 +77,10 @@ def test_every_document_is_scored_alone(subject: Subject) -> None:
     for part in parts:
         value, size = at[part.slice["position"]]  # type: ignore[index]
         assert part.value == pytest.approx(value / math.log(2) / size, rel=1e-5)
+    (second, n_second), (third, n_third) = at[8], at[32]
+    assert (past.metric, past.slice) == ("bits_per_byte_past", {"split": "test", "position": 8})
+    assert past.value == pytest.approx((second + third) / math.log(2) / (n_second + n_third), rel=1e-5)
+    assert past.n == parts[1].n + parts[2].n
 
 
 def test_a_uniform_model_costs_the_vocabulary(subject: Subject) -> None:
@@ -85,7 +90,7 @@ def test_a_uniform_model_costs_the_vocabulary(subject: Subject) -> None:
     part = BitsPerByteConfig(split="valid")
     object.__setattr__(subject, "model", lambda: model)
     with torch.inference_mode():
-        _, whole, *_ = part.measure(subject)
+        _, _, whole, *_ = part.measure(subject)
     object.__delattr__(subject, "model")
     data = subject.run.data
     assert isinstance(data, TextConfig)
@@ -115,6 +120,8 @@ def test_what_cannot_be_measured(subject: Subject) -> None:
             part.check(other)
     with pytest.raises(ConfigError, match="tokens_per_batch: 63 does not hold a row, which takes 64; raise it"):
         BitsPerByteConfig(tokens_per_batch=63).check(subject.run)
+    with pytest.raises(ConfigError, match=r"past is 7, which is none of positions, \[0, 8\]; add it to them"):
+        BitsPerByteConfig.parse({"positions": [0, 8], "past": 7}, "part")
     for positions in ([1, 2], [0, 5, 5], [0, 9, 3]):
         with pytest.raises(ConfigError, match="positions must rise without repeats from 0"):
             BitsPerByteConfig.parse({"positions": positions}, "part")

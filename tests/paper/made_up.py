@@ -29,7 +29,7 @@ PARTS |= dict.fromkeys(NEEDLE, "needle")
 PARTS |= translations.PARTS
 PARTS |= dict.fromkeys(("answer_nll", "trained_parameters", "compress_seconds", "answer_seconds"), "answers")
 PARTS |= {"loss_gain": "gaps", "gap_closed": "gaps", "probe_auc": "probe", "wire_directions": "probe"}
-DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers", "size")
+DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers", "size", "latent_share")
 """Factors that follow from others and do not enter a run's name."""
 
 Add = Callable[..., Record]
@@ -365,9 +365,59 @@ def _interval(add: Add, metric: str, value: float, **slice_: Scalar) -> Iterator
         yield add(metric, at, **slice_, end=end)
 
 
+def _swa_mla(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    own = {"window": 32, "sink": 4, "cycle": "SSL", "rank": 32, "isolation": "on", "latent_share": 1 / 3}
+    arms: list[dict[str, Scalar]] = [{"sweep": "architecture", "architecture": "swa_mla"} | own]
+    arms += [
+        {"sweep": "architecture", "architecture": name} for name in ("sliding_window", "mla", "attention", "mamba2_attention")
+    ]
+    arms += [{"sweep": "cycle", "cycle": c, "latent_share": s} for c, s in (("SL", 1 / 2), ("SSSSSL", 1 / 6))]
+    for sweep, values in {"window": (16, 64), "sink": (0, 1), "rank": (16,), "isolation": ("off",)}.items():
+        arms += [{"sweep": sweep, sweep: value} for value in values]
+    for seed in range(2):
+        for number, factors in enumerate(arms):
+            add = run(seed, factors)
+            yield from _language_model(add, 2 + number / 100 + noise() / 200, number == 0, seed == 0)
+        for rank, name in enumerate(("adamw", "lion", "muon")):
+            add = run(seed, {"sweep": "optimizers", "optimizer": name})
+            for step in range(10, 70, 10):
+                yield add("held_out_loss", 7 - (step / 30) ** 0.5 - rank / 10 + abs(noise()) / 50, step=step)
+            yield add("chosen", 0.006, setting="training.lr")
+        for sink in (0, 4):
+            for lr in (0.01, 0.03, 0.1):
+                add = run(seed, {"sweep": "stability", "sink": sink, "lr": lr})
+                lost = int(lr > 0.02 + sink / 100)
+                yield add("diverged", lost * seed)
+                if not lost * seed:
+                    yield add("unstable", lost, lost=0.5)
+    for split in ("valid", "test"):
+        for order in (1, 2, 3):
+            yield run(0, {"sweep": "baseline"})("ngram_bits_per_byte", 3 - order / 5, split=split, order=order)
+
+
+def _language_model(add: Add, bits: float, base: bool, first: bool) -> Iterator[Record]:
+    """Bits per byte that fall along the document; of the base also without its sinks, and texts."""
+    positions = (0, 16, 32, 64, 128)
+    yield add("bits_per_byte", bits, split="test")
+    yield add("bits_per_byte_past", bits - 0.1, split="test", position=64)
+    yield add("parameters", 370_560)
+    if first:
+        yield add("state_bytes", 300_000, seq_len=2048)
+    for position in positions:
+        yield add("bits_per_byte_at", bits + 0.2 - position / 500, split="test", position=position)
+        if base:
+            more = 0.05 * (position >= 32)
+            yield add("bits_per_byte_without_sinks_at", bits + 0.2 + more - position / 500, split="test", position=position)
+    if base:
+        yield add("bits_per_byte_without_sinks_past", bits - 0.05, split="test", position=64)
+    for number in range(2 if base and first else 0):
+        texts = {"prompt": "The river rises & flows", "continuation": "through the city.", "reference": "into the sea."}
+        yield add("sample_bits_per_token", 3.5, sample=number, **texts)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
 MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
-MADE |= {"nsa_needle": _nsa_needle, "latent_compression": _latent_compression}
+MADE |= {"nsa_needle": _nsa_needle, "latent_compression": _latent_compression, "swa_mla": _swa_mla}
 STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
@@ -375,6 +425,7 @@ TABLES["nsa_needle"] = ["nsa_needle", *(f"nsa_needle_{more}" for more in ("effec
 TABLES["hybrid_ratio"] = ["hybrid_ratio", *(f"hybrid_ratio_{more}" for more in ("quality", "ablations", "samples"))]
 LATENT = ("gains", "bytes", "readers", "sources")
 TABLES["latent_compression"] = ["latent_compression", *(f"latent_compression_{more}" for more in LATENT)]
+TABLES["swa_mla"] = ["swa_mla", *(f"swa_mla_{more}" for more in ("sweeps", "optimizers", "samples"))]
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
 FIGURES = {"nsa_needle": ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]}
@@ -384,6 +435,7 @@ FIGURES["hybrid_ratio"] = [
 ]
 FIGURES |= {"latent_compression": ["latent_compression", "latent_compression_controls"]}
 FIGURES |= {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
+FIGURES["swa_mla"] = ["swa_mla", *(f"swa_mla_{more}" for more in ("sweeps", "optimizers", "stability"))]
 FIGURES |= {name: [name] for name in STUDIES if name not in FIGURES}
 """Study -> its figures."""
 

@@ -159,6 +159,27 @@ def test_nothing_to_choose_changes_nothing() -> None:
     assert {(run.choice, len(run.settings)) for run in grid("residual_init")} == {("", 0)}
 
 
+def test_an_arm_has_a_choice_of_its_own_where_others_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = studies.load("residual_init")
+    plain = study.arms
+    own = base.ChoiceParams(seed=77, settings={"training": {"lr": [0.5, 0.25]}}, steps=9)
+
+    def arms(params: Any) -> Iterator[Arm]:
+        for arm in plain(params):
+            yield replace(arm, choice=own) if arm.factors["start"] == "plain" else arm
+
+    monkeypatch.setattr(study, "arms", arms)
+    made = grid("residual_init", seeds=[0], depths=[1])
+    told = {run.name: (run.seed, run.choice, run.settings, training_of(run).steps) for run in made}
+    steps = training_of(made[0]).steps
+    assert told == {
+        "depth-1_start-depth_seed-0": (0, "", {}, steps),
+        "depth-1_start-plain_candidate-0_seed-77": (77, "depth-1_start-plain", {"training.lr": 0.5}, 9),
+        "depth-1_start-plain_candidate-1_seed-77": (77, "depth-1_start-plain", {"training.lr": 0.25}, 9),
+        "depth-1_start-plain_seed-0": (0, "depth-1_start-plain", {}, steps),
+    }
+
+
 def test_arms_that_differ_in_steps_share_a_choice() -> None:
     made = grid("d_state_scaling", seeds=[5], shapes=[[4, 2], [8, 1]], steps=[10, 20], choice=choosing(steps=7))
     names = [run.name for run in made]

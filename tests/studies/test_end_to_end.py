@@ -17,7 +17,7 @@ from ripstop.studies.base import runs
 from ripstop.training.train import train
 
 ROOT = Path(__file__).parents[2]
-DOWNLOADS = {"documents", "questions"}
+DOWNLOADS = {"documents", "questions", "text"}
 """Kinds of data whose smallest setting still needs a package from the network."""
 
 

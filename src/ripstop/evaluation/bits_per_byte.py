@@ -14,6 +14,7 @@ from torch import Tensor
 from ripstop.config import ConfigError
 from ripstop.data.text import TextConfig
 from ripstop.evaluation.base import PartConfig, Subject
+from ripstop.models.base import Model
 from ripstop.ops.segments import Segments
 from ripstop.records import Measurement, Scalar
 
@@ -21,22 +22,25 @@ if TYPE_CHECKING:
     from ripstop.runs import Run
 
 
-class BitsPerByteConfig(PartConfig):
+class ScoredText(PartConfig):
     """Every document of a split, isolated; the end of a document costs bits and has no byte.
 
     positions: where a range of positions begins, 0 the first; each ends where the next begins, the last with the row. A
     position is the number of tokens of the document that were read before; in a document that is cut it begins anew.
+    past: one of them, from which on everything is told together, too.
     """
 
-    kind: Literal["bits_per_byte"] = "bits_per_byte"
     split: Literal["valid", "test"] = "test"
     positions: list[int] = Field([0, 16, 32, 64, 128, 256], min_length=1)
+    past: int | None = Field(None, description="such as the size of a window, beyond which a model has to see otherwise")
     tokens_per_batch: int = Field(8192, ge=1, le=2**22)
 
     @model_validator(mode="after")
     def _rise_from_zero(self) -> Self:
         if self.positions != sorted(set(self.positions)) or self.positions[0] != 0:
             raise ValueError(f"positions must rise without repeats from 0, and are {self.positions}")
+        if self.past is not None and self.past not in self.positions:
+            raise ValueError(f"past is {self.past}, which is none of positions, {self.positions}; add it to them")
         return self
 
     def check(self, run: Run) -> None:
@@ -45,11 +49,12 @@ class BitsPerByteConfig(PartConfig):
         if self.tokens_per_batch < needed:
             raise ConfigError(f"tokens_per_batch: {self.tokens_per_batch} does not hold a row, which takes {needed}; raise it")
 
-    def measure(self, subject: Subject) -> Iterator[Measurement]:
-        model, data = subject.model(), subject.run.data
+    def sums(self, subject: Subject, model: Model) -> list[list[float]]:
+        """Nats, bytes and number of the targets, each by range of positions."""
+        data = subject.run.data
         assert isinstance(data, TextConfig)
         edges_E = torch.tensor(self.positions, device=subject.device)
-        sums = torch.zeros(3, len(self.positions), dtype=torch.float64)  # nats, bytes, tokens
+        sums = torch.zeros(3, len(self.positions), dtype=torch.float64)
         for batch, bytes_BT in data.held_out_bytes(subject.data, self.split, self.tokens_per_batch):
             batch = batch.to(subject.device)
             asked_BT = batch.asked_BT
@@ -58,13 +63,36 @@ class BitsPerByteConfig(PartConfig):
             range_N = torch.bucketize(segments.position_BT[asked_BT], edges_E, right=True) - 1
             nats_N = F.cross_entropy(model(batch, asked_BT).float(), batch.targets_BT[asked_BT], reduction="none")
             sums += _by_range(range_N.cpu(), torch.stack([nats_N.cpu(), bytes_BT[asked_BT.cpu()]]), len(self.positions))
-        nats, n_bytes, n = sums.sum(1).tolist()
-        yield Measurement("loss", nats / n, "nats", int(n), {"split": self.split})
-        yield Measurement("bits_per_byte", nats / math.log(2) / n_bytes, "bits", int(n), {"split": self.split})
-        for begin, (nats, n_bytes, n) in zip(self.positions, sums.T.tolist(), strict=True):
+        return sums.tolist()
+
+    def by_position(self, metric: str, sums: list[list[float]]) -> Iterator[Measurement]:
+        """`<metric>_at` in each range that has bytes, and `<metric>_past` over all ranges from `past` on."""
+        for begin, (nats, n_bytes, n) in zip(self.positions, zip(*sums, strict=True), strict=True):
             if n_bytes:
                 at: dict[str, Scalar] = {"split": self.split, "position": begin}
-                yield Measurement("bits_per_byte_at", nats / math.log(2) / n_bytes, "bits", int(n), at)
+                yield Measurement(f"{metric}_at", nats / math.log(2) / n_bytes, "bits", int(n), at)
+        if self.past is not None:
+            first = self.positions.index(self.past)
+            nats, n_bytes, n = (sum(row[first:]) for row in sums)
+            if not n_bytes:
+                raise ConfigError(f"past: no held-out document has text behind {self.past} tokens; lower it")
+            at = {"split": self.split, "position": self.past}
+            yield Measurement(f"{metric}_past", nats / math.log(2) / n_bytes, "bits", int(n), at)
+
+
+class BitsPerByteConfig(ScoredText):
+    """Of the trained model as it is."""
+
+    kind: Literal["bits_per_byte"] = "bits_per_byte"
+
+    def measure(self, subject: Subject) -> Iterator[Measurement]:
+        model = subject.model()
+        sums = self.sums(subject, model)
+        nats, n_bytes, n = map(sum, sums)
+        yield Measurement("parameters", sum(p.numel() for p in model.parameters()), "parameters", 1)
+        yield Measurement("loss", nats / n, "nats", int(n), {"split": self.split})
+        yield Measurement("bits_per_byte", nats / math.log(2) / n_bytes, "bits", int(n), {"split": self.split})
+        yield from self.by_position("bits_per_byte", sums)
 
 
 def check_text(run: Run) -> None:

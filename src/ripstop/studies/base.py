@@ -102,6 +102,7 @@ class Arm:
     training: settings to replace in the study's training.
     chooses: factors that name its choice of settings; arms with the same ones share it, and may differ in training.steps
         alone. None given: its `factors`.
+    choice: what it chooses from, in place of the study's `choice`.
     parts: of the evaluation, those that measure it. None given: all.
     seeds: of the study's, those that it is trained with. None given: all.
     trains: False of a model that is measured as it is built.
@@ -113,6 +114,7 @@ class Arm:
     training: dict[str, Any] = field(default_factory=dict)
     data: DataConfig | None = None
     chooses: dict[str, Scalar] | None = None
+    choice: ChoiceParams | None = None
     parts: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     trains: bool = True
@@ -129,7 +131,7 @@ def runs(study: ModuleType, values: Mapping[str, Any], scale: str, where: str) -
             first = found.setdefault(_choice_name(arm), arm)
             if first is arm:
                 yield from _candidates_of(arm, name, params, scale)
-            elif params.choice is not None and _all_but_steps(first) != _all_but_steps(arm):
+            elif _choice_of(arm, params) is not None and _all_but_steps(first) != _all_but_steps(arm):
                 raise ConfigError(f"two arms choose as {_choice_name(arm)} and differ in more than training.steps")
             yield from _runs_of(arm, name, params, scale)
     except ValidationError as error:  # values that are fine alone and do not fit together
@@ -167,7 +169,7 @@ def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[
         if seed not in params.seeds:
             raise ConfigError(f"seeds: {seed} is none of the study's, which are {', '.join(map(str, params.seeds))}")
         run = _run(arm, study, params, scale, seed).replace(
-            training=training, evaluation=parts, choice=_choice_name(arm) if params.choice is not None else ""
+            training=training, evaluation=parts, choice="" if _choice_of(arm, params) is None else _choice_name(arm)
         )
         run.check()
         yield run
@@ -175,20 +177,21 @@ def _runs_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[
 
 def _candidates_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Iterator[Run]:
     """The runs that the arm's settings are chosen from."""
-    if params.choice is None:
+    choice = _choice_of(arm, params)
+    if choice is None:
         return
     unmeasured = ConfigError("choice needs training.validate_every above 0, since the held-out loss decides")
     if params.training is None:
         raise unmeasured
-    if params.choice.seed in params.seeds:
-        raise ConfigError(f"choice.seed: {params.choice.seed} is one of `seeds`; choose on another one")
+    if choice.seed in params.seeds:
+        raise ConfigError(f"choice.seed: {choice.seed} is one of `seeds`; choose on another one")
     # One that diverges is never chosen, and stops nothing.
-    changes = _all_but_steps(arm)[2] | {"steps": params.choice.steps or params.training.steps, "on_divergence": "record"}
+    changes = _all_but_steps(arm)[2] | {"steps": choice.steps or params.training.steps, "on_divergence": "record"}
     training = params.training.replace(**changes)
     factors = arm.factors if arm.chooses is None else arm.chooses
-    for number, settings in enumerate(params.choice.candidates()):
-        run = _run(arm, study, params, scale, params.choice.seed).replace(
-            name=run_name({**factors, "candidate": number}, params.choice.seed),
+    for number, settings in enumerate(choice.candidates()):
+        run = _run(arm, study, params, scale, choice.seed).replace(
+            name=run_name({**factors, "candidate": number}, choice.seed),
             factors={**factors, "candidate": number},
             training=training,
             choice=_choice_name(arm),
@@ -223,6 +226,11 @@ def _run(arm: Arm, study: str, params: StudyParams, scale: str, seed: int) -> Ru
 def _all_but_steps(arm: Arm) -> tuple[ModelConfig, DataConfig | None, dict[str, Any]]:
     """Model, data and training of an arm, apart from the length of the training."""
     return arm.model, arm.data, {key: value for key, value in arm.training.items() if key != "steps"}
+
+
+def _choice_of(arm: Arm, params: StudyParams) -> ChoiceParams | None:
+    """What the arm chooses from; None where its settings are given."""
+    return params.choice if arm.choice is None else arm.choice
 
 
 def _choice_name(arm: Arm) -> str:
