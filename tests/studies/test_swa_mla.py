@@ -123,9 +123,9 @@ def test_a_sweep_changes_one_thing() -> None:
 
 
 def test_the_base_s_own_value_is_no_second_arm() -> None:
-    made = grid(sweeps={"window": [16, 32, 64], "sink": [0, 4], "cycle": ["SSL", "SSSSSL"], "rank": [32, 16]})
+    made = grid(sweeps={"window": [16, 32, 64], "sink": [0, 4], "cycle": ["SSL", "SL"], "rank": [32, 16]})
     assert {run.factors["window"] for run in having(made, sweep="window")} == {16, 64}
-    assert {run.factors["cycle"] for run in having(made, sweep="cycle")} == {"SSSSSL"}
+    assert {run.factors["cycle"] for run in having(made, sweep="cycle")} == {"SL"}
 
 
 def test_each_optimizer_chooses_among_as_many_rates_with_another_seed() -> None:
@@ -196,8 +196,8 @@ POSITIONS, LATER = {"positions": [0, 32, 64], "past": 64}, {"positions": [0, 64]
         ({"sweeps__window": [16, 128]}, "sweeps.window: 64 is not among [16, 128], and the paper compares it; add it"),
         ({"sweeps__rank": [8]}, "sweeps.rank: 16 is not among [8], and the paper compares it; add it"),
         ({"sweeps__sink": [1]}, "sweeps.sink: 0 is not among [1], and the paper compares it; add it"),
-        ({"sweeps__cycle": ["SL"]}, "sweeps.cycle: none has fewer latent layers than the base's SSL; add one"),
-        ({"sweeps__cycle": ["SSSL"]}, "sweeps.cycle: SSSL does not repeat to the model's 6 layers; take one that does"),
+        ({"sweeps__cycle": ["SSSSSL"]}, "sweeps.cycle: none has more latent layers than the base's SSL; add one"),
+        ({"sweeps__cycle": ["SLLL"]}, "sweeps.cycle: SLLL does not repeat to the model's 6 layers; take one that does"),
         ({"evaluation__bits": {"positions": [0, 32]}}, "evaluation.bits.past: is None, and the past begins behind"),
         ({"evaluation__bits": {"positions": [0, 32], "past": 32}}, "evaluation.bits.past: is 32, and the past begins behind"),
         ({"evaluation__bits": POSITIONS}, "evaluation.without_sinks.positions: differs from that of evaluation.bits"),

@@ -265,8 +265,8 @@ def _is_measured(params: Params) -> None:
             raise ConfigError(f"sweeps.{sweep}: {lacking[0]} is not among {values}, and the paper compares it; add it")
     if params.sweeps.cycle:
         models = [_trimmed(params.model.replace(pattern=cycle)) for cycle in params.sweeps.cycle]
-        if min(map(_latent_share, models)) >= float(own["latent_share"]):
-            raise ConfigError(f"sweeps.cycle: none has fewer latent layers than the base's {own['cycle']}; add one")
+        if max(map(_latent_share, models)) <= float(own["latent_share"]):
+            raise ConfigError(f"sweeps.cycle: none has more latent layers than the base's {own['cycle']}; add one")
     bits, dropped = parts.bits, parts.without_sinks
     if bits.past is None or bits.past < window + sink:
         raise ConfigError(

@@ -49,8 +49,8 @@ NUMBERS = (
     "no_sink_costs_past",
     "sink_dropped_costs_past",
     "sink_dropped_within",
-    "sparsest_cycle_costs",
-    "sparsest_cycle_costs_past",
+    "densest_cycle_gains",
+    "densest_cycle_gains_past",
     "rank",
     "rank_halved_costs",
     "isolation_gains",
@@ -73,7 +73,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
 
     ..._gains, ..._costs, ..._minus_...: bits per byte, seed by seed; _past: at those positions. no_sink: trained without one;
     sink_dropped: the same weights with the sinks masked out; _within: the most that it moves where the window holds everything,
-    which has to be nothing. sparsest_cycle: the one with the fewest latent layers.
+    which has to be nothing. densest_cycle: the one with the most latent layers.
 
     steps_...: until the highest of the optimizers' last losses with the same seed. unstable_...: the share of trainings at the
     highest learning rate, sink_stabilises: without a sink minus with the base's; unstable_at_lowest_rate: with the base's.
@@ -111,7 +111,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
             lm.scored(records, lm.of(lm.BASE), "bits_per_byte_without_sinks_past"), past[lm.BASE]
         ),
         "sink_dropped_within": _moved_within(records, window),
-        **_sparsest(records, base, past[lm.BASE]),
+        **_densest(records, base, past[lm.BASE]),
         "rank": Estimate.exact(rank, 1, "elements"),
         "rank_halved_costs": lm.minus(lm.at(records, "rank", rank // 2), base),
         "isolation_gains": _isolation(records, base),
@@ -239,14 +239,14 @@ def _moved_within(records: StudyRecords, window: float) -> Estimate:
     return Estimate.exact(float(moved[moved.index.get_level_values("position") < window].max()), records.n_seeds, "bits")
 
 
-def _sparsest(records: StudyRecords, base: pd.Series, past: pd.Series) -> dict[str, Estimate]:
+def _densest(records: StudyRecords, base: pd.Series, past: pd.Series) -> dict[str, Estimate]:
     """Cycles are ordered by their share of latents."""
-    where = next(iter(lm.swept(records, "cycle").values()), None)
-    if where is None:
-        return dict.fromkeys(("sparsest_cycle_costs", "sparsest_cycle_costs_past"), Estimate.missing("bits"))
+    cycles = list(lm.swept(records, "cycle").values())
+    if not cycles:
+        return dict.fromkeys(("densest_cycle_gains", "densest_cycle_gains_past"), Estimate.missing("bits"))
     return {
-        "sparsest_cycle_costs": lm.minus(lm.scored(records, where), base),
-        "sparsest_cycle_costs_past": lm.minus(lm.scored(records, where, "bits_per_byte_past"), past),
+        "densest_cycle_gains": lm.minus(base, lm.scored(records, cycles[-1])),
+        "densest_cycle_gains_past": lm.minus(past, lm.scored(records, cycles[-1], "bits_per_byte_past")),
     }
 
 
