@@ -213,6 +213,8 @@ POSITIONS, LATER = {"positions": [0, 32, 64], "past": 64}, {"positions": [0, 64]
         ({"stability__sinks": [0, 2]}, "stability.sinks: 4 is not among [0, 2], and is compared; add it"),
         ({"stability__lr": [0.1, 0.01]}, "stability: lr must rise without repeats, and is [0.1, 0.01]"),
         ({"stability__seeds": [7]}, "seeds: 7 is none of the study's, which are 0, 1, 2"),
+        ({"preset": "swa_mla_smal"}, "model: preset 'swa_mla_smal' does not exist; did you mean 'swa_mla_small'?"),
+        ({"sizes": {"base": "swa_mla_bas"}}, "sizes.base: preset 'swa_mla_bas' does not exist; did you mean 'swa_mla_base'?"),
         ({"model__mlp": None}, "mlp: is none, and its width is what makes models equal in parameters; give the model an mlp"),
         ({"model__mlp__d_mlp": 8}, "pattern '(MMA)2' has "),
     ],

@@ -11,7 +11,7 @@ model of the same text has learnt too little to be asked any of this.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -100,21 +100,29 @@ class Stability(Strict):
 
 
 class Params(StudyParams):
-    """model: the base, whose `mixers` hold the letters of all patterns.
+    """model: the base, whose `mixers` hold the letters of all patterns. preset: a named one, over which `model` is laid.
 
-    architectures: patterns of other models, with the mlp as wide as equal parameters ask for. sizes: further models of the
-    base's kind, which are trained like it and compared with nothing.
+    architectures: patterns of other models, with the mlp as wide as equal parameters ask for. sizes: names of presets, which
+    are trained like the base and compared with nothing.
     """
 
     data: TextConfig
     training: TrainingConfig
+    preset: str | None = None
     model: DecoderOnlyConfig
     architectures: dict[ArmName, str]
     sweeps: Sweeps = Sweeps()
     optimizers: Optimizers | None = None
     stability: Stability | None = None
-    sizes: dict[ArmName, DecoderOnlyConfig] = {}
+    sizes: dict[ArmName, str] = {}
     evaluation: Evaluation
+
+    @model_validator(mode="before")
+    @classmethod
+    def _over_a_preset(cls, values: Any) -> Any:
+        named = values.get("preset") if isinstance(values, Mapping) else None
+        model = values.get("model", {}) if named else None
+        return values if not isinstance(model, Mapping) else {**values, "model": {"preset": named, **model}}
 
 
 def arms(params: Params) -> Iterator[Arm]:
@@ -126,7 +134,8 @@ def arms(params: Params) -> Iterator[Arm]:
     for name, pattern in params.architectures.items():
         model = with_parameters_of(_trimmed(params.model.replace(pattern=pattern)), base)
         yield from _measured(params, Arm({"sweep": "architecture", "architecture": name}, model))
-    for name, size in params.sizes.items():
+    for name, preset in params.sizes.items():
+        size = DecoderOnlyConfig.parse({"preset": preset}, f"sizes.{name}")
         yield from _measured(params, Arm({"sweep": "size", "size": name}, _trimmed(size)))
     yield from _sweeps(params, base, own)
     yield from _optimizers(params, base)
