@@ -137,7 +137,7 @@ def _prepare(run: Run, run_dir: Path, data: Path, config: str, ranks: Ranks) -> 
         model, stream, told, run_dir, objective=told.objective.build(), seed=run.seed, identity=identity,
         flops=functools.partial(run.model.batch_flops, info.vocab_size), validation=validation, device=device,
         reporting=run.reporting, settings=_flat(yaml_file.parse(config, "config.yaml")), ranks=ranks,
-        strategy=run.parallel.strategy,
+        parallel=run.parallel,
     )  # fmt: skip
     ranks.once(lambda: check_room(run_dir, model, told))
     return _Training(run, model, trainer, identity, ranks, lambda: run.model.build(info))

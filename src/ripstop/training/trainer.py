@@ -16,6 +16,7 @@ from ripstop.config import ConfigError, TrainingError
 from ripstop.models.base import Model
 from ripstop.training.checkpoint import Checkpoints
 from ripstop.training.config import TrainingConfig
+from ripstop.training.distributed.config import Parallel
 from ripstop.training.distributed.parts import of_part, part_of
 from ripstop.training.distributed.quiet_monitor import QuietMonitor
 from ripstop.training.distributed.ranks import ALONE, Ranks
@@ -33,6 +34,7 @@ from ripstop.training.validation import held_out_loss
 
 CPU = torch.device("cpu")
 DEFAULT_REPORTING = Reporting()
+DEFAULT_PARALLEL = Parallel()
 
 
 class Trainer:
@@ -51,12 +53,12 @@ class Trainer:
         flops: Callable[[Batch], float], identity: Mapping[str, str],
         validation: Callable[[], Iterable[Batch]] | None = None, device: torch.device = CPU,
         reporting: Reporting = DEFAULT_REPORTING, settings: Mapping[str, Any] | None = None, ranks: Ranks = ALONE,
-        strategy: str = "ddp",
+        parallel: Parallel = DEFAULT_PARALLEL,
     ):  # fmt: skip
         """out: folder of metrics.jsonl and checkpoints/. flops: forward FLOPs of a batch; the backward pass is counted as
         twice that. identity: a checkpoint is resumed where it, and the model's frozen base, are equal; settings tell where
         two differ. validation: the held-out batches, the same ones at every call, and on every rank. device: see
-        `prepare_device`. ranks: the processes that train together; `stream` is what this one reads. strategy: see `Parallel`.
+        `prepare_device`. ranks: the processes that train together; `stream` is what this one reads. parallel: how they share.
         """
         if not any(p.requires_grad for p in model.parameters()):
             raise ConfigError("training: the model has no parameter to train; leave the training out")
@@ -86,7 +88,7 @@ class Trainer:
         # In the order that PyTorch documents: compiled, recomputed, shared among processes; and then the optimizer, since FSDP2
         # puts other tensors in the place of the parameters.
         _prepare_blocks(model, config)
-        self.laid = lay(model, objective, config, strategy, ranks, device)
+        self.laid = lay(model, objective, config, parallel, ranks, device)
         self.optimizer = config.optimizer.build(model)
         self.step = 0
         self.seconds = 0.0
@@ -132,7 +134,7 @@ class Trainer:
         with monitor, Interruption(repeated=not self.ranks.alone) as interruption:
             while self.step < self.config.steps:
                 try:
-                    monitor.count(*self._update(interruption.signal))
+                    monitor.count(*self._update(interruption))
                     ends = self.step == self.config.steps
                     validates = self._is_due(self.config.validate_every, ends)
                     row_due = validates or self._is_due(self.reporting.log_every, ends)
@@ -246,15 +248,16 @@ class Trainer:
         """Whether what happens each `every` steps, and at the end where `ends` says so, is due after this step."""
         return every > 0 and (ends or self.step % every == 0)
 
-    def _update(self, asked: int | None = None) -> tuple[int, float]:
+    def _update(self, interruption: Interruption | None = None) -> tuple[int, float]:
         """One update of the parameters. Returns the tokens that it read and the FLOPs that it needed, of all ranks together.
 
-        asked: a signal that this process has been sent; one that any was sent is then known to all of them.
+        interruption: knows of a signal that this process was sent; one that any was sent is then known to all of them.
         """
         batches = [self._next_batch() for _ in range(self.config.accumulation)]
         counts = [batch.n_targets for batch in batches]
         tokens, flops = sum(batch.n_tokens for batch in batches), sum(3 * self.flops(batch) for batch in batches)
-        by_rank = self.ranks.gather([tokens, flops, asked or 0, *counts])
+        asked = 0 if interruption is None else interruption.signal or 0
+        by_rank = self.ranks.gather([tokens, flops, asked, *counts])
         counts_by_rank = [row[3:] for row in by_rank]
         n = sum(map(sum, counts_by_rank))
         if not n:

@@ -19,4 +19,7 @@ class Parallel(Strict):
     """
 
     strategy: Literal["ddp", "fsdp"] = "ddp"
+    unused_parameters: bool = Field(
+        False, description="of ddp: a step may leave parameters out, as where a branch drops out; takes a look at every graph"
+    )
     timeout: int = Field(600, ge=10, le=10**6, description="seconds after which a process that waits for another gives up")

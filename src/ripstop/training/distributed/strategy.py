@@ -19,6 +19,7 @@ from ripstop.batch import Batch
 from ripstop.config import ConfigError
 from ripstop.models.base import Model
 from ripstop.training.config import TrainingConfig
+from ripstop.training.distributed.config import Parallel
 from ripstop.training.distributed.parts import in_parts, is_in_parts, whole
 from ripstop.training.distributed.ranks import Ranks
 from ripstop.training.fp8 import in_use
@@ -73,16 +74,23 @@ class Whole:
 class Replicated(Whole):
     """DistributedDataParallel: gradients are averaged while the last backward pass of an update is under way."""
 
-    def __init__(self, model: Model, objective: Objective):
+    def __init__(self, model: Model, objective: Objective, unused_parameters: bool):
         super().__init__(model, objective)
-        # A parameter that some rank does not use, as where a branch drops out, has to be waited for by none.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
-        self._call = nn.parallel.DistributedDataParallel(
-            _Call(model, objective), find_unused_parameters=True, broadcast_buffers=False
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of the argument's new name, which torch 2.6 does not know
+            self._call = nn.parallel.DistributedDataParallel(
+                _Call(model, objective), find_unused_parameters=unused_parameters, broadcast_buffers=False
+            )
 
     def loss(self, batch: Batch) -> Loss:
-        return self._call(batch)
+        try:
+            return self._call(batch)
+        except RuntimeError as error:
+            if "Expected to have finished reduction" not in str(error):
+                raise
+            raise ConfigError(
+                "parallel.unused_parameters: the last update left parameters out, which ddp waits for; set it to true"
+            ) from error
 
     def gradients(self, last: bool) -> AbstractContextManager[Any]:
         return nullcontext() if last else self._call.no_sync()
@@ -171,14 +179,18 @@ class _Call(nn.Module):
         return self.objective(self.model, batch)
 
 
-def lay(model: Model, objective: Objective, config: TrainingConfig, strategy: str, ranks: Ranks, device: torch.device) -> Whole:
+def lay(
+    model: Model, objective: Objective, config: TrainingConfig, parallel: Parallel, ranks: Ranks, device: torch.device
+) -> Whole:
     """Lay `model`, whose blocks are ready, on the processes. `ConfigError` where its training cannot be shared that way."""
     if ranks.alone:
         return Whole(model, objective)
-    if strategy == "fsdp":
+    if parallel.strategy == "fsdp":
         _check_sharded(config, device)
     _begin_alike([*model.parameters(), *model.buffers()])
-    return Sharded(model, objective, ranks, device) if strategy == "fsdp" else Replicated(model, objective)
+    if parallel.strategy == "fsdp":
+        return Sharded(model, objective, ranks, device)
+    return Replicated(model, objective, parallel.unused_parameters)
 
 
 def _check_sharded(config: TrainingConfig, device: torch.device) -> None:
