@@ -1,14 +1,15 @@
 """Trainings of several processes, forked from one that has imported torch once, with a store as torchrun's agent keeps it.
 
-As a program: `processes.py FILE`, where FILE holds a list of groups `{"n": processes, "folder": ..., "trainings": [...]}` or
-`{"n": ..., "folder": ..., "command": [...]}`. Standard error of process r goes to `<folder>/stderr-<r>`, its exit status to
-`<folder>/statuses.json`. A training: `{"out": ..., "parallel": {...}, "signal": [rank, position], "changes": {...}}`.
+As a program: `processes.py FILE`, where FILE holds a list of groups, `{"n": processes, "folder": ..., "trainings": [...]}` or
+`{"n": ..., "folder": ..., "command": [...], "fails": rank}`. What process r says goes to `<folder>/stdout-<r>` and
+`<folder>/stderr-<r>`, exit statuses go to `<folder>/statuses.json`. A training is what `trainer` reads.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import traceback
@@ -19,10 +20,9 @@ from typing import Any
 
 import torch
 from training import tiny
-from training.test_checkpoint import largest_file
 
 from ripstop.batch import IGNORE, TokenBatch
-from ripstop.config import TrainingError
+from ripstop.config import ConfigError, TrainingError
 from ripstop.training.distributed.config import Parallel
 from ripstop.training.distributed.ranks import ALONE, Ranks, joined
 from ripstop.training.trainer import Trainer
@@ -44,7 +44,7 @@ class SharedStream:
         if self.signal == [self.rank, self.position]:
             os.kill(os.getpid(), signal.SIGTERM)
         if self.fill == self.position:
-            largest_file(2000).__enter__()
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
         self.position += 1
         return self.at(self.position)
 
@@ -96,37 +96,42 @@ def trainer(training: dict[str, Any], ranks: Ranks = ALONE) -> Trainer:
 
 def fit(training: dict[str, Any], ranks: Ranks = ALONE) -> dict[str, Any]:
     """Train; what came of it, and where it ended the weights. The first process writes both into the folder."""
-    made = trainer(training, ranks)
-    told: dict[str, Any]
+    out = Path(training["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    name, told = "told", {}
     try:
+        made = trainer(training, ranks)
         told = made.fit()
         weights = made.laid.whole_state()
         if ranks.first:
-            torch.save({name: value.clone() for name, value in weights.items()}, made.out / "weights.pt")
+            torch.save({key: value.clone() for key, value in weights.items()}, out / "weights.pt")
     except SystemExit as stopped:
         told = {"stopped": stopped.code, "step": made.step}
-    except TrainingError as error:
-        told = {"error": str(error), "kind": type(error).__name__}
-    (made.out / f"told-{ranks.n_ranks}-{ranks.rank}.json").write_text(json.dumps(told))
+    except (TrainingError, ConfigError) as error:
+        name, told = "failed", {"error": str(error), "kind": type(error).__name__}
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    (out / f"{name}-{ranks.n_ranks}-{ranks.rank}.json").write_text(json.dumps(told))
     return told
 
 
 def _trainings(group: dict[str, Any]) -> None:
-    for training in group["trainings"]:
-        Path(training["out"]).mkdir(parents=True, exist_ok=True)
     with joined("cpu", 30) as ranks:
         for training in group["trainings"]:
             fit(training, ranks)
-            for number in (signal.SIGTERM,):
-                signal.signal(number, signal.SIG_DFL)  # a training that was stopped lets nothing disturb its end
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a training that was stopped lets nothing disturb its end
 
 
 def _command(group: dict[str, Any]) -> None:
     from ripstop import __main__ as cli
     from ripstop.data.text_stream import TextStream
 
-    if "raise" in group and os.environ["RANK"] == "1":
-        TextStream.at = lambda self, position: 1 / 0 if position else TextStream.at  # type: ignore[assignment,method-assign]
+    read = TextStream.at
+
+    def fails_later(stream: TextStream, position: int) -> TokenBatch:
+        return read(stream, position // (0 if position > 2 * stream.n_rows else 1))
+
+    if os.environ["RANK"] == group.get("fails"):
+        TextStream.at = fails_later  # type: ignore[method-assign]
     sys.argv = ["ripstop", *group["command"]]
     cli.main()
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
+import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -15,12 +18,14 @@ import torch
 from torch import Tensor
 
 from ripstop.config import ConfigError, TrainingError
-from ripstop.training.distributed.telling import OtherRankError, several
+from ripstop.training.distributed.telling import OtherRankError, several, tell
 
 T = TypeVar("T")
 
 LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|timed out|broken pipe", re.I)
 """In what torch says where the process that another one waits for is gone."""
+LATER = 1.0
+"""Seconds after which a process ends because another one has: torchrun, which looks more often, then reports that one."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +98,8 @@ def joined(device: str, timeout: int) -> Iterator[Ranks]:
     """The processes that were started together, as `torchrun` does, connected while entered; `ALONE` where none were.
 
     device: "cpu" or "cuda", on which each process gets the GPU of its number on its machine. timeout: seconds.
-    All but the first are silent. `ConfigError` where there are fewer GPUs than processes; `TrainingError` where another
-    process is lost, which ends this one.
+    All but the first are silent. `ConfigError` where there are fewer GPUs than processes; `OtherRankError` where another
+    process is lost, which ends this one too.
     """
     if not several():
         yield ALONE
@@ -108,11 +113,14 @@ def joined(device: str, timeout: int) -> Iterator[Ranks]:
         except RuntimeError as error:
             if isinstance(error, TrainingError) or not _is_loss(error):
                 raise
-            reason = " ".join(str(error).split())
-            raise TrainingError(
-                f"rank {ranks.rank}: another process of this training has ended, or did not answer within {timeout} s "
-                f"(parallel.timeout): {reason[:200]}; torchrun names the process that failed, and the same command resumes"
-            ) from error
+            reason = textwrap.shorten(str(error), 160, placeholder=" ...")
+            tell(
+                f"error: rank {ranks.rank}: another process of this training has ended, or did not answer within {timeout} s "
+                f"(parallel.timeout): {reason}; torchrun names the one that failed, and the same command resumes",
+                reports=False,
+            )
+            time.sleep(LATER)
+            raise OtherRankError("another process of this training has ended") from error
         except SystemExit:
             torch.distributed.destroy_process_group()
             raise
@@ -148,6 +156,13 @@ def _number(name: str) -> int:
 
 @contextmanager
 def _silent() -> Iterator[None]:
+    """What every process finds is said by one of them."""
     sys.stdout.flush()
-    with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
-        yield
+    log = logging.getLogger("ripstop")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+            yield
+    finally:
+        log.setLevel(level)

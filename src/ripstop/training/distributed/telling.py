@@ -20,16 +20,16 @@ class OtherRankError(TrainingError):
     """Another process of the training has failed, and says why."""
 
 
-def tell(text: str) -> None:
+def tell(text: str, reports: bool = True) -> None:
     """Write `text`, why this process ends, to standard error; nothing where another process of the training has done so.
 
-    What is written stands in torchrun's report, too, which its own `record` would fill with a traceback.
+    reports: it stands in torchrun's report, too, as the cause; its own `record` would put a traceback there.
     """
     if several() and not _is_first():
         return
     print(text.rstrip("\n"), file=sys.stderr, flush=True)
     report = os.environ.get("TORCHELASTIC_ERROR_FILE")
-    if report and several():
+    if report and reports and several():
         extra = {"py_callstack": text, "timestamp": str(int(time.time()))}
         with suppress(OSError), open(report, "w", encoding="utf-8") as file:
             json.dump({"message": {"message": text, "extraInfo": extra}}, file)
