@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from ripstop.config import ConfigError, TrainingError, explain
 from ripstop.files import halved, sentence
+from ripstop.training.distributed.telling import OtherRankError, tell
 
 MOVES_NO_NUMBER = "it reports what others did"
 
@@ -69,6 +70,8 @@ def _ending(error: BaseException) -> int:
     match error:
         case SystemExit():
             return _say(error.code, FAILED) if isinstance(error.code, str) else int(error.code or 0)
+        case OtherRankError():
+            return FAILED
         case ConfigError() | TrainingError():
             return _say(error, BAD_INPUT)
         case ValidationError():
@@ -91,9 +94,9 @@ def _ending(error: BaseException) -> int:
     # torch has an error of its own for each device, none of them a MemoryError
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(str(error))):
         return _say("the memory does not suffice; make the model, the batch or the number of jobs smaller", FAILED)
-    traceback.print_exception(error)
     log = f" The whole output is in {os.environ[LOG]}." if os.environ.get(LOG) else ""
-    print(f"error: this is a bug in ripstop; please report it with the lines above.{log}", file=sys.stderr)
+    bug = f"error: this is a bug in ripstop; please report it with the lines above.{log}"
+    tell("".join([*traceback.format_exception(error), bug]))
     return FAILED
 
 
@@ -110,7 +113,7 @@ def _drop_output() -> None:
 def _say(message: object, status: int) -> int:
     """One sentence on standard error, where that can still be written; the status."""
     with suppress(OSError):
-        print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+        tell(f"error: {' '.join(str(message).split())}")
     return status
 
 

@@ -104,6 +104,9 @@ class Plan:
         """Write the input files (all, or those called `names`) where they differ from what lies there."""
         for name in self.files if names is None else names:
             write_if_different(self.folder(root) / name, self.files[name])
+            beside = name.removesuffix("reporting.yaml") + "parallel.yaml"
+            if name.endswith("/reporting.yaml") and beside not in self.files:
+                (self.folder(root) / beside).unlink(missing_ok=True)  # it says something again only where a study does
 
 
 def plan(params: Params, root: Path = Path()) -> Plan:

@@ -19,6 +19,7 @@ from ripstop.models import MODELS
 from ripstop.models.base import ModelConfig
 from ripstop.records import Scalar
 from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.distributed.config import Parallel
 from ripstop.training.reporting import Reporting
 
 PLANNED = "`python -m ripstop plan --write` writes the files of every run"
@@ -54,6 +55,7 @@ class Run(Strict):
     training: TrainingConfig | None
     compute: Compute = Compute()
     reporting: Reporting = Reporting()
+    parallel: Parallel = Parallel()
     evaluation: dict[str, Annotated[PartConfig, PARTS]] = {}
     resources: Resources = Resources()
     choice: str = ""
@@ -119,11 +121,14 @@ class Run(Strict):
     def files(self) -> dict[str, str]:
         """File name -> text of what the stages of this run read.
 
-        `config.yaml` enters the identity of what is trained; `reporting.yaml` and `<part>.yaml` do not.
+        `config.yaml` enters the identity of what is trained; `reporting.yaml`, `<part>.yaml` and `parallel.yaml` do not. The
+        last one is there only where it says something.
         """
-        config = self.model_dump(mode="json", exclude={"reporting", "evaluation", "resources"})
+        config = self.model_dump(mode="json", exclude={"reporting", "parallel", "evaluation", "resources"})
         parts = {f"{name}.yaml": part.model_dump(mode="json") for name, part in self.evaluation.items()}
         files = {"config.yaml": config, "reporting.yaml": self.reporting.model_dump(mode="json"), **parts}
+        if self.parallel != Parallel():
+            files["parallel.yaml"] = self.parallel.model_dump(mode="json")
         return {name: yaml_file.dump(values) for name, values in files.items()}
 
     @classmethod
@@ -134,6 +139,7 @@ class Run(Strict):
         """
         values = yaml_file.parse(choices.resolved(folder, PLANNED), str(folder / "config.yaml"))
         values["reporting"] = _read(folder / "reporting.yaml")
+        values["parallel"] = _read(folder / "parallel.yaml") if (folder / "parallel.yaml").is_file() else {}
         values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
         values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
         run = cls.parse(values, str(folder / "config.yaml"))

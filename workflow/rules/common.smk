@@ -87,9 +87,10 @@ def planned(name):
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
         alone()
-        # How often a training reports makes nothing stale, so that file is no input: it is written with the others. So is
-        # choose.code, since Snakemake may list a study's folder once and for all when it has seen paper.code there.
-        beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "choose.code")]
+        # How often a training reports, and how processes share it, makes nothing stale, so those files are no input: they are
+        # written with the others. So is choose.code, since Snakemake may list a study's folder once and for all when it has
+        # seen paper.code there.
+        beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "parallel.yaml", "choose.code")]
         grid.write(name for name in [name, *beside] if name in grid.files)
     elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
         path = Path(LOOKED_AT.name) / name

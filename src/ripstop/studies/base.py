@@ -19,6 +19,7 @@ from ripstop.models.base import ModelConfig
 from ripstop.records import Scalar
 from ripstop.runs import Resources, Run, run_name
 from ripstop.training.config import Compute, TrainingConfig
+from ripstop.training.distributed.config import Parallel
 from ripstop.training.reporting import Reporting
 
 
@@ -78,6 +79,7 @@ class StudyParams(Strict):
     choice: ChoiceParams | None = None
     compute: Compute = Compute()
     reporting: Reporting = Reporting()
+    parallel: Parallel = Parallel()
     resources: Resources = Resources()
     if TYPE_CHECKING:
         evaluation: Any
@@ -219,6 +221,7 @@ def _run(arm: Arm, study: str, params: StudyParams, scale: str, seed: int) -> Ru
         training=params.training,
         compute=params.compute,
         reporting=params.reporting,
+        parallel=params.parallel,
         resources=params.resources,
     )
 

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ripstop import provenance
 from ripstop.config import TrainingError
+from ripstop.training import checkpoint_file
+from ripstop.training.checkpoint_file import DIGITS
+from ripstop.training.distributed import checkpoint_folder
+from ripstop.training.distributed.ranks import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from ripstop.training.distributed.strategy import Layout
 
 MOVES_NO_NUMBER = "keeps the state of a training, which resumes to the same bits"
 
-DIGITS = 16
-"""Hex digits of the SHA-256 that a checkpoint's name carries."""
-NAME = re.compile(rf"step-(\d+)-([0-9a-f]{{{DIGITS}}})\.pt")
+NAME = re.compile(rf"step-(\d+)-([0-9a-f]{{{DIGITS}}})(\.pt)?")
 OTHER = "other-"
 
 
 class Checkpoints:
-    """The files `step-00000400-<sha256>.pt` of one training.
+    """The files `step-00000400-<sha256>.pt` of one training, or the folders `step-00000400-<sha256>` of several processes.
 
-    Each is a plain `torch.save` file of `{"identity": ..., "settings": ..., "step": ..., "state": ...}` that loads with
-    `weights_only=True`. The digest in its name is of its bytes: whatever damages the file is found before it is read.
+    A file is a plain `torch.save` file of `{"identity": ..., "settings": ..., "step": ..., "state": ...}` that loads with
+    `weights_only=True`. The digest in its name is of its bytes: whatever damages the file is found before it is read. A folder
+    (`checkpoint_folder`) holds the same in parts, and the digests of all its files. Any number of processes reads both.
 
     What another training left here (other settings, code, data or frozen base) is neither resumed nor deleted: it moves
     to the folder `other-<digest of its identity>`, and comes back when that training is started again.
@@ -35,17 +41,19 @@ class Checkpoints:
 
     def __init__(
         self, folder: Path, identity: Mapping[str, str], keep: int, settings: Mapping[str, Any] | None = None,
-        companions: Sequence[Path] = (),
+        companions: Sequence[Path] = (), ranks: Ranks = ALONE,
     ):  # fmt: skip
         """identity: what must be equal for a checkpoint to be resumed, such as digests of configuration and code.
         settings: what the configuration says, by key, to tell where two differ. companions: files that belong to the
-        training whose checkpoints lie here, and go where those go.
+        training whose checkpoints lie here, and go where those go. ranks: the processes that save and load together; the
+        first one decides what is resumed, moved and removed.
         """
         self.folder = folder
         self.identity = dict(identity)
         self.keep = keep
         self.settings = dict(settings or {})
         self.companions = companions
+        self.ranks = ranks
         self._good: list[Path] = []
 
     @property
@@ -59,12 +67,15 @@ class Checkpoints:
         `TrainingError` where the disk does not take it; what was there before is then left as it was.
         """
         temporary = self.folder / f".step-{step:08d}.tmp"
+        content = {"identity": self.identity, "settings": self.settings, "step": step, "state": state}
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            content = {"identity": self.identity, "settings": self.settings, "step": step, "state": state}
-            digest = _write(temporary, content)
-            path = self.folder / f"step-{step:08d}-{digest[:DIGITS]}.pt"
-            os.replace(temporary, path)
+            self.ranks.once(lambda: self.folder.mkdir(parents=True, exist_ok=True))
+            if self.ranks.alone:
+                path = self.folder / f"step-{step:08d}-{checkpoint_file.write(temporary, content)[:DIGITS]}.pt"
+            else:
+                digest = checkpoint_folder.write(temporary, content, self.ranks)
+                path = self.folder / f"step-{step:08d}-{digest[:DIGITS]}"
+            self.ranks.once(lambda: _replace(temporary, path))
         except OSError as error:
             raise TrainingError(
                 f"{self.folder}: the checkpoint of step {step} cannot be written ({error.strerror}); "
@@ -72,34 +83,48 @@ class Checkpoints:
                 "free some space and start the same command again"
             ) from error
         finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            if self.ranks.first:
+                with contextlib.suppress(OSError):
+                    _delete(temporary)
         self._good = [p for p in self._good if _step(p) < step] + [path]
         self._good = self._good[-self.keep :]
-        for other in _files(self.folder):
-            if other not in self._good:
-                _remove(other)
+        if self.ranks.first:
+            for other in _files(self.folder):
+                if other not in self._good:
+                    _remove(other)
         return path
 
-    def load(self) -> tuple[int, dict[str, Any]] | None:
+    def load(self, layout: Layout | None = None) -> tuple[int, dict[str, Any]] | None:
         """Step and state of the newest checkpoint that is whole and of this training; None where there is none.
 
         Says for each newer one why it is not used, and by which key another training differs.
+        layout: how this process holds a folder's tensors; None: whole.
         """
-        for leftover in self.folder.glob(".step-*.tmp"):
-            _remove(leftover)
-        found = self._newest()
-        aside = self._aside(self.identity)
-        if found is None and _files(aside):
-            self._move(_files(aside), aside, self.folder)
-            print(f"{aside}: left by this training, which goes on", flush=True)
-            found = self._newest()
-        if found is None:
+        found: dict[Path, dict[str, Any]] = {}
+        path = self.ranks.once(lambda: self._find(found))
+        if path is None:
             return None
-        path, content = found
         files = _files(self.folder)
         self._good = files[: files.index(path) + 1]
+        content = found[path] if path in found else _reread(path)
+        if path.is_dir():
+            content = checkpoint_folder.filled(content, path, layout, self.ranks)
         return content["step"], content["state"]
+
+    def _find(self, found: dict[Path, dict[str, Any]]) -> Path | None:
+        """The newest checkpoint that is whole and of this training, and in `found` what it holds."""
+        for leftover in self.folder.glob(".step-*.tmp"):
+            _remove(leftover)
+        newest = self._newest()
+        aside = self._aside(self.identity)
+        if newest is None and _files(aside):
+            self._move(_files(aside), aside, self.folder)
+            print(f"{aside}: left by this training, which goes on", flush=True)
+            newest = self._newest()
+        if newest is None:
+            return None
+        path, found[path] = newest
+        return path
 
     def clear(self) -> None:
         """Remove those of this training, and the folder where nothing else lies in it."""
@@ -115,7 +140,7 @@ class Checkpoints:
     def _newest(self) -> tuple[Path, dict[str, Any]] | None:
         """The newest checkpoint here that is whole and of this training, and what it holds; those of others move aside."""
         for path in reversed(_files(self.folder)):
-            content = _read(path)
+            content = checkpoint_folder.read(path) if path.is_dir() else checkpoint_file.read(path)
             if content is None:
                 continue
             if content["identity"] == self.identity:
@@ -146,90 +171,53 @@ class Checkpoints:
             if here.is_file():
                 os.replace(here, there)
         for path in files:
-            os.replace(path, target / path.name)
+            _replace(path, target / path.name)
         for path in _files(target)[: -self.keep]:
             _remove(path)
         if source != self.folder and not any(source.iterdir()):
             source.rmdir()
 
 
-class _Digesting:
-    """A file that digests what is written to it, and keeps the error that torch's writer would hide behind its own."""
-
-    def __init__(self, file: BinaryIO):
-        self.file = file
-        self.sha256 = hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            written = self.file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-        self.sha256.update(data)
-        return written
-
-    def flush(self) -> None:
-        self.file.flush()
-
-
-def _write(path: Path, content: dict[str, Any]) -> str:
-    """Write and digest; on the disk, not only in its cache, when this returns."""
-    with open(path, "wb") as file:
-        sink = _Digesting(file)
-        try:
-            torch.save(content, cast(BinaryIO, sink))
-        except RuntimeError as error:
-            if sink.error is not None:
-                raise sink.error from error
-            raise
-        file.flush()
-        os.fsync(file.fileno())
-    return sink.sha256.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds; None, and a sentence, where it cannot be used."""
-    try:
-        if _digest(path) != path.stem.rpartition("-")[2]:
-            print(f"{path}: damaged, its content does not match the digest in its name; not used", flush=True)
-            return None
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise a dozen kinds for a file that is none of theirs
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        print(f"{path}: cannot be read ({reason}); not used", flush=True)
-        return None
-    if not _is_checkpoint(content):
-        print(f"{path}: not a checkpoint of a training; not used", flush=True)
-        return None
-    return content
-
-
-def _is_checkpoint(content: Any) -> bool:
-    kinds = {"identity": dict, "settings": dict, "step": int, "state": dict}
-    if not isinstance(content, dict) or not all(isinstance(content.get(key), kind) for key, kind in kinds.items()):
-        return False
-    return all(isinstance(text, str) for item in content["identity"].items() for text in item)
-
-
 def _files(folder: Path) -> list[Path]:
     """Checkpoints by their names, oldest first; whatever else lies there is left alone."""
-    found = [path for path in folder.glob("step-*.pt") if NAME.fullmatch(path.name) and path.is_file()]
+    found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.suffix == _suffix(path)]
     return sorted(found, key=lambda path: (_step(path), path.stat().st_mtime_ns))
+
+
+def _suffix(path: Path) -> str | None:
+    """What the name of such a checkpoint ends in."""
+    return ".pt" if path.is_file() else "" if path.is_dir() else None
 
 
 def _step(path: Path) -> int:
     return int(path.name.split("-")[1])
 
 
+def _reread(path: Path) -> dict[str, Any]:
+    """What a checkpoint holds that another rank has found to be whole."""
+    if path.is_dir():
+        return checkpoint_folder.header(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
+def _replace(source: Path, target: Path) -> None:
+    if target.is_dir():  # a damaged folder of that name: none takes the place of another that holds something
+        _delete(target)
+    os.replace(source, target)
+
+
+def _delete(path: Path) -> None:
+    """A folder disappears from its name at once: what a kill leaves of it is no checkpoint that is damaged."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if not path.name.startswith("."):
+        path = path.rename(path.with_name(f".{path.name}.tmp"))
+    shutil.rmtree(path)
+
+
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        _delete(path)
     except OSError as error:
         raise TrainingError(f"{path}: cannot be removed ({error.strerror}); remove it and start again") from error

@@ -18,9 +18,13 @@ class Interruption:
 
     One that is ignored stays ignored, as SIGHUP is under `nohup`. SIGXCPU, which the kernel repeats every second, does
     nothing more after the first.
+
+    repeated: signals come more than once, as from torchrun, which sends on what its processes were sent, too. Then nothing acts
+    after the first one, also behind this, so that a process that is about to end ends as it says.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: bool = False) -> None:
+        self.repeated = repeated
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}
 
@@ -33,11 +37,13 @@ class Interruption:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.repeated and self.signal is not None else handler)
         self._previous.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal = number
+        if self.repeated:
+            return
         for other in [n for n in self._previous if n != signal.SIGXCPU]:
             signal.signal(other, self._previous.pop(other))

@@ -21,6 +21,7 @@ from ripstop.models.base import Model
 from ripstop.models.weights import save_weights
 from ripstop.runs import Run
 from ripstop.training.config import TrainingConfig
+from ripstop.training.distributed.ranks import ALONE, Ranks
 from ripstop.training.fp8 import in_use
 
 MOVES_NO_NUMBER = "checks, writes and removes files"
@@ -59,14 +60,16 @@ def check_room(run_dir: Path, model: Model, config: TrainingConfig) -> None:
         )
 
 
-def circumstances(run: Run, model: Model, device: torch.device) -> dict[str, Any]:
-    """What a result depends on besides its settings: size, device, backends, versions, commit."""
+def circumstances(run: Run, model: Model, device: torch.device, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """What a result depends on besides its settings: size, device, processes, backends, versions, commit."""
     return {
         "n_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "frozen_base": model.frozen_base,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else provenance.processor(),
         "precision": in_use(run.training.precision, device) if run.training else "none",
         "threads": torch.get_num_threads(),
+        "processes": ranks.n_ranks,
+        "strategy": None if ranks.alone else run.parallel.strategy,
         "backends": backend.chosen(),
         "versions": provenance.versions(),
         "commit": provenance.commit(),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -21,6 +21,7 @@ from ripstop.files import read_text, sentence
 from ripstop.models.accounting import describe
 from ripstop.models.base import Model
 from ripstop.runs import Run
+from ripstop.training.distributed.ranks import Ranks, joined
 from ripstop.training.lock import Lock
 from ripstop.training.precision import prepare_device
 from ripstop.training.randomness import seed_everything
@@ -42,21 +43,24 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     started = time.perf_counter()
     run_dir, data = Path(run_dir), Path(data)
     run = Run.load(run_dir, overrides)
-    with _one_sentence(run_dir), Lock(run_dir / LOCK):
+    with joined(run.compute.device, run.parallel.timeout) as ranks, _one_sentence(run_dir), _locked(run_dir, ranks):
         config = run.files()["config.yaml"] if overrides else resolved(run_dir)
-        training = _prepare(run, run_dir, data, config)
-        remove_results(run_dir)
+        training = _prepare(run, run_dir, data, config, ranks)
+        ranks.once(lambda: remove_results(run_dir))
         summary = training.trainer.fit()
-        facts = {"study": run.study, "run": run.name, "seed": run.seed}
-        report = facts | summary | circumstances(run, training.model, training.trainer.device) | {"identity": training.identity}
-        metadata = {key: str(value) for key, value in (facts | training.identity).items()}
-        write_results(run_dir, training.model, report, metadata)
-        training.trainer.checkpoints.clear()
-        for folder in training.trainer.checkpoints.others():
-            print(f"{folder}: checkpoints that another training left; remove them where nobody goes on with it", flush=True)
+        _write(run_dir, training, summary)
     took = timedelta(seconds=round(time.perf_counter() - started))
     outcome = "results" if summary["outcome"] == "finished" else "the training diverged; results"
-    print(f"{outcome} in {run_dir}: model.safetensors, training.json, metrics.jsonl; took {took}", flush=True)
+    if ranks.first:
+        print(f"{outcome} in {run_dir}: model.safetensors, training.json, metrics.jsonl; took {took}", flush=True)
+
+
+@runtime_checkable
+class SharedStream(BatchStream, Protocol):
+    """A stream for several processes: what they read together is the stream, and its state is that of all of them."""
+
+    def shard(self, rank: int, n_ranks: int) -> BatchStream:
+        """The part of rank `rank` of `n_ranks`, at the same position."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,38 @@ class _Training:
     model: Model
     trainer: Trainer
     identity: dict[str, str]
+    ranks: Ranks
+    build: Callable[[], Model]
+    """Draws the model anew."""
 
 
-def _prepare(run: Run, run_dir: Path, data: Path, config: str) -> _Training:
+def _locked(run_dir: Path, ranks: Ranks) -> AbstractContextManager[Any]:
+    """The first process of the training holds the folder for all of them."""
+    return Lock(run_dir / LOCK) if ranks.first else nullcontext()
+
+
+def _write(run_dir: Path, training: _Training, summary: dict[str, Any]) -> None:
+    """Leave the results, and no checkpoints."""
+    run, trainer, ranks = training.run, training.trainer, training.ranks
+    state = trainer.laid.whole_state()  # by all ranks together
+
+    def write() -> None:
+        model = training.model
+        if trainer.laid.in_parts:
+            model = training.build()
+            model.load_trained(state)
+        facts = {"study": run.study, "run": run.name, "seed": run.seed}
+        report = facts | summary | circumstances(run, training.model, trainer.device, ranks) | {"identity": training.identity}
+        metadata = {key: str(value) for key, value in (facts | training.identity).items()}
+        write_results(run_dir, model, report, metadata)
+        trainer.checkpoints.clear()
+        for folder in trainer.checkpoints.others():
+            print(f"{folder}: checkpoints that another training left; remove them where nobody goes on with it", flush=True)
+
+    ranks.once(write)
+
+
+def _prepare(run: Run, run_dir: Path, data: Path, config: str, ranks: Ranks) -> _Training:
     """Build what the training needs. Nothing that lies in `run_dir` is changed. config: text of the resolved one."""
     told = run.training
     if told is None:
@@ -77,12 +110,13 @@ def _prepare(run: Run, run_dir: Path, data: Path, config: str) -> _Training:
     code = run_dir / "train.code"
     if not code.is_file():
         raise ConfigError(f"{code}: no such file; run the workflow's plan, or `python -m ripstop plan`, first")
-    run.data.verify(data)
+    ranks.each(lambda: run.data.verify(data) if ranks.local_rank == 0 else None)  # once on every machine
     identity = {
         "configuration": provenance.digest(config),
         "code": read_text(code).strip(),
         "data": provenance.digest((data / "data.json").read_bytes()),
     }
+    _are_alike(ranks.each(lambda: identity), run_dir)
     info = run.data.info(data)
     described = {"model": describe(run.model, info.vocab_size, DESCRIBED_LENGTH)}
     print(yaml_file.dump(described), end="")
@@ -92,7 +126,7 @@ def _prepare(run: Run, run_dir: Path, data: Path, config: str) -> _Training:
     seed_everything(run.seed)
     model = run.model.build(info)
     plan = told.stream_plan(run.seed)
-    stream = run.data.stream(data, plan)
+    stream = _own_part(run.data.stream(data, plan), run, ranks)
     position = stream.state_dict()
     _first(stream, "training")
     stream.load_state_dict(position)
@@ -102,10 +136,33 @@ def _prepare(run: Run, run_dir: Path, data: Path, config: str) -> _Training:
     trainer = Trainer(
         model, stream, told, run_dir, objective=told.objective.build(), seed=run.seed, identity=identity,
         flops=functools.partial(run.model.batch_flops, info.vocab_size), validation=validation, device=device,
-        reporting=run.reporting, settings=_flat(yaml_file.parse(config, "config.yaml")),
+        reporting=run.reporting, settings=_flat(yaml_file.parse(config, "config.yaml")), ranks=ranks,
+        parallel=run.parallel,
     )  # fmt: skip
-    check_room(run_dir, model, told)
-    return _Training(run, model, trainer, identity)
+    ranks.once(lambda: check_room(run_dir, model, told))
+    return _Training(run, model, trainer, identity, ranks, lambda: run.model.build(info))
+
+
+def _own_part(stream: BatchStream, run: Run, ranks: Ranks) -> BatchStream:
+    """What this process reads of the data. `ConfigError` where several would all read the same."""
+    if ranks.alone:
+        return stream
+    if not isinstance(stream, SharedStream):
+        raise ConfigError(
+            f"data.kind: {run.data.kind} is read by one process, and {ranks.n_ranks} were started; start one, or use data of "
+            "kind text, whose stream can be shared"
+        )
+    return stream.shard(ranks.rank, ranks.n_ranks)
+
+
+def _are_alike(identities: list[dict[str, str]], run_dir: Path) -> None:
+    """`ConfigError` where a process, as one of another machine, was given something else than the first one."""
+    for rank, identity in enumerate(identities):
+        differs = [key for key in identity if identity[key] != identities[0][key]]
+        if differs:
+            raise ConfigError(
+                f"{run_dir}: rank {rank} reads another {' and '.join(differs)} than rank 0; give every machine the same files"
+            )
 
 
 def _first(batches: Iterator[Batch] | BatchStream, what: str) -> None:

@@ -9,26 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ripstop.batch import Batch, BatchStream
 from ripstop.config import ConfigError, TrainingError
 from ripstop.models.base import Model
 from ripstop.training.checkpoint import Checkpoints
 from ripstop.training.config import TrainingConfig
+from ripstop.training.distributed.config import Parallel
+from ripstop.training.distributed.parts import of_part, part_of
+from ripstop.training.distributed.quiet_monitor import QuietMonitor
+from ripstop.training.distributed.ranks import ALONE, Ranks
+from ripstop.training.distributed.strategy import lay, shares
 from ripstop.training.fp8 import in_use, use_fp8
 from ripstop.training.interruption import Interruption
 from ripstop.training.monitor import Monitor, check_names
 from ripstop.training.objectives.base import Loss, Objective
-from ripstop.training.peak import peak_flops
+from ripstop.training.peak import Peak, peak_flops
 from ripstop.training.precision import autocast
-from ripstop.training.randomness import random_state, restore_random_state, seed_everything
+from ripstop.training.randomness import random_state, restore_random_state, seed_everything, seed_of_rank
 from ripstop.training.reporting import Reporting
 from ripstop.training.schedule import learning_rate
 from ripstop.training.validation import held_out_loss
 
 CPU = torch.device("cpu")
 DEFAULT_REPORTING = Reporting()
+DEFAULT_PARALLEL = Parallel()
 
 
 class Trainer:
@@ -36,17 +42,23 @@ class Trainer:
 
     Everything that resumes is in `state_dict`: on a CPU a training that was stopped anywhere ends with the same bits as
     one that was not. (On CUDA the same states are restored, but kernels that add atomically round as they happen to.)
+
+    Several processes train one model, each with a trainer of its own that does the same at the same time, on its part of each
+    batch. Losses and metrics are means over the targets of all; what is decided (a stop, a divergence, the best model) is
+    decided alike. Any number of them resumes what any other number left, but then draws other random numbers (dropout).
     """
 
     def __init__(
         self, model: Model, stream: BatchStream, config: TrainingConfig, out: Path, *, objective: Objective, seed: int,
         flops: Callable[[Batch], float], identity: Mapping[str, str],
         validation: Callable[[], Iterable[Batch]] | None = None, device: torch.device = CPU,
-        reporting: Reporting = DEFAULT_REPORTING, settings: Mapping[str, Any] | None = None,
+        reporting: Reporting = DEFAULT_REPORTING, settings: Mapping[str, Any] | None = None, ranks: Ranks = ALONE,
+        parallel: Parallel = DEFAULT_PARALLEL,
     ):  # fmt: skip
         """out: folder of metrics.jsonl and checkpoints/. flops: forward FLOPs of a batch; the backward pass is counted as
         twice that. identity: a checkpoint is resumed where it, and the model's frozen base, are equal; settings tell where
-        two differ. validation: the held-out batches, the same ones at every call. device: see `prepare_device`.
+        two differ. validation: the held-out batches, the same ones at every call, and on every rank. device: see
+        `prepare_device`. ranks: the processes that train together; `stream` is what this one reads. parallel: how they share.
         """
         if not any(p.requires_grad for p in model.parameters()):
             raise ConfigError("training: the model has no parameter to train; leave the training out")
@@ -68,9 +80,15 @@ class Trainer:
             reporting.keep_checkpoints,
             settings,
             companions=[out / "metrics.jsonl"],
+            ranks=ranks,
         )
+        self.ranks = ranks
         if in_use(config.precision, device) == "fp8":
             print(f"fp8: {len(use_fp8(model))} linear layers multiply in 8 bits", flush=True)
+        # In the order that PyTorch documents: compiled, recomputed, shared among processes; and then the optimizer, since FSDP2
+        # puts other tensors in the place of the parameters.
+        _prepare_blocks(model, config)
+        self.laid = lay(model, objective, config, parallel, ranks, device)
         self.optimizer = config.optimizer.build(model)
         self.step = 0
         self.seconds = 0.0
@@ -80,8 +98,9 @@ class Trainer:
         """Names of the objective's metrics; None before the first update."""
         self._since_row: list[list[float]] = []
         """Loss, gradient norm and metrics of each update since the last row."""
-        self._unread: list[tuple[int, Tensor]] = []
-        """Step and the same of the newest updates, still on the device: reading them one by one would make it wait."""
+        self._unread: list[tuple[int, Tensor, Tensor]] = []
+        """Step, loss and metrics, and gradient norm of the newest updates, still on the device, which reading them one by one
+        would make wait. The former are this rank's parts of a sum over ranks."""
         self._reads_each = device.type == "cpu" or config.on_divergence == "record"
         self._last_finite: tuple[int, float] | None = None
         """Step and loss of the newest update that was read."""
@@ -90,9 +109,12 @@ class Trainer:
         self._held_out: list[dict[str, float | None]] = []
         """Step, number of targets, loss and metrics of each validation."""
         self._trained = model.trained_state()
+        self._parts = [part_of(tensor) for tensor in self._trained.values()]
+        """What this process holds of it."""
         self._before: list[Tensor] | None = None
-        """The trained state in which the loss of the last update was measured, where divergence is recorded."""
-        _prepare_blocks(model, config)
+        """The parts in which the loss of the last update was measured, where divergence is recorded."""
+        self._asked: int | None = None
+        """The signal that asked one of several processes to stop, once all of them know."""
 
     def fit(self) -> dict[str, Any]:
         """Train to `config.steps` from the newest checkpoint that fits, or from the start, and summarise.
@@ -104,16 +126,20 @@ class Trainer:
         first_step, seconds_before = self.step, self.seconds
         peak = peak_flops(self.device, self.config.precision)
         print(f"training on {self.device}, peak {peak.flops / 1e12:.3g} TFLOP/s ({peak.source})", flush=True)
-        monitor = Monitor(self.out, self.config.steps, self.reporting, self.device, peak, first_step, seconds_before)
+        monitor: Monitor | QuietMonitor = QuietMonitor()
+        if self.ranks.first:
+            of_all = Peak(peak.flops * self.ranks.n_ranks, peak.source)
+            monitor = Monitor(self.out, self.config.steps, self.reporting, self.device, of_all, first_step, seconds_before)
         loss, diverged = math.nan, None
-        with monitor, Interruption() as interruption:
+        with monitor, Interruption(repeated=not self.ranks.alone) as interruption:
             while self.step < self.config.steps:
                 try:
-                    monitor.count(*self._update())
+                    monitor.count(*self._update(interruption))
                     ends = self.step == self.config.steps
                     validates = self._is_due(self.config.validate_every, ends)
                     row_due = validates or self._is_due(self.reporting.log_every, ends)
-                    stops = interruption.signal is not None and not ends
+                    asked = interruption.signal if self.ranks.alone else self._asked
+                    stops = asked is not None and not ends
                     save_due = not ends and (stops or self._is_due(self.reporting.checkpoint_every))
                     if row_due or save_due:
                         self._read()
@@ -127,10 +153,11 @@ class Trainer:
                 if save_due:
                     self.seconds = seconds_before + monitor.seconds
                     path = self.checkpoints.save(self.step, self.state_dict())
-                if stops and interruption.signal is not None:
-                    name = signal.Signals(interruption.signal).name
+                if stops and asked is not None:
+                    interruption.signal = asked
+                    name = signal.Signals(asked).name
                     print(f"{name}: stopped after step {self.step}; the same command resumes from {path}", flush=True)
-                    raise SystemExit(128 + interruption.signal)
+                    raise SystemExit(128 + asked)
             self.seconds = seconds_before + monitor.seconds
         self._keep(diverged)
         return {
@@ -156,33 +183,54 @@ class Trainer:
             "since_row": [list(values) for values in self._since_row],
             "last_finite": self._last_finite,
             "model": self.model.trained_state(),
-            "before": self._before,
-            "best": self._best,
+            "before": None if self._before is None else list(map(of_part, self._before, self._trained.values())),
+            "best": self._best_laid_out(),
             "held_out": [dict(row) for row in self._held_out],
             "optimizer": self.optimizer.state_dict(),
             "stream": self.stream.state_dict(),
-            "random": random_state(),
+            "random": random_state() if self.ranks.alone else self.ranks.each(random_state),
         }
 
+    def _best_laid_out(self) -> dict[str, Any] | None:
+        if self._best is None:
+            return None
+        parts = self._best["state"].items()
+        return {**self._best, "state": {name: of_part(part, self._trained[name]) for name, part in parts}}
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned, of however many processes."""
+        state = dict(self.laid.lay_out(state, self.optimizer))
         self.step = state["step"]
         self.seconds = state["seconds"]
         self._metrics = state["metrics"]
         self._since_row = [list(values) for values in state["since_row"]]
         self._last_finite = state["last_finite"]
-        self._before = None if state["before"] is None else [value.to(self.device) for value in state["before"]]
+        before = state["before"]
+        self._before = None if before is None else [part_of(value).to(self.device) for value in before]
         self._best = state["best"]
+        if self._best is not None:
+            parts = {name: part_of(value).cpu() for name, value in self._best["state"].items()}
+            self._best = {**self._best, "state": parts}
         self._held_out = [dict(row) for row in state["held_out"]]
         self.model.load_trained(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.stream.load_state_dict(state["stream"])
-        restore_random_state(state["random"])
+        self._restore_random(state["random"])
+
+    def _restore_random(self, saved: Any) -> None:
+        """Of every rank its own state, where there are as many again. Otherwise none can go on where it was: each rank then
+        draws what seed, step and its number say, so that the same processes do the same again."""
+        states = saved if isinstance(saved, list) else [saved]
+        if len(states) == self.ranks.n_ranks:
+            restore_random_state(states[self.ranks.rank])
+        else:
+            seed_everything(seed_of_rank(self.seed, self.step, self.ranks.rank))
 
     def _start(self) -> None:
-        found = self.checkpoints.load()
+        found = self.checkpoints.load(self.laid.layout(self.optimizer))
         if found is None:
-            seed_everything(self.seed)  # whatever randomness building the model took, training starts alike
+            # Whatever randomness building the model took, training starts alike; ranks, each on data of its own, apart.
+            seed_everything(self.seed if self.ranks.alone else seed_of_rank(self.seed, 0, self.ranks.rank))
             print(f"starting at step 0 of {self.config.steps}", flush=True)
             return
         last = self.checkpoints.last
@@ -200,26 +248,37 @@ class Trainer:
         """Whether what happens each `every` steps, and at the end where `ends` says so, is due after this step."""
         return every > 0 and (ends or self.step % every == 0)
 
-    def _update(self) -> tuple[int, float]:
-        """One update of the parameters. Returns the tokens that it read and the FLOPs that it needed."""
+    def _update(self, interruption: Interruption | None = None) -> tuple[int, float]:
+        """One update of the parameters. Returns the tokens that it read and the FLOPs that it needed, of all ranks together.
+
+        interruption: knows of a signal that this process was sent; one that any was sent is then known to all of them.
+        """
         batches = [self._next_batch() for _ in range(self.config.accumulation)]
         counts = [batch.n_targets for batch in batches]
-        n = sum(counts)
+        tokens, flops = sum(batch.n_tokens for batch in batches), sum(3 * self.flops(batch) for batch in batches)
+        asked = 0 if interruption is None else interruption.signal or 0
+        by_rank = self.ranks.gather([tokens, flops, asked, *counts])
+        counts_by_rank = [row[3:] for row in by_rank]
+        n = sum(map(sum, counts_by_rank))
         if not n:
             raise ConfigError(f"step {self.step + 1}: the batches of this update have no target; correct the data")
+        self._asked = self._asked or max(int(row[2]) for row in by_rank) or None
+        n_by_rank = n / self.ranks.n_ranks  # gradients of several ranks are a mean over these
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
         metrics: list[list[Tensor]] = []
-        for batch, count in zip(batches, counts, strict=True):
-            with autocast(self.device, self.config.precision):
-                found = self.objective(self.model, batch.to(self.device))
-            metrics.append(self._metrics_of(found, count))
-            part = found.sum / n  # of the mean over all targets of the update
-            part.backward()
+        weights = shares(counts_by_rank, self.ranks.rank)
+        for number, (batch, count, weight) in enumerate(zip(batches, counts, weights, strict=True), 1):
+            with self.laid.gradients(last=number == len(batches)):
+                with autocast(self.device, self.config.precision):
+                    found = self.laid.loss(batch.to(self.device))
+                metrics.append([weighed(value, weight) for value in self._metrics_of(found, count)])
+                part = found.sum / n_by_rank  # of the mean over all targets of the update
+                part.backward()
             loss += part.detach()
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
+        grad_norm = self.laid.clip(self.config.clip or math.inf)
         means = [torch.stack(values).mean() for values in zip(*metrics, strict=True)]
-        self._unread.append((self.step + 1, torch.stack([loss, grad_norm, *means])))
+        self._unread.append((self.step + 1, torch.stack([loss, *means]) / self.ranks.n_ranks, grad_norm))
         if self._reads_each:
             self._read()
         if self.config.on_divergence == "record":
@@ -228,7 +287,7 @@ class Trainer:
             group["lr"] = learning_rate(self.step, self.config) * group.get("lr_scale", 1.0)
         self.optimizer.step()
         self.step += 1
-        return sum(batch.n_tokens for batch in batches), sum(3 * self.flops(batch) for batch in batches)
+        return round(sum(row[0] for row in by_rank)), sum(row[1] for row in by_rank)
 
     def _next_batch(self) -> Batch:
         try:
@@ -256,8 +315,12 @@ class Trainer:
     def _read(self) -> None:
         """Fetch loss, gradient norm and metrics of the updates since the last call. `DivergenceError` at the first of them
         whose loss or gradient norm is not finite."""
-        rows = torch.stack([values for _, values in self._unread]).tolist() if self._unread else []
-        steps = [step for step, _ in self._unread]
+        if not self._unread:
+            return
+        sums = self.ranks.sum(torch.stack([values for _, values, _ in self._unread]))
+        norms = torch.stack([norm for _, _, norm in self._unread])
+        rows = torch.cat([sums[:, :1], norms[:, None], sums[:, 1:]], 1).tolist()
+        steps = [step for step, _, _ in self._unread]
         self._unread.clear()
         for step, row in zip(steps, rows, strict=True):
             if not (math.isfinite(row[0]) and math.isfinite(row[1])):
@@ -267,11 +330,10 @@ class Trainer:
 
     def _remember(self) -> None:
         """Keep the parameters as they are: the loss that was just found finite is theirs."""
-        now = list(self._trained.values())
         if self._before is None:
-            self._before = [value.clone() for value in now]
+            self._before = [value.clone() for value in self._parts]
         else:
-            torch._foreach_copy_(self._before, now)
+            torch._foreach_copy_(self._before, self._parts)
 
     def _after(self, divergence: DivergenceError) -> dict[str, Any]:
         """What training.json says of a divergence that is an outcome; `TrainingError` where it is none.
@@ -287,11 +349,11 @@ class Trainer:
             )
         print(f"{divergence}; the training has diverged, which is its outcome", flush=True)
         if self._before is not None:
-            torch._foreach_copy_(list(self._trained.values()), self._before)
+            torch._foreach_copy_(self._parts, self._before)
         step, loss = self._last_finite or (0, None)
         return {"diverged_at": divergence.step, "last_finite_step": step, "last_finite_loss": loss}
 
-    def _report(self, monitor: Monitor, validates: bool = False) -> float:
+    def _report(self, monitor: Monitor | QuietMonitor, validates: bool = False) -> float:
         """Write the row of this step, held-out loss included where it is due. Returns the loss in it."""
         held_out: dict[str, float] = {}
         if validates:
@@ -307,9 +369,12 @@ class Trainer:
         """Held-out loss and metrics; the model is remembered where it is the best so far and the best is kept."""
         assert self.validation is not None
         batches = self.validation()
-        loss, metrics, n = held_out_loss(self.model, self.objective, batches, self.device, self.config.precision)
+        call = self.laid.held_out
+        loss, metrics, n = held_out_loss(
+            self.model, lambda _, batch: call(batch), batches, self.device, self.config.precision, self.ranks
+        )
         if self.config.keep == "best" and math.isfinite(loss) and (self._best is None or loss < self._best["loss"]):
-            state = {name: value.detach().cpu().clone() for name, value in self._trained.items()}
+            state = {name: part.detach().cpu().clone() for name, part in zip(self._trained, self._parts, strict=True)}
             self._best = {"step": self.step, "loss": loss, "state": state}
         measured = {"loss": loss, **metrics}
         finite = {name: value if math.isfinite(value) else None for name, value in measured.items()}
@@ -322,12 +387,18 @@ class Trainer:
         kept.step: how many updates they have seen.
         """
         if self._best is not None:
-            self.model.load_trained(self._best["state"])
+            parts = self._best["state"]
+            self.model.load_trained({name: of_part(part, self._trained[name]) for name, part in parts.items()})
             self.kept = {"which": "best", "step": self._best["step"], "validation_loss": self._best["loss"]}
         elif diverged is not None:
             self.kept = {"which": "last finite", "step": max(0, diverged["last_finite_step"] - 1)}
         else:
             self.kept = {"which": "last", "step": self.step}
+
+
+def weighed(value: Tensor, weight: float) -> Tensor:
+    """`value` times `weight`; nothing where that is 0, even if nothing was measured (NaN)."""
+    return value * weight if weight else torch.zeros_like(value)
 
 
 class DivergenceError(Exception):

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ripstop.ops.orthogonalize import POLAR_EXPRESS, QUINTIC, newton_schulz
+from ripstop.training.distributed.parts import in_parts, whole
 from ripstop.training.optimizers.adamw import AdamW, Beta, parameter_groups
 from ripstop.training.optimizers.base import OptimizerConfig
 from ripstop.training.optimizers.projections import projections
@@ -100,6 +101,7 @@ class Muon(AdamW):
     def _orthogonalized(self, parameters: list[Tensor], directions: Sequence[Tensor], group: Mapping[str, Any]) -> list[Tensor]:
         """Of each direction the matrices stacked in it, orthogonal and scaled. Those of one shape are computed together."""
         polynomials = POLAR_EXPRESS if group["iteration"] == "polar_express" else QUINTIC
+        directions = [whole(direction) for direction in directions]  # of one in parts: each process has to see all of a matrix
         updates = [torch.empty_like(direction) for direction in directions]
         alike: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for parameter, direction, update in zip(parameters, directions, updates, strict=True):
@@ -112,7 +114,7 @@ class Muon(AdamW):
             orthogonal = newton_schulz(sources, polynomials, dtype) * adjustment(shape, group["adjust_lr"])
             for (_, target), matrix in zip(pairs, orthogonal, strict=True):
                 target.copy_(matrix)
-        return updates
+        return [in_parts(update, parameter) for update, parameter in zip(updates, parameters, strict=True)]
 
 
 def adjustment(shape: tuple[int, int], rule: str) -> float:
