@@ -30,7 +30,7 @@ from ripstop.training.lock import birth
 MOVES_NO_NUMBER = "tells that a training lives, and where it hangs"
 
 HEARTBEATS, STACKS = "heartbeats", "stacks"
-EVERY = 1.0
+EVERY = 2.0
 """Seconds between two looks at the training, and so between two heartbeats."""
 
 Phase = Literal["starting", "training", "validating", "saving", "stopped", "failed"]
@@ -90,7 +90,7 @@ class Pulse:
         except OSError as error:
             self._complain(error)
         # Python lets no other thread handle signals; where the file is refused, faulthandler takes standard error.
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and self._target() is not None:
             faulthandler.register(signal.SIGUSR1, self._target(), all_threads=True, chain=False)
             self._registered = True
         self._last = (None, "starting", time.time())
@@ -125,11 +125,11 @@ class Pulse:
                 folder.rmdir()
 
     def beat(self, step: int, phase: Phase = "training") -> None:
-        """The training is alive, after update `step`. Costs less than a microsecond: the thread writes it within a second."""
+        """The training is alive, after update `step`. Costs less than a microsecond: the thread writes it."""
         self._last = (step, phase, time.time())
 
     def _look(self) -> None:
-        """Once a second: write a new beat, wind the alarm again, and say what a dump was."""
+        """Every few seconds: write a new beat, wind the alarm again, and say what a dump was."""
         seen = self._last
         while not self._ended.wait(self._every):
             last = self._last
@@ -140,7 +140,7 @@ class Pulse:
             self._explain()
 
     def _arm(self) -> None:
-        if self.stall_seconds:
+        if self.stall_seconds and self._target() is not None:
             faulthandler.dump_traceback_later(self.stall_seconds, repeat=False, file=self._target(), exit=False)
 
     def _target(self) -> Any:
