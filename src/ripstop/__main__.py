@@ -369,6 +369,20 @@ def inspect(
 
 
 @app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or of a study's results for a line a run.")],
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one picture and end, as where the output is no terminal.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+) -> None:
+    """Watch a training in the terminal, running or ended: its loss, speed, memory, time left and ranks."""
+    from ripstop.watch.watch import watch as watch_trainings
+
+    watch_trainings(folder, once, every)
+
+
+@app.command()
 def schema(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("workflow/schemas")) -> None:
     """Write the JSON schemas of params.yaml and of the overlays, with which an editor completes and checks them."""
     from ripstop.files import write_if_different

@@ -21,7 +21,14 @@ def test_variables_that_move_numbers_are_kept_and_secrets_are_not():
         "TOKENIZERS_PARALLELISM": "false", "SLURM_JWT": "s3cret", "RIPSTOP_TOKEN": "s3cret", "TORCH_API_KEY": "s3cret",
         "HOME": "/home/me", "HF_TOKEN": "s3cret", "XOMP_NUM_THREADS": "2",
     }  # fmt: skip
-    kept = ["CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "TORCHELASTIC_RUN_ID", "TORCH_LOGS"]
+    kept = [
+        "CUDA_VISIBLE_DEVICES",
+        "NCCL_DEBUG",
+        "OMP_NUM_THREADS",
+        "TOKENIZERS_PARALLELISM",
+        "TORCHELASTIC_RUN_ID",
+        "TORCH_LOGS",
+    ]
     assert list(moving(given)) == kept and moving(given)["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
