@@ -369,6 +369,17 @@ def inspect(
 
 
 @app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """Check the set-up: versions, devices, kernels, a step of each mixer, one resume; what is missing, and how to install it.
+
+    Exit status 0 where everything that scale cpu needs works.
+    """
+    from ripstop.doctor.doctor import doctor as check
+
+    raise typer.Exit(check(as_json))
+
+
+@app.command()
 def watch(
     folder: Annotated[Path, typer.Argument(help="Folder of a run, or of a study's results for a line a run.")],
     once: Annotated[
