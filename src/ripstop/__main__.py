@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+try:
+    import typer
 
-from ripstop import ending
-from ripstop.config import ConfigError
+    from ripstop import ending
+    from ripstop.config import ConfigError
+except ImportError as broken:  # without these not even `doctor` can say what is broken
+    sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
 if TYPE_CHECKING:
     from ripstop.plan import Plan

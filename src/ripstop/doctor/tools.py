@@ -34,7 +34,7 @@ def dvc() -> Iterator[Finding]:
         return
     root = checkout()
     there = root is not None and (root / ".dvc").is_dir()
-    yield Finding("dvc", "ok" if there else "note", shutil.which("dvc") or "", "" if there else "git checkout -- .dvc")
+    yield Finding("dvc", "ok" if there else "note", f"at {shutil.which('dvc')}", "" if there else "git checkout -- .dvc")
 
 
 def latex() -> Iterator[Finding]:

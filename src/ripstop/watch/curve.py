@@ -88,6 +88,8 @@ def _braille(dots: Sequence[Sequence[bool]]) -> str:
 
 def label(value: float) -> str:
     """A number in at most 8 characters."""
-    if value and not 1e-3 <= abs(value) < 1e5:
+    if value == 0:
+        return "0"
+    if not 1e-2 <= abs(value) < 1e5:
         return f"{value:.1e}"
-    return f"{value:.{max(0, 3 - max(0, math.floor(math.log10(abs(value))) if value else 0))}f}"
+    return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
