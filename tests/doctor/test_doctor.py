@@ -7,10 +7,10 @@ import io
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from rich.console import Console
+from training.test_checkpoint import largest_file
 
 from ripstop.doctor import doctor as module
 from ripstop.doctor import machine, packages, tools, work
@@ -28,10 +29,10 @@ from ripstop.mixers import MIXERS
 ROOT = Path(__file__).parents[2]
 
 
-def call(*arguments: str, preexec: Callable[[], None] | None = None, **variables: str) -> tuple[int, str, str]:
+def call(*arguments: str, **variables: str) -> tuple[int, str, str]:
     there = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120", **variables}
     command = [sys.executable, "-m", "ripstop", "doctor", *arguments]
-    done = subprocess.run(command, env=there, cwd=ROOT, capture_output=True, text=True, timeout=200, preexec_fn=preexec)
+    done = subprocess.run(command, env=there, cwd=ROOT, capture_output=True, text=True, timeout=200)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -154,17 +155,18 @@ def test_json_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert "broken [bold]" in out.getvalue() and "scale cpu works here; 1 notes" in out.getvalue()
 
 
-def test_a_disk_that_takes_nothing_fails_by_name(tmp_path: Path):
-    """As a full one: files may not grow."""
-    path = package(tmp_path, "torch", "raise ImportError('not wanted here')")
-    status, out, said = call(
-        "--json",
-        PYTHONPATH=path,
-        preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
-        PYTHONDONTWRITEBYTECODE="1",
-    )
-    (finding,) = [entry for entry in json.loads(out) if entry["name"] == "temporary"]
-    assert status == 1 and said == "" and finding["level"] == "FAIL" and finding["remedy"].startswith("export TMPDIR=")
+@pytest.mark.parametrize("check", [machine.disk, work.resume, tools.latex])
+def test_a_disk_that_takes_nothing_is_a_finding(check: Callable[[], Iterator[Finding]]):
+    with largest_file(0):
+        found = list(examine("this", check))
+    assert found[-1].level == "FAIL" and re.search("File too large|file would be larger", found[-1].said)
+
+
+def test_a_temporary_folder_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    assert [(f.name, f.level, f.remedy[:14]) for f in machine.disk()][1:] == [("temporary", "FAIL", "export TMPDIR=")]
+    (finding,) = examine("resume", work.resume)
+    assert finding.level == "FAIL" and str(tmp_path / "none") in finding.said
 
 
 def test_a_library_of_another_version_is_told(monkeypatch: pytest.MonkeyPatch):
