@@ -17,9 +17,9 @@ from ripstop.training.environment import environment, moving, write_environment
 
 def test_variables_that_move_numbers_are_kept_and_secrets_are_not():
     given = {
-        "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0,1", "TORCH_LOGS": "x", "TORCHELASTIC_RUN_ID": "7", "NCCL_DEBUG": "INFO",
-        "TOKENIZERS_PARALLELISM": "false", "SLURM_JWT": "s3cret", "RIPSTOP_TOKEN": "s3cret", "TORCH_API_KEY": "s3cret",
-        "HOME": "/home/me", "HF_TOKEN": "s3cret", "XOMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0,1", "TORCH_LOGS": "x", "TORCHELASTIC_RUN_ID": "7",
+        "NCCL_DEBUG": "INFO", "TOKENIZERS_PARALLELISM": "false", "SLURM_JWT": "s3cret", "RIPSTOP_TOKEN": "s3cret",
+        "TORCH_API_KEY": "s3cret", "HOME": "/home/me", "HF_TOKEN": "s3cret", "XOMP_NUM_THREADS": "2",
     }  # fmt: skip
     kept = [
         "CUDA_VISIBLE_DEVICES",
