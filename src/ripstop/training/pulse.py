@@ -2,9 +2,11 @@
 
 SIGUSR1 looks and never stops: what asks a training to stop is `interruption.ASKING`, SIGUSR2 in its place.
 
-Stacks are written by `faulthandler`, in C: also where the main thread hangs in a collective, a disk or a lock, or will not
-give up the interpreter. A thread of our own writes the heartbeats, so that a slow disk does not slow a step, and says under
-each dump what it was; it never ends anything.
+A thread of our own writes both, so that a slow disk slows no step. It is woken by the signal itself (`signal.set_wakeup_fd`),
+and so also where the main thread hangs in a collective, a disk or a lock. It holds the interpreter while stacks are written:
+what `faulthandler` does by itself, from a signal or an alarm, reads frames that other threads are changing, and was seen to end
+the process. Its alarm is set for one case alone, in which nothing changes them: a thread will not give up the interpreter, and
+ours cannot run either.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -32,6 +35,9 @@ MOVES_NO_NUMBER = "tells that a training lives, and where it hangs"
 HEARTBEATS, STACKS = "heartbeats", "stacks"
 EVERY = 2.0
 """Seconds between two looks at the training, and so between two heartbeats."""
+SLACK = 5.0
+"""Seconds beyond a stall after which our thread is taken to be kept from running."""
+_END = b"\0"  # no signal has this number
 
 Phase = Literal["starting", "training", "validating", "saving", "stopped", "failed"]
 """The last two are how a rank ended: asked to stop, or by an error. One that finished takes its heartbeat away."""
@@ -73,10 +79,9 @@ class Pulse:
         self.stacks = self.out / STACKS / f"rank-{rank}.txt"
         self._last: tuple[int | None, Phase, float] = (None, "starting", time.time())
         self._every = min(EVERY, stall_seconds / 4) if stall_seconds else EVERY
-        self._ended = threading.Event()
         self._file: int | None = None
-        self._size = self._growing = 0
-        self._registered = False
+        self._size = 0
+        self._former: tuple[Any, int] | None = None
         self._complained = False
         self._host, self._process = socket.gethostname(), birth(os.getpid())
 
@@ -86,27 +91,29 @@ class Pulse:
         try:
             self.stacks.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.stacks, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-            self._size = self._growing = os.fstat(self._file).st_size
+            self._size = os.fstat(self._file).st_size
         except OSError as error:
             self._complain(error)
-        # Python lets no other thread handle signals; where the file is refused, faulthandler takes standard error.
-        if threading.current_thread() is threading.main_thread() and self._target() is not None:
-            faulthandler.register(signal.SIGUSR1, self._target(), all_threads=True, chain=False)
-            self._registered = True
+        self._waking, self._woken = os.pipe()
+        os.set_blocking(self._woken, False)
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            handler = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+            self._former = handler, signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
         self._last = (None, "starting", time.time())
-        self._arm()
         self._write(self._beat())
         self._thread = threading.Thread(target=self._look, name="pulse", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ended.set()
+        if self._former is not None:
+            signal.set_wakeup_fd(self._former[1])
+            signal.signal(signal.SIGUSR1, self._former[0])
+        os.set_blocking(self._woken, True)
+        os.write(self._woken, _END)
         self._thread.join()
-        faulthandler.cancel_dump_traceback_later()
-        if self._registered:
-            faulthandler.unregister(signal.SIGUSR1)  # gives the former handler its place back
-        self._explain(last=True)
+        os.close(self._waking)
+        os.close(self._woken)
         if error is None:
             with suppress(OSError):
                 self.heartbeat.unlink(missing_ok=True)
@@ -129,22 +136,61 @@ class Pulse:
         self._last = (step, phase, time.time())
 
     def _look(self) -> None:
-        """Every few seconds: write a new beat, wind the alarm again, and say what a dump was."""
-        seen = self._last
-        while not self._ended.wait(self._every):
-            last = self._last
-            if last is not seen:
-                seen = last
-                self._arm()
+        """Every few seconds: write a new beat, or find that there is none for too long. At once: answer SIGUSR1."""
+        seen, since, stalled, woken = self._last, time.monotonic(), False, b""
+        while _END not in woken:
+            self._set_alarm()
+            ready, _, _ = select.select([self._waking], [], [], self._every)
+            woken = os.read(self._waking, 4096) if ready else b""
+            self._tell_alarm()
+            if signal.SIGUSR1 in woken:
+                self._dump(f"SIGUSR1 at {self._where}")
+            last, now = self._last, time.monotonic()
+            if last is not seen and not ready:
+                seen, since, stalled = last, now, False
                 self._write(self._beat())
-            self._explain()
+            elif last is seen and self.stall_seconds and now - since >= self.stall_seconds and not stalled:
+                stalled = True
+                self._dump(f"no beat for {self.stall_seconds:g} s since {self._where}")
+        faulthandler.cancel_dump_traceback_later()
 
-    def _arm(self) -> None:
-        if self.stall_seconds and self._target() is not None:
-            faulthandler.dump_traceback_later(self.stall_seconds, repeat=False, file=self._target(), exit=False)
+    @property
+    def _where(self) -> str:
+        step, phase, _ = self._last
+        return f"step {'?' if step is None else step}, {phase}"
 
-    def _target(self) -> Any:
-        return self._file if self._file is not None else sys.__stderr__
+    def _dump(self, what: str) -> None:
+        """Write the stacks of all threads, headed by when and why, and say where they are."""
+        if self._file is None:
+            self._say(what)
+            with suppress(Exception):  # standard error may be closed, or no file
+                faulthandler.dump_traceback(sys.__stderr__ or sys.stderr, all_threads=True)
+            return
+        try:
+            os.write(self._file, f"== {_now()}  rank {self.rank} of {self.n_ranks}, {self._who}: {what}\n".encode())
+            faulthandler.dump_traceback(self._file, all_threads=True)
+            os.write(self._file, b"\n")
+            self._size = os.fstat(self._file).st_size
+        except OSError as error:
+            self._complain(error)
+        self._say(f"{what}; the stacks of all threads are in {self.stacks}, and the training goes on")
+
+    def _set_alarm(self) -> None:
+        if self.stall_seconds and self._file is not None:
+            faulthandler.dump_traceback_later(self.stall_seconds + SLACK, repeat=False, file=self._file, exit=False)
+
+    def _tell_alarm(self) -> None:
+        """Where the alarm went off, say what it was: it heads its stacks with `Timeout` alone."""
+        with suppress(OSError):
+            if self._file is not None and os.fstat(self._file).st_size > self._size:
+                what = f"the interpreter was not given up for {self.stall_seconds + SLACK:g} s after {self._where}"
+                os.write(self._file, f"-- {_now()}  {self._who}: {what}\n\n".encode())
+                self._size = os.fstat(self._file).st_size
+                self._say(f"{what}; the stacks of all threads are in {self.stacks}, and the training goes on")
+
+    @property
+    def _who(self) -> str:
+        return f"process {os.getpid()} on {self._host}"
 
     def _beat(self, phase: Phase | None = None, why: str = "") -> Beat:
         step, now, at = self._last
@@ -162,28 +208,13 @@ class Pulse:
             self._complained = True
             self._say(f"{sentence(error)} (the training goes on without its heartbeat)")
 
-    def _explain(self, last: bool = False) -> None:
-        """Say under a new dump, and on standard error, when it was made and why. last: without waiting whether it grows."""
-        if self._file is None:
-            return
-        with suppress(OSError):
-            found = os.fstat(self._file)
-            if found.st_size == self._size or (found.st_size != self._growing and not last):
-                self._growing = found.st_size
-                return
-            stalled = os.pread(self._file, found.st_size - self._size, self._size).startswith(b"Timeout (")
-            step, phase, at = self._last
-            where = f"step {'?' if step is None else step}, {phase}"
-            what = f"no beat for {self.stall_seconds:g} s since {where}" if stalled else f"SIGUSR1 at {where}"
-            when = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(timespec="milliseconds")
-            line = f"-- {when}  rank {self.rank} of {self.n_ranks}, process {os.getpid()} on {self._host}: {what}\n\n"
-            os.write(self._file, line.encode())
-            self._size = self._growing = os.fstat(self._file).st_size
-            self._say(f"{what}; the stacks of all threads are in {self.stacks}, and the training goes on")
-
     def _say(self, text: str) -> None:
         with suppress(OSError, ValueError, AttributeError):  # closed, or none at all
             print(f"rank {self.rank}: {text}", file=sys.stderr, flush=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def read_beats(out: Path) -> list[Beat]:
