@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+try:
+    import typer
 
-from ripstop import ending
-from ripstop.config import ConfigError
+    from ripstop import ending
+    from ripstop.config import ConfigError
+except ImportError as broken:  # without these not even `doctor` can say what is broken
+    sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
 if TYPE_CHECKING:
     from ripstop.plan import Plan
@@ -366,6 +369,31 @@ def inspect(
     if what != "selection":
         raise ConfigError(f"inspect {what}: nothing of that name can be drawn{nearest(what, ['selection'])}")
     print(f"drawn in {inspect_selection(run, data, row, length)}")
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False) -> None:
+    """Check the set-up: versions, devices, kernels, a step of each mixer, one resume; what is missing, and how to install it.
+
+    Exit status 0 where everything that scale cpu needs works.
+    """
+    from ripstop.doctor.doctor import doctor as check
+
+    raise typer.Exit(check(as_json))
+
+
+@app.command()
+def watch(
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or of a study's results for a line a run.")],
+    once: Annotated[
+        bool, typer.Option("--once", help="Print one picture and end, as where the output is no terminal.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.2, max=3600, help="Seconds between two looks.")] = 2.0,
+) -> None:
+    """Watch a training in the terminal, running or ended: its loss, speed, memory, time left and ranks."""
+    from ripstop.watch.watch import watch as watch_trainings
+
+    watch_trainings(folder, once, every)
 
 
 @app.command()

@@ -184,7 +184,7 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path: Path):
 
 def test_a_signal_leaves_a_checkpoint_and_the_status(tmp_path: Path):
     """Two trainings, each with a signal of its own."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
     outs = [tmp_path / number.name for number in numbers]
     with start("fit", *outs) as process:
         assert process.stdout is not None

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 MOVES_NO_NUMBER = "says when a training stops; it resumes to the same bits"
 
-ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
-"""Of a workflow or a cluster, a keyboard, Slurm's warning before its limit, a terminal that closes, a limit of CPU time."""
+ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.SIGXCPU)
+"""Of a workflow or a cluster, a keyboard, a warning before a limit (Slurm's `--signal=USR2@120`), a terminal that closes, a
+limit of CPU time. SIGUSR1 is not among them: it shows where a training is (`pulse.py`)."""
 
 
 class Interruption:

@@ -61,7 +61,7 @@ class Lock:
 
     def _by_owner(self) -> int:
         owner = _owner(self.path)
-        if owner and (owner.get("host") != socket.gethostname() or _lives(owner)):
+        if owner and (owner.get("host") != socket.gethostname() or lives(owner)):
             raise self._refusal(owner, f", or delete {self.path} where it no longer runs")
         print(f"{self.path.parent}: its file system has no locks; one of another machine may go unnoticed", flush=True)
         return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -73,7 +73,7 @@ class Lock:
             "pid": pid,
             "host": socket.gethostname(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
-            "process": _birth(pid),
+            "process": birth(pid),
         }
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, json.dumps(owner).encode(), 0)
@@ -92,7 +92,7 @@ def _owner(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _lives(owner: dict[str, Any]) -> bool:
+def lives(owner: dict[str, Any]) -> bool:
     """Whether the owner's process is there, and not another one that got its number."""
     pid = owner.get("pid")
     if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
@@ -103,10 +103,10 @@ def _lives(owner: dict[str, Any]) -> bool:
         return False
     except PermissionError:
         pass
-    return _birth(pid) == owner.get("process")
+    return birth(pid) == owner.get("process")
 
 
-def _birth(pid: int) -> str:
+def birth(pid: int) -> str:
     """When the process was started, in ticks since the machine was; "" where the system does not say."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
