@@ -71,7 +71,9 @@ def test_it_leaves_the_model_and_what_is_known_of_it(tmp_path: Path, capsys: pyt
     for name in ("model.safetensors", "training.json", "metrics.jsonl"):
         (folder / f".{name}.abc123").write_text("what a kill left")
     train(folder, data)
-    assert {path.name for path in folder.iterdir()} - before == {"metrics.jsonl", "training.json", "model.safetensors"}
+    assert {path.name for path in folder.iterdir()} - before == {
+        "env.json", "metrics.jsonl", "training.json", "model.safetensors"
+    }  # fmt: skip
     model = trained(run, folder, data)
     summary = json.loads((folder / "training.json").read_text())
     assert summary["n_params"] == run.model.num_params(run.data.vocab_size(data)) == sum(p.numel() for p in model.parameters())

@@ -16,3 +16,6 @@ class Reporting(Strict):
     checkpoint_every: int = Field(200, ge=1, description="steps between two checkpoints")
     keep_checkpoints: int = Field(2, ge=1)
     tensorboard: bool = False
+    stall_seconds: float = Field(
+        600, ge=0, le=10**6, description="without a step for so long, the stacks of all threads are written down; 0: never"
+    )

@@ -22,6 +22,7 @@ from ripstop.models.accounting import describe
 from ripstop.models.base import Model
 from ripstop.runs import Run
 from ripstop.training.distributed.ranks import Ranks, joined
+from ripstop.training.environment import write_environment
 from ripstop.training.lock import Lock
 from ripstop.training.precision import prepare_device
 from ripstop.training.randomness import seed_everything
@@ -46,7 +47,7 @@ def train(run_dir: Path, data: Path, overrides: Sequence[str] = ()) -> None:
     with joined(run.compute.device, run.parallel.timeout) as ranks, _one_sentence(run_dir), _locked(run_dir, ranks):
         config = run.files()["config.yaml"] if overrides else resolved(run_dir)
         training = _prepare(run, run_dir, data, config, ranks)
-        ranks.once(lambda: remove_results(run_dir))
+        ranks.once(lambda: _begin(run_dir, training, ranks))
         summary = training.trainer.fit()
         _write(run_dir, training, summary)
     took = timedelta(seconds=round(time.perf_counter() - started))
@@ -79,6 +80,12 @@ class _Training:
 def _locked(run_dir: Path, ranks: Ranks) -> AbstractContextManager[Any]:
     """The first process of the training holds the folder for all of them."""
     return Lock(run_dir / LOCK) if ranks.first else nullcontext()
+
+
+def _begin(run_dir: Path, training: _Training, ranks: Ranks) -> None:
+    """Remove what an earlier training left, and say what this one stands on."""
+    remove_results(run_dir)
+    write_environment(run_dir, training.trainer.device, ranks.n_ranks)
 
 
 def _write(run_dir: Path, training: _Training, summary: dict[str, Any]) -> None:

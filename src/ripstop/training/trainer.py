@@ -27,6 +27,7 @@ from ripstop.training.monitor import Monitor, check_names
 from ripstop.training.objectives.base import Loss, Objective
 from ripstop.training.peak import Peak, peak_flops
 from ripstop.training.precision import autocast
+from ripstop.training.pulse import Pulse
 from ripstop.training.randomness import random_state, restore_random_state, seed_everything, seed_of_rank
 from ripstop.training.reporting import Reporting
 from ripstop.training.schedule import learning_rate
@@ -131,10 +132,13 @@ class Trainer:
             of_all = Peak(peak.flops * self.ranks.n_ranks, peak.source)
             monitor = Monitor(self.out, self.config.steps, self.reporting, self.device, of_all, first_step, seconds_before)
         loss, diverged = math.nan, None
-        with monitor, Interruption(repeated=not self.ranks.alone) as interruption:
+        ranks, stall = self.ranks, self.reporting.stall_seconds
+        pulse = Pulse(self.out, ranks.rank, ranks.n_ranks, stall, self.config.steps)
+        with monitor, pulse, Interruption(repeated=not ranks.alone) as interruption:
             while self.step < self.config.steps:
                 try:
                     monitor.count(*self._update(interruption))
+                    pulse.beat(self.step)
                     ends = self.step == self.config.steps
                     validates = self._is_due(self.config.validate_every, ends)
                     row_due = validates or self._is_due(self.reporting.log_every, ends)
@@ -149,8 +153,10 @@ class Trainer:
                         loss = self._report(monitor)
                     break
                 if row_due:
+                    pulse.beat(self.step, "validating" if validates else "training")
                     loss = self._report(monitor, validates)
                 if save_due:
+                    pulse.beat(self.step, "saving")
                     self.seconds = seconds_before + monitor.seconds
                     path = self.checkpoints.save(self.step, self.state_dict())
                 if stops and asked is not None:
