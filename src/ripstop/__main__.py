@@ -239,6 +239,41 @@ def translate(
 
 
 @app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run on data of kind text, trained or in training.")],
+    prompt: Annotated[str, typer.Option(help="Text to go on with; none given: a text begins.")] = "",
+    file: Annotated[str | None, typer.Option(help="File that holds the prompt; - for standard input.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="New tokens at most.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the samples; 0: the most likely token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many tokens; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample from the fewest tokens with this probability together.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the first sample; the next has the next one.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="How many texts.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder of the prepared data, where it does not lie with the run.")] = None,
+) -> None:
+    """Go on with a text by a run that was trained on text: the prompt and what follows, as it is made."""
+    from ripstop.generate_command import Samples
+    from ripstop.models.generate import GenerationConfig
+    from ripstop.translate import read_lines
+
+    if file is not None:
+        if prompt:
+            raise ConfigError(f"generate: --prompt and --file {file} both give the prompt; give one of them")
+        prompt = "\n".join(read_lines(file))
+    values = {"max_new_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    texts = Samples(run, prompt, GenerationConfig.parse(values, "generate"), seed, data)
+    for note in texts.notes:
+        print(note, file=sys.stderr)
+    for number in range(samples):
+        if samples > 1:
+            ending.put(f"--- {number + 1} of {samples}")
+        ending.put(prompt, end="")
+        for piece in texts.sample(number):
+            ending.put(piece, end="")
+        ending.put("")
+
+
+@app.command()
 def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")], out: Out) -> None:
     """Join the records of a study's runs into one file."""
     from ripstop.records import collect as join

@@ -27,7 +27,8 @@ def described(free: FreeRun) -> str:
     run, told = free.run, free.run.training
     assert told is not None
     n_ids, source = vocabulary(run.data, free.data if free.is_prepared else None)
-    length, tokens = run.data.longest_row.tokens, told.steps * told.tokens_per_step
+    length = run.data.block_size if isinstance(run.data, TextConfig) else run.data.longest_row.tokens
+    tokens = told.steps * told.tokens_per_step
     comes_to: dict[str, Any] = {
         "folder": str(free.folder),
         "data": f"{free.data}, {'prepared' if free.is_prepared else 'to be prepared'}",
