@@ -24,9 +24,7 @@ from ripstop.training.results import MODEL
 MOVES_NO_NUMBER = "it writes text for readers"
 
 CUT = "\ufffd"
-"""What a part of a character decodes to."""
-LONGEST_CHARACTER = 4
-"""Bytes, and so tokens at most."""
+"""What a part of a character decodes to: at the end of a piece, it may become whole."""
 ANCHOR = "x"
 
 
@@ -68,7 +66,7 @@ def pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
     for token in tokens:
         held.append(token)
         text = tokenizer.decode([*anchor, *held]).removeprefix(ANCHOR)
-        if not text.endswith(CUT) or len(held) >= LONGEST_CHARACTER:
+        if not text.endswith(CUT):
             yield text
             held = []
     if held:

@@ -25,7 +25,14 @@ CYCLE = DecoderOnlyConfig.parse(
         "pattern": "SL",
         "mixers": {
             "S": {"kind": "sliding_window", "n_heads": 2, "window_size": 5, "sink_size": 1},
-            "L": {"kind": "mla", "n_heads": 2, "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4, "v_head_dim": 4},
+            "L": {
+                "kind": "mla",
+                "n_heads": 2,
+                "kv_lora_rank": 8,
+                "qk_nope_head_dim": 4,
+                "qk_rope_head_dim": 4,
+                "v_head_dim": 4,
+            },
         },
     },
     "c",
@@ -103,7 +110,7 @@ TABLE = [[0.0, -LN2, -2 * LN2, -2 * LN2], [0, 0, SURE, 0], [0, 0, 0, SURE], [SUR
     [
         ({"temperature": 1.0}, [1 / 2, 1 / 4, 1 / 8, 1 / 8]),
         ({"temperature": 0.5}, [16 / 22, 4 / 22, 1 / 22, 1 / 22]),
-        ({"temperature": 2.0}, [0.4142 ** 0 * 0.369, 0.2612, 0.1847, 0.1847]),
+        ({"temperature": 2.0}, [0.3694, 0.2612, 0.1847, 0.1847]),
         ({"temperature": 1.0, "top_k": 2}, [2 / 3, 1 / 3, 0, 0]),
         ({"temperature": 1.0, "top_p": 0.75}, [2 / 3, 1 / 3, 0, 0]),
         ({"temperature": 1.0, "top_p": 0.8}, [4 / 7, 2 / 7, 1 / 7, 0]),
