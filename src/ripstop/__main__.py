@@ -162,7 +162,6 @@ def train(
     training.batch_size is the rows of an update: it sets training.tokens_per_step to batch_size x data.block_size.
     Under torchrun rank 0 writes and prepares, and the others wait for it.
     """
-    from ripstop import free_run
     from ripstop.allocator import keep_freed_memory
 
     own = {"--preset": preset, "--arm": arm, "--name": name, "--out": out, "--scale": scale, "--dry-run": dry_run or None}
@@ -170,6 +169,8 @@ def train(
         raise ConfigError("train: name the folder of a run, or by --study the study of a free run, and one of the two")
     keep_freed_memory()
     if study is not None:
+        from ripstop import free_run
+
         free = free_run.resolve(study, preset, arm, params, scale, set_, name, out, data)
         if dry_run:
             from ripstop.dry_run import described
@@ -271,6 +272,15 @@ def generate(
         for piece in texts.sample(number):
             ending.put(piece, end="")
         ending.put("")
+
+
+@app.command()
+def presets(length: Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")] = 2048) -> None:
+    """Print what each named model weighs, and what a token costs it."""
+    from ripstop.preset_table import lines
+
+    for line in lines(length):
+        print(line)
 
 
 @app.command()
