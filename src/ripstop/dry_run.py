@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from ripstop.data.text import TextConfig
 from ripstop.data.tokenizer import N_BYTES, SPECIALS, BpeConfig
 from ripstop.free_run import FreeRun
 from ripstop.models.accounting import describe, training_flops_per_token
+from ripstop.models.presets import PRESETS
+from ripstop.runs import Run
 
 MOVES_NO_NUMBER = "it tells what others resolved"
 
@@ -38,9 +41,17 @@ def described(free: FreeRun) -> str:
         "tokens_per_step": told.tokens_per_step,
         "tokens": tokens,
         "training_flops": f"{tokens * training_flops_per_token(run.model, n_ids, length):.3e}",
-        "notes": free.notes,
+        "notes": [*free.notes, *_made_for(run)],
     }
     return f"{yaml_file.dump(comes_to)}---\n{run.files()['config.yaml']}"
+
+
+def _made_for(run: Run) -> Iterator[str]:
+    """The vocabulary that gives a preset its size, which is that of its name."""
+    preset = PRESETS.get(str(run.factors.get("preset")))
+    if preset is not None:
+        size = f"{preset.n_params:,} parameters with the {preset.vocab_size:,} ids that it is for"
+        yield f"the preset as it stands has {size}"
 
 
 def vocabulary(data: DataConfig, folder: Path | None) -> tuple[int, str]:

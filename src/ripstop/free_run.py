@@ -144,10 +144,10 @@ def make_ready(free: FreeRun) -> bool:
         data_of_trained(free.run, free.folder, free.data)
         _say(f"{free.folder}: its training has ended; there is nothing left to do")
         return False
-    prepare_device(free.run.compute, free.run.training.precision)
     if rank() > 0:
         await_rank_0(lambda: free.is_ready, free.lock, str(free.folder))
         return True
+    prepare_device(free.run.compute, free.run.training.precision)  # of rank 0 alone: the others have other devices
     for note in free.notes:
         _say(note)
     with preparing(free.lock):
@@ -203,7 +203,7 @@ def _arm(arms: Sequence[Run], arm: str | None, where: str) -> Run:
     if arm is None:
         return arms[0]
     named = {_arm_name(run): run for run in arms}
-    values = {str(value) for run in arms for value in run.factors.values()}
+    values = {value for run in arms for value in run.factors.values() if isinstance(value, str)}
     found = [name for name, run in named.items() if arm in (name, *map(str, run.factors.values()))]
     if not found:
         raise ConfigError(f"--arm {arm}: {where} has no such arm{nearest(arm, [*named, *sorted(values)])}")
