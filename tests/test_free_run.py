@@ -76,12 +76,6 @@ def tree(folder: Path) -> dict[str, bytes | None]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
-def process(folder: Path, *arguments: str, **environment: str) -> subprocess.Popen:
-    there = {**os.environ, "PYTHONPATH": str(ROOT / "src"), **environment}
-    line = [sys.executable, "-m", "ripstop", *arguments]
-    return subprocess.Popen(line, cwd=folder, env=there, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 @pytest.mark.parametrize(
     ("study", "arm", "scale"), [("mqar_cliff", "mamba2_attention", "cpu"), ("residual_init", None, "h100")]
 )
@@ -259,20 +253,23 @@ def test_prepared_data_is_taken_as_it_is(text: Path, tmp_path: Path) -> None:
         resolve("mqar_cliff", params=PARAMS, overrides=of_text(text, "data.block_size=48"), data=first.data)
 
 
-def test_a_training_that_was_killed_goes_on_by_the_same_command(text: Path, tmp_path: Path) -> None:
-    line = command(text, "training.steps=80", "training.validate_every=0", "reporting.checkpoint_every=8")
-    killed = process(tmp_path, *line)
+def test_a_training_that_was_killed_goes_on_by_the_same_command(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = command(text, "training.steps=60", "training.validate_every=0", "reporting.checkpoint_every=6")
+    there = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    killed = subprocess.Popen([sys.executable, "-m", "ripstop", *line], cwd=tmp_path, env=there, stdout=subprocess.DEVNULL)
     checkpoints = tmp_path / "results/free/mqar_cliff/runs/r/checkpoints"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not list(checkpoints.glob("step-*.pt")):
         assert killed.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed.wait()
     assert not (checkpoints.parent / "training.json").exists()
-    again = process(tmp_path, *line)
-    said, _ = again.communicate(timeout=200)
-    assert again.returncode == 0 and "resum" in said and "preparing the data" not in said
+    assert call(monkeypatch, tmp_path, *line) == 0
+    said = capsys.readouterr().out
+    assert "resum" in said and "preparing the data" not in said
     assert json.loads((checkpoints.parent / "training.json").read_text())["outcome"] == "finished"
 
 
@@ -332,6 +329,7 @@ def test_a_dry_run_tells_what_the_run_comes_to_and_writes_nothing(
     assert abs(told["model"]["forward_flops_per_token"] - (2 * 259 * 16 + window_flops + latent_flops)) < 3 * 5 * 16
     assert (told["tokens"], told["steps"], told["model"]["seq_len"]) == (4 * 192, 4, 32)
     assert float(told["training_flops"]) == pytest.approx(768 * 3 * told["model"]["forward_flops_per_token"], rel=1e-3)
+    assert told["notes"][-1] == "the preset as it stands has 150,055,936 parameters with the 50,257 ids that it is for"
     assert told["folder"] == "results/free/mqar_cliff/runs/r" and told["data"].endswith(", to be prepared")
 
 
