@@ -12,6 +12,7 @@ import pytest
 
 from ripstop.config import ConfigError, TrainingError
 from ripstop.first_rank import await_rank_0, preparing, rank
+from ripstop.training.distributed.telling import OtherRankError
 
 FORK = multiprocessing.get_context("fork")
 
@@ -54,11 +55,12 @@ def test_others_go_on_when_all_is_ready(tmp_path: Path) -> None:
     assert not (tmp_path / "lock").exists()
 
 
-def test_a_rank_0_that_fails_ends_the_waiting(tmp_path: Path) -> None:
+def test_a_rank_0_that_fails_ends_the_waiting(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     process = begun(tmp_path, 0.6, writes=False)
-    with pytest.raises(TrainingError, match="rank 0 ended before the run was ready; what it said last tells why"):
+    with pytest.raises(OtherRankError):
         wait(tmp_path)
     process.join()
+    assert capsys.readouterr().err.startswith("error: rank 0 ended before the run was ready, and did not say why; start")
 
 
 def test_a_rank_0_that_is_killed_ends_the_waiting(tmp_path: Path) -> None:
@@ -100,6 +102,9 @@ def test_the_rank_is_the_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     assert rank() == 0
     monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert rank() == 0  # a launcher of one
+    monkeypatch.setenv("WORLD_SIZE", "4")
     assert rank() == 3
     monkeypatch.setenv("RANK", "-1")
     with pytest.raises(ConfigError, match="RANK: '-1' is no number of a rank"):

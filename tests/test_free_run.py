@@ -191,7 +191,8 @@ def test_a_free_run_from_its_beginning_to_its_text(
     config = yaml_file.mapping(folder / "config.yaml")
     assert config["training"]["tokens_per_step"] == 6 * 32 and config["model"]["pattern"] == "SL"
     assert {path.name for path in folder.iterdir()} == {
-        "config.yaml", "reporting.yaml", "train.code", "metrics.jsonl", "training.json", "model.safetensors",
+        "config.yaml", "reporting.yaml", "train.code", "metrics.jsonl", "env.json", "training.json",
+        "model.safetensors",
         *(f"{part}.{of}" for part in ("bits", "learning_curve", "state_size") for of in ("yaml", "code"))}  # fmt: skip
     capsys.readouterr()
     before = tree(tmp_path)
@@ -277,7 +278,7 @@ def test_the_other_ranks_wait_for_rank_0(text: Path, tmp_path: Path, monkeypatch
     """Rank 1 begins first and writes nothing; it goes on when rank 0 has written all."""
     free = resolve("mqar_cliff", "swa_mla_small", params=PARAMS, overrides=tiny(text), name="r", out=tmp_path)
     script = "import sys; from test_free_run import as_rank; as_rank(*sys.argv[1:])"
-    there = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "RANK": "1"}
+    there = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "RANK": "1", "WORLD_SIZE": "2"}
     waiting = subprocess.Popen([sys.executable, "-c", script, str(text), str(tmp_path)], env=there, stdout=subprocess.PIPE)
     assert waiting.stdout is not None and waiting.stdout.readline() == b"resolved\n"
     time.sleep(0.5)

@@ -23,6 +23,8 @@ from ripstop.models.generate import GenerationConfig
 from ripstop.models.weights import load_weights
 from ripstop.runs import Run
 from ripstop.training.checkpoint import Checkpoints
+from ripstop.training.distributed import checkpoint_folder
+from ripstop.training.distributed.ranks import ALONE
 from ripstop.training.results import write_results
 
 MODEL = {
@@ -172,8 +174,16 @@ def test_a_training_that_has_not_ended_gives_its_newest_checkpoint(
     assert f"{going}: its training has not ended; this is the model of step 10" in said.err
     newest = max((going / "checkpoints").iterdir())
     newest.write_bytes(newest.read_bytes()[:100])
-    assert call(monkeypatch, *arguments) == 2
-    assert f"{newest}: is no checkpoint that can be read" in capsys.readouterr().err
+    assert call(monkeypatch, *arguments) == 0
+    said = capsys.readouterr()
+    assert f"{newest}: damaged, its content does not match" in said.err and "this is the model of step 9" in said.err
+    assert said.out == "4\n"  # of zeros: PAD, which is no text
+    whole = going / "checkpoints/step-00000011-0123456789abcdef"  # as several processes leave it
+    digest = checkpoint_folder.write(whole, {"identity": {}, "settings": {}, "step": 11, "state": {"model": trained}}, ALONE)
+    whole.rename(whole.with_name(f"step-00000011-{digest[:16]}"))
+    assert call(monkeypatch, *arguments) == 0
+    said = capsys.readouterr()
+    assert "model of step 11" in said.err and said.out == "4" + "".join(Samples(run, "4", GREEDY).sample(0)) + "\n"
 
 
 def test_refusals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -175,7 +175,7 @@ def train(
         if dry_run:
             from ripstop.dry_run import described
 
-            print(described(free), end="")
+            free_run.say(described(free).removesuffix("\n"))
         if dry_run or not free_run.make_ready(free):
             return
         folder, data, set_ = free.folder, free.data, []

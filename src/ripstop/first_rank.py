@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ripstop.config import ConfigError, TrainingError
+from ripstop.training.distributed.ranks import LATER
+from ripstop.training.distributed.telling import OtherRankError, several, tell
 from ripstop.training.lock import WITHOUT_LOCKS
 
 MOVES_NO_NUMBER = "it says who prepares and who waits"
@@ -21,11 +23,11 @@ PAUSE = 0.2
 
 
 def rank() -> int:
-    """That of this process, by the variable that torchrun and other launchers set; 0 without one."""
+    """That of this process among those that torchrun, or another launcher, has started together; 0 of one that is alone."""
     told = os.environ.get("RANK", "0")
-    if not told.isdecimal():
+    if several() and not told.isdecimal():
         raise ConfigError(f"RANK: {told!r} is no number of a rank; start with torchrun, or unset it")
-    return int(told)
+    return int(told) if several() else 0
 
 
 @contextmanager
@@ -69,7 +71,8 @@ def _taken(file: int) -> bool:
 def await_rank_0(is_ready: Callable[[], bool], lock: Path, what: str, patience: float = PATIENCE) -> None:
     """Return when `is_ready`, which rank 0 sees to while it holds `lock`.
 
-    `TrainingError` where it let go and it is not, or has not begun within `patience` seconds.
+    `OtherRankError` where it let go and it is not, which is said where rank 0 did not say why; `TrainingError` where it has not
+    begun within `patience` seconds.
     """
     begun, was_held = time.monotonic(), False
     while not is_ready():
@@ -77,7 +80,11 @@ def await_rank_0(is_ready: Callable[[], bool], lock: Path, what: str, patience: 
         if is_ready():
             return
         if was_held and held is False:
-            raise TrainingError(f"rank 0 ended before {what} was ready; what it said last tells why")
+            time.sleep(LATER)
+            tell(
+                f"error: rank 0 ended before {what} was ready, and did not say why; start the same command again", reports=False
+            )
+            raise OtherRankError("rank 0 of this training has ended")
         if held is False and time.monotonic() - begun > patience:
             raise TrainingError(
                 f"{what}: rank 0 has not begun to prepare it within {patience:.0f} s; see what it says, and that all ranks "

@@ -68,6 +68,14 @@ class FreeRun:
         texts = {self.root / path: text for path, text in self.files.items()}
         return {path: text for path, text in texts.items() if path.parent == self.folder}
 
+    def write(self) -> None:
+        """The run's own files, where they differ from what lies there."""
+        for path, text in self.own_files.items():
+            write_if_different(path, text)
+        for path in self._optional:
+            if path not in self.own_files:
+                path.unlink(missing_ok=True)
+
     @property
     def is_prepared(self) -> bool:
         """Whether the data lies there. What damaged it is told by the training, which reads all of it."""
@@ -75,8 +83,15 @@ class FreeRun:
 
     @property
     def is_ready(self) -> bool:
-        """Whether everything lies there that a training reads."""
-        return self.is_prepared and all(path.is_file() and read_text(path) == text for path, text in self.own_files.items())
+        """Whether everything lies there that a training reads, and nothing of other settings."""
+        own = self.own_files
+        there = all(path.is_file() and read_text(path) == text for path, text in own.items())
+        return there and self.is_prepared and all(path in own or not path.exists() for path in self._optional)
+
+    @property
+    def _optional(self) -> list[Path]:
+        """Files that a run has only where they say something."""
+        return [self.folder / "parallel.yaml"]
 
 
 def resolve(
@@ -142,27 +157,26 @@ def make_ready(free: FreeRun) -> bool:
     refuse_another(free)
     if all((free.folder / file).is_file() for file in (MODEL, REPORT)):
         data_of_trained(free.run, free.folder, free.data)
-        _say(f"{free.folder}: its training has ended; there is nothing left to do")
+        say(f"{free.folder}: its training has ended; there is nothing left to do")
         return False
     if rank() > 0:
         await_rank_0(lambda: free.is_ready, free.lock, str(free.folder))
         return True
     prepare_device(free.run.compute, free.run.training.precision)  # of rank 0 alone: the others have other devices
     for note in free.notes:
-        _say(note)
+        say(note)
     with preparing(free.lock):
         if not free.is_prepared:
             with preparing(free.data / ".preparing"):
                 _prepare(free)
-        for path, text in free.own_files.items():
-            write_if_different(path, text)
+        free.write()
     return True
 
 
-def _say(sentence: str) -> None:
-    """Once, of all ranks."""
+def say(text: str) -> None:
+    """On standard output, once of all ranks."""
     if rank() == 0:
-        print(sentence, flush=True)
+        print(text, flush=True)
 
 
 def refuse_another(free: FreeRun) -> None:
@@ -271,5 +285,5 @@ def _prepare(free: FreeRun) -> None:
     for path, text in free.files.items():
         if (free.root / path).parent == free.data:
             write_if_different(free.root / path, text)
-    _say(f"{free.data}: preparing the data")
+    say(f"{free.data}: preparing the data")
     free.run.data.prepare(free.data)

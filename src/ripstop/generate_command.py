@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -12,12 +14,14 @@ from ripstop.config import ConfigError
 from ripstop.data.text import TextConfig
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
 from ripstop.evaluation.base import Subject
-from ripstop.files import sentence
 from ripstop.models.base import Model
 from ripstop.models.generate import GenerationConfig
 from ripstop.models.sampling import Prompted
 from ripstop.runs import Run
+from ripstop.training import checkpoint_file
 from ripstop.training.checkpoint import NAME
+from ripstop.training.distributed import checkpoint_folder
+from ripstop.training.distributed.ranks import ALONE
 from ripstop.training.precision import prepare_device
 from ripstop.training.results import MODEL
 
@@ -83,20 +87,20 @@ def _of_text(run_dir: Path) -> Run:
 
 
 def _of_checkpoint(run: Run, run_dir: Path, data: Path) -> tuple[Model, int]:
-    """The model of the newest checkpoint, and its step."""
-    found = [path for path in (run_dir / "checkpoints").glob("step-*.pt") if NAME.fullmatch(path.name)]
-    if run.training is None or not found:
-        raise ConfigError(f"{run_dir}: is not trained, and has no checkpoint; run `python -m ripstop train {run_dir}`")
-    path = max(found, key=lambda path: (path.name.split("-")[1], path.stat().st_mtime_ns))
+    """The model of the newest checkpoint that is whole, of one process or of several, and its step."""
+    found = [path for path in (run_dir / "checkpoints").glob("step-*") if NAME.fullmatch(path.name)]
     run.data.verify(data)
-    model = run.model.build(run.data.info(data))
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_trained(content["state"]["model"])
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"{sentence(error)}; it may have been replaced by a newer one, run the command again") from None
-    except Exception as error:  # torch and pickle raise a dozen kinds for a file that is none of theirs
-        raise ConfigError(f"{path}: is no checkpoint that can be read ({type(error).__name__}); name another run") from None
-    return model, content["step"]
+    for path in sorted(found, key=lambda path: path.name.split("-")[1], reverse=True):
+        with redirect_stdout(sys.stderr):  # where they say why one cannot be used
+            content = checkpoint_folder.read(path) if path.is_dir() else checkpoint_file.read(path)
+        if content is None:
+            continue
+        if path.is_dir():
+            content = checkpoint_folder.filled(content, path, None, ALONE)
+        model = run.model.build(run.data.info(data))
+        try:
+            model.load_trained(content["state"]["model"])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
+        return model, content["step"]
+    raise ConfigError(f"{run_dir}: is not trained, and has no checkpoint; run `python -m ripstop train {run_dir}`")
