@@ -209,8 +209,9 @@ def test_a_mistake_in_the_overlay_of_another_scale_is_told_now(
             "results/cpu: holds no records, and paper/verdicts.json no",
         ),
         (["verify", "--scale", "cpuu", "--params", PARAMS], "--scale cpuu: no such scale; did you mean 'cpu'?"),
-        (["train"], "Missing argument 'folder'; `"),
-        (["train"], "ripstop train --help` shows how it is used"),
+        (["train"], "train: name the folder of a run, or by --study the study of a free run, and one of the two"),
+        (["choose"], "Missing argument 'candidates'; `"),
+        (["choose"], "ripstop choose --help` shows how it is used"),
         (["verify", "--scale", "../../x", "--params", PARAMS], "--scale ../../x: no such scale"),
     ],
 )

@@ -12,6 +12,7 @@ try:
 
     from ripstop import ending
     from ripstop.config import ConfigError
+    from ripstop.set_option import TakesSet
 except ImportError as broken:  # without these not even `doctor` can say what is broken
     sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
@@ -26,12 +27,12 @@ app.add_typer(wire, name="wire")
 
 Params = Annotated[Path, typer.Option(help="The parameters' file.")]
 Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]
-Set = Annotated[list[str], typer.Option("--set", help="Override, e.g. studies.mqar_cliff.seeds=[0]. Repeatable.")]
+Set = Annotated[list[str], typer.Option("--set", help="Overrides, e.g. studies.mqar_cliff.seeds=[0]. Several, repeatable.")]
 Out = Annotated[Path, typer.Option(help="Where to write.")]
-Data = Annotated[Path, typer.Option(help="Folder of the prepared data.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the prepared data; none given: where the plan puts it.")]
 
 
-@app.command()
+@app.command(cls=TakesSet)
 def plan(
     params: Params = Path("params.yaml"),
     scale: Scale = None,
@@ -134,14 +135,56 @@ def loader(
     print(f"{folder}: {reading.read(folder, tokens_per_step, batches, seed, workers, rank, ranks)}")
 
 
-@app.command()
-def train(folder: Annotated[Path, typer.Argument(help="Folder of the run.")], data: Data, set_: Set = []) -> None:  # noqa: B006
-    """Train one run; resumes by itself where an earlier one was stopped."""
+@app.command(cls=TakesSet)
+def train(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of the run; none for a free run, which --study begins.")] = None,
+    data: Data = None,
+    set_: Annotated[
+        list[str], typer.Option("--set", help="Overrides of the run, --set training.steps=9 seed=1. Repeatable.")
+    ] = [],  # noqa: B006
+    study: Annotated[str | None, typer.Option(help="Of a free run: the study whose data and settings it takes.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Of a free run: its model, e.g. base for <study>_base.")] = None,
+    arm: Annotated[str | None, typer.Option(help="Of a free run: the arm of the study; none given: its first.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of a free run: its folder's name; none given: as preset and seed say.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Of a free run: what stands for results/free.")] = None,
+    params: Params = Path("params.yaml"),
+    scale: Scale = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Of a free run: print what it comes to, and write nothing.")
+    ] = False,
+) -> None:
+    """Train one run; resumes by itself where an earlier one was stopped.
+
+    A run of the grid by its folder, or a free run: `train --study swa_mla --preset base --set training.batch_size=8
+    data.block_size=2048` writes results/free/swa_mla/runs/<name>, prepares its data beside it, and trains.
+    training.batch_size is the rows of an update: it sets training.tokens_per_step to batch_size x data.block_size.
+    Under torchrun rank 0 writes and prepares, and the others wait for it.
+    """
     from ripstop.allocator import keep_freed_memory
+
+    own = {"--preset": preset, "--arm": arm, "--name": name, "--out": out, "--scale": scale, "--dry-run": dry_run or None}
+    if (folder is None) == (study is None):
+        raise ConfigError("train: name the folder of a run, or by --study the study of a free run, and one of the two")
+    keep_freed_memory()
+    if study is not None:
+        from ripstop import free_run
+
+        free = free_run.resolve(study, preset, arm, params, scale, set_, name, out, data)
+        if dry_run:
+            from ripstop.dry_run import described
+
+            free_run.say(described(free).removesuffix("\n"))
+        if dry_run or not free_run.make_ready(free):
+            return
+        folder, data, set_ = free.folder, free.data, []
+    elif told := [option for option, value in own.items() if value is not None]:
+        raise ConfigError(f"train {folder}: {told[0]} is of a free run, which --study begins; remove it")
+    assert folder is not None
     from ripstop.training.train import train as train_run
 
-    keep_freed_memory()
-    train_run(folder, data, set_)
+    train_run(folder, _data(folder, data), set_)
 
 
 @app.command()
@@ -156,7 +199,7 @@ def choose(candidates: Annotated[list[Path], typer.Argument(help="Folders of the
 @app.command()
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
-    data: Data,
+    data: Data = None,
     part: Annotated[str | None, typer.Option(help="Part of the evaluation, as params.yaml names it.")] = None,
     only: Annotated[str | None, typer.Option(help="Group of parts: quality, context, efficiency.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Print what fewer samples give, and record nothing.")] = False,
@@ -164,6 +207,7 @@ def evaluate(
     """Measure a run and write its records: one part, a group of parts, or all that the plan gives it."""
     from ripstop.evaluation.evaluate import evaluate as evaluate_run
 
+    data = _data(folder, data)
     if part is not None and only is None and not quick:
         print(f"records in {evaluate_run(folder, data, part)}")
         return
@@ -193,6 +237,50 @@ def translate(
 
     for line in translated(run, file, beam, data):
         ending.put(line)
+
+
+@app.command()
+def generate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run on data of kind text, trained or in training.")],
+    prompt: Annotated[str, typer.Option(help="Text to go on with; none given: a text begins.")] = "",
+    file: Annotated[str | None, typer.Option(help="File that holds the prompt; - for standard input.")] = None,
+    tokens: Annotated[int, typer.Option(min=1, max=1_000_000, help="New tokens at most.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="Of the samples; 0: the most likely token.")] = 1.0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many tokens; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample from the fewest tokens with this probability together.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**62, help="Of the first sample; the next has the next one.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="How many texts.")] = 1,
+    data: Annotated[Path | None, typer.Option(help="Folder of the prepared data, where it does not lie with the run.")] = None,
+) -> None:
+    """Go on with a text by a run that was trained on text: the prompt and what follows, as it is made."""
+    from ripstop.generate_command import Samples
+    from ripstop.models.generate import GenerationConfig
+    from ripstop.translate import read_lines
+
+    if file is not None:
+        if prompt:
+            raise ConfigError(f"generate: --prompt and --file {file} both give the prompt; give one of them")
+        prompt = "\n".join(read_lines(file))
+    values = {"max_new_tokens": tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    texts = Samples(run, prompt, GenerationConfig.parse(values, "generate"), seed, data)
+    for note in texts.notes:
+        print(note, file=sys.stderr)
+    for number in range(samples):
+        if samples > 1:
+            ending.put(f"--- {number + 1} of {samples}")
+        ending.put(prompt, end="")
+        for piece in texts.sample(number):
+            ending.put(piece, end="")
+        ending.put("")
+
+
+@app.command()
+def presets(length: Annotated[int, typer.Option(min=1, help="Tokens of a sequence.")] = 2048) -> None:
+    """Print what each named model weighs, and what a token costs it."""
+    from ripstop.preset_table import lines
+
+    for line in lines(length):
+        print(line)
 
 
 @app.command()
@@ -412,6 +500,13 @@ def _plan(params: Path, scale: str | None, overrides: list[str]) -> Plan:
     from ripstop.plan import plan as make_plan
 
     return make_plan(parameters.load(params, overrides, scale))
+
+
+def _data(folder: Path, data: Path | None) -> Path:
+    """The prepared folder that was named, or where the results that the run lies in keep it."""
+    from ripstop.runs import Run
+
+    return Run.load(folder).data_beside(folder) if data is None else data
 
 
 def main() -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 from ripstop import choices, provenance
 from ripstop.config import ConfigError
-from ripstop.data.base import DESCRIPTION
+from ripstop.data.base import DESCRIPTION, file_digest
+from ripstop.data.documents import DocumentsConfig
+from ripstop.data.text import TextConfig
+from ripstop.data.tokenizer import Tokenizer
 from ripstop.files import read_text
 from ripstop.runs import Run
 from ripstop.training.results import MODEL, REPORT
 
 MOVES_NO_NUMBER = "it refuses what does not belong together"
+TOKENIZER = "tokenizer.json"
 
 
 def data_of_trained(run: Run, run_dir: Path, data: Path | None) -> Path:
@@ -27,6 +31,17 @@ def data_of_trained(run: Run, run_dir: Path, data: Path | None) -> Path:
         )
     _check_report(run_dir, folder)
     return folder
+
+
+def tokenizer_as_prepared(data: DocumentsConfig | TextConfig, folder: Path) -> Tokenizer:
+    """The one that the data was prepared with: ids of another are other words, or none that the model knows."""
+    tokenizer, path = data.load_tokenizer(folder), folder / TOKENIZER
+    if file_digest(path) != data.description(folder)["files"].get(TOKENIZER):
+        raise ConfigError(
+            f"{path}: is not the file that {DESCRIPTION} describes, it was damaged or edited; "
+            f"run `python -m ripstop prepare {folder}`"
+        )
+    return tokenizer
 
 
 def _check_report(run_dir: Path, folder: Path) -> None:

@@ -51,12 +51,12 @@ def run(app: typer.Typer) -> int:
             return status
 
 
-def put(line: str) -> None:
-    """A line on standard output, at once; where that is closed or does not take it, the error names it."""
+def put(line: str, end: str = "\n") -> None:
+    """A line, or its beginning, on standard output, at once; where that is closed or does not take it, the error names it."""
     if sys.stdout is None:
         raise ConfigError("standard output: is closed; leave it open, or send it to a file")
     try:
-        print(line, flush=True)
+        print(line, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:

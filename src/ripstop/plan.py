@@ -180,11 +180,11 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
         for run in found[name]:
             assert isinstance(run, Run)
             jobs[name][run.name] = _job(run)
-            files |= _files_of_run(name, run, accepted)
+            files |= files_of_run(name, run, accepted)
             home = f"data/{run.data.id}"
             if f"{home}/config.yaml" not in files:
                 try:
-                    files |= _files_of_data(home, run.data, accepted)
+                    files |= files_of_data(home, run.data, accepted)
                 except ConfigError as error:
                     raise ConfigError(f"{params.where(name, params.scale)}: {run.name}: {error}") from None
                 local |= {str(path): _stamp(path) for path in run.data.local_files()}
@@ -251,7 +251,8 @@ def _choices(found: list[Any]) -> dict[str, list[str]]:
     return candidates
 
 
-def _files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
+def files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
+    """Every input file of the run's stages, by its path below the results."""
     home = f"{study}/runs/{run.name}"
     files = {f"{home}/{file}": text for file, text in run.files().items()}
     cuda = run.compute.device == "cuda"
@@ -264,7 +265,8 @@ def _files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
     return files
 
 
-def _files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
+def files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
+    """Every input file of a preparation, by its path below the results. home: folder of the data, below them too."""
     files = {
         f"{home}/config.yaml": yaml_file.dump(data.model_dump(mode="json")),
         f"{home}/prepare.code": accepted.origin(code_digest(_modules(data))) + "\n",

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ripstop.as_trained import data_of_trained
+from ripstop.as_trained import data_of_trained, tokenizer_as_prepared
 from ripstop.config import ConfigError
-from ripstop.data.base import DESCRIPTION, file_digest
 from ripstop.data.documents import DocumentsConfig
 from ripstop.data.tokenizer import BOS, EOS, Tokenizer
 from ripstop.evaluation.base import Subject
@@ -28,7 +27,6 @@ log = logging.getLogger(__name__)
 
 MOVES_NO_NUMBER = "it writes text for readers"
 STANDARD_INPUT = "-"
-TOKENIZER = "tokenizer.json"
 ROOM = 1.5
 """Tokens that are kept free for a line's translation, for each of the line's own."""
 
@@ -44,7 +42,7 @@ def translated(run_dir: Path, file: str, beam: int = 1, data: Path | None = None
     assert isinstance(run.data, DocumentsConfig)
     where = _called(file)
     lines = read_lines(file)
-    tokenizer = _tokenizer(run.data, folder)
+    tokenizer = tokenizer_as_prepared(run.data, folder)
     encoded = tokenizer.encode_batch([" ".join(line.split()) for line in lines])
     if not any(encoded):
         raise ConfigError(f"{where}: holds no text; give it a line, and a blank line between documents")
@@ -137,14 +135,3 @@ def _translator(run_dir: Path, data: Path | None) -> tuple[Run, Path]:
         what = f"its data is of kind {run.data.kind} and its model of kind {run.model.kind}"
         raise ConfigError(f"{run_dir}: is no translator, {what}; name a run of hybrid_ratio")
     return run, data_of_trained(run, run_dir, data)
-
-
-def _tokenizer(data: DocumentsConfig, folder: Path) -> Tokenizer:
-    """The one that the data was prepared with: ids of another are other words, or none that the model knows."""
-    tokenizer, path = data.load_tokenizer(folder), folder / TOKENIZER
-    if file_digest(path) != data.description(folder)["files"].get(TOKENIZER):
-        raise ConfigError(
-            f"{path}: is not the file that {DESCRIPTION} describes, it was damaged or edited; "
-            f"run `python -m ripstop prepare {folder}`"
-        )
-    return tokenizer

@@ -15,6 +15,7 @@ from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.presets import PRESETS, lay_over
 from ripstop.models.ratio import hybrid_pattern
+from ripstop.preset_table import lines
 
 
 def model(**values: Any) -> Any:
@@ -108,6 +109,17 @@ def test_a_language_model_by_hand() -> None:
     window = d * (8 + 2 + 2) * 128 + 8 * 128 * d
     latent = d * 8 * 192 + d * (256 + 64) + 256 + 256 * 8 * (128 + 128) + 8 * 128 * d
     assert 50_257 * d + 8 * window + 4 * latent + 12 * 3 * d * 1728 + 25 * d == N_PARAMS["swa_mla_small"]
+
+
+def test_the_table_says_what_each_weighs_and_costs() -> None:
+    told, head, *rows = lines(600)
+    assert told == "FLOPs per token, a mean over 600 tokens" and head.split()[2:] == ["parameters", "forward", "training"]
+    assert [row.split()[0] for row in rows] == list(PRESETS)
+    for row in rows:
+        name, _, n_params, forward, training = row.split()
+        said = model(preset=name).flops_per_token(PRESETS[name].vocab_size, 600)
+        assert int(n_params.replace(",", "")) == N_PARAMS[name]
+        assert float(forward) == pytest.approx(said, rel=1e-3) and float(training) == pytest.approx(3 * said, rel=1e-3)
 
 
 def test_an_encoder_may_read_in_one_direction() -> None:
