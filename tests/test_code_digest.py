@@ -65,7 +65,7 @@ MOVES = {
     "the initial range of a mixer": ("mixers/mamba2.py", "(1.0, 16.0)", "(1.0, 8.0)", BOTH),
     "the objective": ("training/objectives/cross_entropy.py", "F.cross_entropy(", "2 * F.cross_entropy(", {"train"}),
     "the learning rate's schedule": ("training/schedule.py", "math.cos(math.pi * progress)", "math.cos(progress)", {"train"}),
-    "clipping": ("training/trainer.py", "clip_grad_norm_(", "clip_grad_value_(", {"train"}),
+    "clipping": ("training/distributed/strategy.py", "clip_grad_norm_(", "clip_grad_value_(", {"train"}),
     "which positions have a target": ("batch.py", "self.targets_BT != IGNORE", "self.targets_BT > 0", ALL),
     "how pairs are drawn": ("data/mqar.py", "FIRST_KEY = 10", "FIRST_KEY = 11", ALL),
     "a control": ("evaluation/controls.py", "masked_fill(~inside_BS, 2.0)", "masked_fill(inside_BS, 2.0)", {"evaluate"}),

@@ -48,3 +48,23 @@ def test_what_is_ignored_stays_ignored():
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_of_several_processes_nothing_acts_after_the_first_until_the_end():
+    """torchrun sends on what its processes were sent by others, too."""
+    acted: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda n, frame: acted.append(n))
+    try:
+        with Interruption(repeated=True) as interruption:
+            for _ in range(3):
+                os.kill(os.getpid(), signal.SIGTERM)
+            assert interruption.signal == signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert acted == []
+        signal.signal(signal.SIGTERM, lambda n, frame: acted.append(n))
+        with Interruption(repeated=True):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert acted == [signal.SIGTERM]  # as before, where none came
+    finally:
+        signal.signal(signal.SIGTERM, before)

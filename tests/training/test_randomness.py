@@ -8,7 +8,7 @@ import random
 import numpy as np
 import torch
 
-from ripstop.training.randomness import random_state, restore_random_state, seed_everything
+from ripstop.training.randomness import random_state, restore_random_state, seed_everything, seed_of_rank
 
 
 def draw() -> list[float]:
@@ -32,3 +32,8 @@ def test_a_seed_repeats_everything():
     first = draw()
     seed_everything(2**40 + 1)
     assert draw() == first
+
+
+def test_ranks_and_steps_have_seeds_of_their_own():
+    seeds = {seed_of_rank(seed, step, rank) for seed in (0, 1) for step in (0, 1, 11) for rank in (0, 1, 11)}
+    assert len(seeds) == 18 and seed_of_rank(1, 2, 3) == seed_of_rank(1, 2, 3) < 2**32

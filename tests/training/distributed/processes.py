@@ -80,8 +80,9 @@ def trainer(training: dict[str, Any], ranks: Ranks = ALONE) -> Trainer:
     changes = DEFAULTS | training.get("changes", {})
     model = tiny.TinyModel(changes.pop("d_model", 25), changes.pop("dropout", 0.0))  # of rows that are no multiple of 2 or 4
     with torch.no_grad():
-        for parameter in model.parameters():  # the same in every process, and not those of the folder's other trainings
-            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) * 0.3)
+        for parameter in model.parameters():  # the first process's are those of all
+            generator = torch.Generator().manual_seed(parameter.numel() + ranks.rank)
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
     if not changes.pop("single", False):
         model.double()
     made = tiny.trainer(

@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from training.distributed.test_distributed import launch
 
+from ripstop.config import ConfigError
+from ripstop.data.mqar import MqarStream
 from ripstop.runs import Run
+from ripstop.training.distributed.ranks import Ranks
+from ripstop.training.train import _own_part, train
 
 SETTINGS: dict[str, Any] = {
     "study": "swa_mla",
@@ -124,8 +130,31 @@ def test_an_error_of_one_process_is_told_once_with_its_traceback(home: Path, tmp
     assert "has none for some of 2 ranks; raise it" in "".join(told) and "".join(told).count("\n") == 1
     assert json.loads((tmp_path / "mistake" / "statuses.json").read_text()) == [2, 2]
     assert json.loads((tmp_path / "fine" / "statuses.json").read_text()) == [0, 0]
+
+    lay_out(Run.load(home / "run"), tmp_path / "one")
+    train(tmp_path / "one", home / "data", ["training.steps=5"])  # by one process
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "run"))
+    assert one.keys() == two.keys()
+    for name in one:  # float32; where a gradient is near 0, AdamW makes much of its last bits
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-3, msg=name)
+    first, second = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "run"))
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-5)
     report = json.loads((tmp_path / "run" / "training.json").read_text())
     assert (report["processes"], report["strategy"], report["outcome"], report["steps"]) == (2, "fsdp", "finished", 5)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "config.yaml", "reporting.yaml", "parallel.yaml", "train.code", "metrics.jsonl", "training.json", "model.safetensors",
     }  # fmt: skip
+
+
+def test_how_processes_share_a_training_stands_beside_its_configuration_and_not_in_it() -> None:
+    files, other = (Run.parse(SETTINGS | {"parallel": told}, "").files() for told in ({}, {"strategy": "fsdp"}))
+    assert "parallel.yaml" not in files and files == {k: v for k, v in other.items() if k != "parallel.yaml"}
+    assert other["parallel.yaml"] == "strategy: fsdp\nunused_parameters: false\ntimeout: 600\n"
+
+
+def test_data_that_cannot_be_shared_are_refused() -> None:
+    run = Run.parse(SETTINGS | {"data": {"kind": "mqar", "n_keys": 5, "n_values": 7, "num_pairs": [2], "n_test": 4}}, "")
+    stream = MqarStream(run.data, run.training.stream_plan(3))
+    assert _own_part(stream, run, Ranks()) is stream
+    with pytest.raises(ConfigError, match=r"data\.kind: mqar is read by one process, and 2 were started; start one, or use"):
+        _own_part(stream, run, Ranks(1, 2))

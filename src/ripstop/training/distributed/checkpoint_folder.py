@@ -125,8 +125,8 @@ def _save(folder: Path, tensors: dict[str, Tensor]) -> None:
             if isinstance(cause, OSError):
                 raise OSError(cause.errno, cause.strerror or str(cause), str(folder)) from error
         if any(re.search("PytorchStreamWriter|file write failed|unexpected pos", str(cause)) for cause in causes):
-            # torch's writer says no more; and where a number is to be had, it is that of a full disk
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
+            # torch's writer hides the disk's own error behind these
+            raise OSError(errno.ENOSPC, "the disk did not take all of it", str(folder)) from error
         raise RuntimeError(f"{folder}: cannot be saved ({causes[0] if causes else error})") from error
 
 
