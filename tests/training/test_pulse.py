@@ -126,7 +126,10 @@ def test_a_thread_that_keeps_the_interpreter_is_dumped_too(tmp_path: Path):
     said = process.communicate(timeout=100)[1]
     dump = text(tmp_path / "stacks/rank-0.txt")
     assert process.returncode == 0 and "keeps_it" in dump
-    assert "the interpreter was not given up for 1 s after step 1, training" in dump and "was not given up" in said
+    assert (
+        "the interpreter was not given up for 1 s, or the process was suspended, after step 1, training" in dump
+        and "was not given up" in said
+    )
 
 
 def test_many_looks_at_busy_threads_end_nothing(tmp_path: Path):

@@ -183,7 +183,8 @@ class Pulse:
         """Where the alarm went off, say what it was: it heads its stacks with `Timeout` alone."""
         with suppress(OSError):
             if self._file is not None and os.fstat(self._file).st_size > self._size:
-                what = f"the interpreter was not given up for {self.stall_seconds + SLACK:g} s after {self._where}"
+                seconds = self.stall_seconds + SLACK
+                what = f"the interpreter was not given up for {seconds:g} s, or the process was suspended, after {self._where}"
                 os.write(self._file, f"-- {_now()}  {self._who}: {what}\n\n".encode())
                 self._size = os.fstat(self._file).st_size
                 self._say(f"{what}; the stacks of all threads are in {self.stacks}, and the training goes on")

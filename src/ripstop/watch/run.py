@@ -134,16 +134,18 @@ def _state(watched: Watched, report: Mapping[str, Any]) -> tuple[State, str]:
 
 
 def _by_beats(watched: Watched) -> tuple[State, str]:
-    for beat in watched.beats:
-        if beat.phase == "failed":
-            return "failed", f"rank {beat.rank}: {beat.why}"
-    if stopped := next((beat for beat in watched.beats if beat.phase == "stopped"), None):
-        return "stopped", f"{_asked(stopped.why)}; {RESUMES}"
-    here = [beat for beat in watched.beats if beat.host == socket.gethostname()]
-    gone = [beat for beat in here if not lives({"pid": beat.pid, "process": beat.process})]
+    stopped = [beat for beat in watched.beats if beat.phase == "stopped"]
+    failed = [beat for beat in watched.beats if beat.phase == "failed"]
+    here = [beat for beat in watched.beats if beat.host == socket.gethostname() and beat not in [*stopped, *failed]]
+    gone = ", ".join(f"rank {beat.rank}" for beat in here if not lives({"pid": beat.pid, "process": beat.process}))
+    lost = f"{gone} ended without a word (kill -9, or no memory)"
+    if failed:  # of a rank that is gone the others fail too
+        why = f"rank {failed[0].rank}: {failed[0].why[:200]}"
+        return "failed", f"{lost}; {why}" if gone else why
+    if stopped:
+        return "stopped", f"{_asked(stopped[0].why)}; {RESUMES}"
     if gone:
-        ranks = ", ".join(f"rank {beat.rank}" for beat in gone)
-        return "killed", f"{ranks} ended without a word (kill -9, or no memory); {RESUMES}"
+        return "killed", f"{lost}; {RESUMES}"
     if silent := [beat for beat in watched.beats if watched.age(beat) > watched.silence]:
         return "silent", f"no beat of rank {', '.join(str(beat.rank) for beat in silent)}"
     return "running", ", ".join(sorted({beat.phase for beat in watched.beats}))
