@@ -178,6 +178,8 @@ def test_a_training_that_has_not_ended_gives_its_newest_checkpoint(
     said = capsys.readouterr()
     assert f"{newest}: damaged, its content does not match" in said.err and "this is the model of step 9" in said.err
     assert said.out == "4\n"  # of zeros: PAD, which is no text
+    uniform = Samples(going, "4", SAMPLED.replace(max_new_tokens=4000), data=Path(data))  # over 259 tokens, one of them EOS
+    assert len("".join(uniform.sample(0))) < 2000
     whole = going / "checkpoints/step-00000011-0123456789abcdef"  # as several processes leave it
     digest = checkpoint_folder.write(whole, {"identity": {}, "settings": {}, "step": 11, "state": {"model": trained}}, ALONE)
     whole.rename(whole.with_name(f"step-00000011-{digest[:16]}"))

@@ -20,6 +20,7 @@ CASES = {
     "without it": ("a=1 b=2", "a=1 b=2"),
     "behind --": ("--set a=1 -- b=2", "--set a=1 -- b=2"),
     "lists and mappings": ("--set a=[1,2] b={c:3}", "--set a=[1,2] --set b={c:3}"),
+    "itself as its value": ("--set --set a=1", "--set --set --set a=1"),
     "at the end": ("--set", "--set"),
 }
 

@@ -32,7 +32,7 @@ def one_each(arguments: Sequence[str]) -> Iterator[str]:
         if argument == "--":
             yield from arguments[number:]
             return
-        if goes_on and not is_value and OVERRIDE.fullmatch(argument):
+        if goes_on and OVERRIDE.fullmatch(argument):
             yield OPTION
         else:
             goes_on = is_value or argument.startswith(f"{OPTION}=")
