@@ -136,7 +136,14 @@ def test_a_text_ends_at_its_end() -> None:
 
 
 def test_a_seed_gives_its_text_again() -> None:
-    prompted, config = Prompted(build(CYCLE), PROMPT, 20), GenerationConfig(max_new_tokens=20, temperature=1.0)
+    """Also where what is said hangs on the past, whose ring the texts before have written over."""
+    model = build(CYCLE)
+    with torch.no_grad():
+        for block in model.blocks():
+            for weight in block.residual_outputs():
+                weight.mul_(100)
+        model.readout.norm.weight.mul_(20)
+    prompted, config = Prompted(model, PROMPT, 20), GenerationConfig(max_new_tokens=20, temperature=1.0)
     texts = [list(prompted.tokens(config, torch.Generator().manual_seed(seed))) for seed in (0, 1, 0)]
     assert texts[0] == texts[2] != texts[1] and all(0 <= token < VOCAB for token in texts[0])
 
