@@ -71,7 +71,7 @@ def held_out() -> Iterator[TokenBatch]:
 
 
 DEFAULTS: dict[str, Any] = {
-    "steps": 8, "accumulation": 2, "clip": 0.5, "validate_every": 4, "keep": "best", "log_every": 1, "checkpoint_every": 99,
+    "steps": 6, "accumulation": 2, "clip": 0.5, "validate_every": 4, "keep": "best", "log_every": 1, "checkpoint_every": 99,
     "keep_checkpoints": 9,
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor
 from training.distributed import processes
-from training.distributed.processes import fit
+from training.distributed.processes import fit, trainer
 from training.tiny import rows
 
 DDP, FSDP = {"strategy": "ddp"}, {"strategy": "fsdp"}
@@ -28,12 +28,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "ddp of four": (DDP, {}, 4),
     "fsdp of four": (FSDP, {}, 4),
     "lion, fsdp": (FSDP, {"optimizer": {"kind": "lion"}, "lr": 1e-3}, 2),
-    "muon, fsdp": (FSDP, {"optimizer": {"kind": "muon"}}, 4),
+    "muon, fsdp": (FSDP, {"optimizer": {"kind": "muon"}}, 2),
     "recomputed, fsdp": (FSDP, {"activation_checkpointing": True}, 2),
     "diverging, ddp": (DDP, {"on_divergence": "record", "lr": 1e200, "warmup": 0.5, "keep": "last"}, 2),
     "diverging, fsdp": (FSDP, {"on_divergence": "record", "lr": 1e200, "warmup": 0.5, "keep": "last"}, 2),
 }
 """How it is shared, what is changed of the training, and by how many processes."""
+RECORDS = {"on_divergence": "record"}
+"""Of the chains: their checkpoints hold the state before the last update, too."""
 
 
 def launch(folder: Path, groups: list[dict[str, Any]], program: str = processes.__file__) -> None:
@@ -54,10 +56,10 @@ def same_rows(out: Path, expected: Path) -> None:
             assert a.get(key) == (wanted_value and pytest.approx(wanted_value, rel=1e-5)), (key, b["step"])
 
 
-def same_weights(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+def same_weights(a: dict[Any, Tensor], b: dict[Any, Tensor]) -> None:
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=1e-9, atol=1e-9, msg=name)
+        torch.testing.assert_close(a[name], b[name], rtol=1e-9, atol=1e-9, msg=str(name))
 
 
 def weights(out: Path) -> dict[str, Tensor]:
@@ -77,9 +79,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for order in (("ddp", "fsdp"), ("fsdp", "ddp")):
         out = root / f"chain of {order[0]}"
         out.mkdir()
-        assert fit({"out": out, "signal": [0, 3]})["stopped"] == 128 + 15
-        for n, strategy, position in ((2, order[0], 7), (4, order[1], 10)):
-            told = {"out": str(out), "parallel": {"strategy": strategy}, "signal": [n - 1, position]}
+        assert fit({"out": out, "signal": [0, 3], "changes": RECORDS})["stopped"] == 128 + 15
+        for n, strategy, position in ((2, order[0], 7), (4, order[1], 9)):
+            told = {"out": str(out), "parallel": {"strategy": strategy}, "signal": [n - 1, position], "changes": RECORDS}
             groups[n]["trainings"].append(told)
     full = {
         "out": str(root / "full"),
@@ -125,15 +127,28 @@ def test_several_processes_train_as_one(made: Path, case: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["ddp", "fsdp"])
-def test_one_two_four_and_one_process_continue_the_same_training(made: Path, first: str) -> None:
+def test_one_two_four_and_one_process_continue_the_same_training(made: Path, tmp_path: Path, first: str) -> None:
     out = made / f"chain of {first}"
-    for n, step in ((2, 4), (4, 6)):
+    for n, step in ((2, 4), (4, 5)):
         told = [json.loads((out / f"told-{n}-{rank}.json").read_text()) for rank in range(n)]
         assert told == [{"stopped": 128 + 15, "step": step}] * n  # the signal was the last rank's
     newest = max((out / "checkpoints").iterdir())
-    assert newest.name.startswith("step-00000006-") and newest.is_dir()
+    assert newest.name.startswith("step-00000005-") and newest.is_dir()
     assert {path.name for path in newest.iterdir()} > {".metadata", "state.pt", "manifest.json", "__0_0.distcp"}
-    assert fit({"out": out})["resumed_at"] == 6
+
+    states = []  # of the best model, and before the last update
+    for at, position in (("four", 7), ("five", 9)):
+        stopped = trainer({"out": tmp_path / at, "signal": [0, position], "changes": RECORDS})
+        with pytest.raises(SystemExit):
+            stopped.fit()
+        states.append(stopped)
+    resumed = trainer({"out": out, "changes": RECORDS})
+    resumed._start()
+    assert resumed._best is not None and resumed._before is not None and resumed._best["step"] == 4
+    same_weights(resumed._best["state"], dict(states[0].model.trained_state()))
+    same_weights(dict(enumerate(resumed._before)), dict(enumerate(states[1]._before)))
+
+    assert fit({"out": out, "changes": RECORDS})["resumed_at"] == 5
     one = made / "ddp of two" / "one"
     same_rows(out, one)
     same_weights(weights(out), weights(one))
@@ -145,7 +160,7 @@ def test_a_full_disk_stops_all_with_one_sentence_and_the_older_checkpoint(made: 
     assert {json.loads((out / f"failed-2-{rank}.json").read_text())["kind"] for rank in range(2)} <= {
         "TrainingError", "OtherRankError",
     }  # fmt: skip
-    assert f"resuming at step 2 of 8 from {out}" in text
+    assert f"resuming at step 2 of 6 from {out}" in text
     fit({"out": made / "empty", "changes": {"checkpoint_every": 2, "validate_every": 0, "keep": "last"}})
     same_weights(weights(out), weights(made / "empty"))
 
@@ -182,16 +197,16 @@ def test_a_damaged_folder_is_refused_by_name_and_the_older_one_taken(
         case "another manifest":
             manifest.write_text(manifest.read_text().replace("0", "1"))
     (out / "told-1-0.json").unlink(missing_ok=True)
-    assert fit({"out": out, "changes": {"checkpoint_every": 6}})["resumed_at"] == 4
+    assert fit({"out": out, "changes": RECORDS | {"checkpoint_every": 5}})["resumed_at"] == 4
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"{newest}: damaged, ")]
     assert len(said) == 1 and older.name.startswith("step-00000004-")
     same_weights(weights(out), weights(made / "ddp of two" / "one"))
-    assert [path.suffix for path in (out / "checkpoints").iterdir() if path.name.startswith("step-00000006")] == [".pt"]
+    assert [path.suffix for path in (out / "checkpoints").iterdir() if path.name.startswith("step-00000005")] == [".pt"]
 
 
 def test_only_the_first_process_says_anything(made: Path) -> None:
     for n in (2, 4):
         folder = made / f"of {n}"
-        assert "step 8/8" in (folder / "stdout-0").read_text()
+        assert "step 6/6" in (folder / "stdout-0").read_text()
         assert not any((folder / f"stdout-{rank}").read_text() for rank in range(1, n))
         assert not any((folder / f"stderr-{rank}").read_text() for rank in range(n))
