@@ -142,7 +142,8 @@ def test_an_error_of_one_process_is_told_once_with_its_traceback(home: Path, tmp
     report = json.loads((tmp_path / "run" / "training.json").read_text())
     assert (report["processes"], report["strategy"], report["outcome"], report["steps"]) == (2, "fsdp", "finished", 5)
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.yaml", "reporting.yaml", "parallel.yaml", "train.code", "metrics.jsonl", "training.json", "model.safetensors",
+        "config.yaml", "reporting.yaml", "parallel.yaml", "train.code", "env.json", "metrics.jsonl", "training.json",
+        "model.safetensors",
     }  # fmt: skip
 
 
