@@ -26,7 +26,7 @@ def by_position(records: StudyRecords) -> Figure:
         curve = [lm.bits(lm.scored(records, lm.of(name), "bits_per_byte_at", position=at)) for at in positions]
         plots.curve_with_interval(ax, x, curve, lm.LABELS[name], looks[name])
     order, value = lm.ngram(records)
-    plots.reference_line(ax, value, f"{order}-gram model, all positions")
+    plots.reference_line(ax, value, f"{order}-gram model, all positions", side="right")
     past = records.pick("bits_per_byte_past", **lm.of(lm.BASE))["position"].iloc[0]
     plots.reference_line(ax, positions.index(int(past)) - 0.5, "past window and sink", "x")
     ax.set_xticks(x, ranges(positions))

@@ -69,13 +69,17 @@ def log2_axis(ax: Axes, values: Sequence[float], label: str, which: Literal["x",
     axis.set_label_text(label)
 
 
-def reference_line(ax: Axes, value: float, label: str, which: Literal["x", "y"] = "y") -> None:
-    """A dashed grey line at a level to compare with, such as chance, with its name on it. `which`: the value's axis."""
+def reference_line(
+    ax: Axes, value: float, label: str, which: Literal["x", "y"] = "y", side: Literal["left", "right"] = "left"
+) -> None:
+    """A dashed grey line at a level to compare with, such as chance, with its name on it. `which`: the value's axis. side: of
+    the name on a level."""
     line: dict[str, Any] = {"color": "0.45", "linestyle": (0, (4, 3)), "linewidth": 0.8, "zorder": 1}
     text: dict[str, Any] = {"color": "0.35", "fontsize": 6.5}
     if which == "y":
         ax.axhline(value, **line)
-        ax.text(0.01, value, label, transform=ax.get_yaxis_transform(), ha="left", va="bottom", **text)
+        at = 0.01 if side == "left" else 0.99
+        ax.text(at, value, label, transform=ax.get_yaxis_transform(), ha=side, va="bottom", **text)
     else:
         ax.axvline(value, **line)
         ax.text(value, 0.99, label, transform=ax.get_xaxis_transform(), ha="right", va="top", rotation=90, **text)
