@@ -87,14 +87,17 @@ def _can_be_read(prompt: str) -> None:
         prompt.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"generate: --prompt holds {error.object[error.start]!r} at character {error.start}, which is no UTF-8 text; correct it"
+            f"generate: --prompt holds {error.object[error.start]!r} at character {error.start}, which is no UTF-8 text; "
+            "correct it"
         ) from None
 
 
 def _can_be_divided_by(temperature: float) -> None:
     """`ConfigError` for one that is 0 in single precision, or nearly so."""
     if 0 < temperature < COLDEST:
-        raise ConfigError(f"generate: temperature: {temperature:g} is too near 0; set it to 0, which takes the most likely token")
+        raise ConfigError(
+            f"generate: temperature: {temperature:g} is too near 0; set it to 0, which takes the most likely token"
+        )
 
 
 def _of_text(run_dir: Path) -> Run:

@@ -167,8 +167,8 @@ class TextConfig(DataConfig):
                 if not writer.n_rows:
                     raise ConfigError(
                         f"data.source: no document is in split {split!r}, of {sum(w.n_documents for w in writers.values())} in "
-                        "all; give it more (a .txt file is one document unless data.source.text_document is paragraph or line), "
-                        f"or {'lower' if split == 'train' else 'raise'} data.held_out_share"
+                        "all; give it more (a .txt file is one document unless data.source.text_document is paragraph or "
+                        f"line), or {'lower' if split == 'train' else 'raise'} data.held_out_share"
                     )
                 digest.update(writer.sha256.digest())
                 counts[split] = {
