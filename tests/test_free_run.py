@@ -133,6 +133,8 @@ MISTAKES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "a key of nothing": (["trainign.steps=3"], {}, "has no trainign; did you mean 'training'?"),
     "no override": (["training.steps"], {}, "--set training.steps: write it as key=value"),
     "what an option says": (["name=x"], {}, "--set name=x: name is not set, --name says it; remove it"),
+    "a preset by a key": (["model.preset=recall"], {}, "model.preset is not set, --preset says it; remove it"),
+    "parts that are none": (["evaluation=3"], {}, "--set evaluation: needs a mapping of parts by their names (got 3)"),
     "a choice": (["choice=x"], {}, "--set choice=x: choice is not set, a free run has its own; remove it"),
     "rows that have no length": (
         ["training.batch_size=3"],

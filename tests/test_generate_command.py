@@ -204,6 +204,8 @@ def test_refusals(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
         ([str(run), "--prompt", "a", "--file", "b"], "--prompt and --file b both give the prompt; give one of them"),
         ([str(run), "--file", "none.txt"], "none.txt: no such file"),
         ([str(run), "--top-p", "0"], "generate: top_p: input should be greater than 0"),
+        ([str(run), "--prompt", "caf\udce9"], r"--prompt holds '\udce9' at character 3, which is no UTF-8 text; correct it"),
+        ([str(run), "--temperature", "1e-300"], "temperature: 1e-300 is too near 0; set it to 0, which takes the most likely"),
         ([str(run), "--temperature", "0", "--top-k", "3"], "set a temperature above 0, or remove them"),
     ):
         assert call(monkeypatch, *arguments) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,7 +128,7 @@ def loader(
     workers: Annotated[int | None, typer.Option(min=0, max=64, help="Threads that read ahead; none given: as trained.")] = None,
     rank: Annotated[int, typer.Option(min=0, help="Which rank reads.")] = 0,
     ranks: Annotated[int, typer.Option(min=1, help="How many ranks share the stream.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
 ) -> None:
     """Read training batches without a model, and say how fast they come and what they hold."""
     from ripstop import loader as reading
@@ -280,7 +281,7 @@ def presets(length: Annotated[int, typer.Option(min=1, help="Tokens of a sequenc
     from ripstop.preset_table import lines
 
     for line in lines(length):
-        print(line)
+        ending.put(line)
 
 
 @app.command()
@@ -511,6 +512,7 @@ def _data(folder: Path, data: Path | None) -> Path:
 
 def main() -> None:
     """Run the command; what a user or a machine caused is one sentence on standard error."""
+    os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # it logs what it raises, too, which we say in one sentence
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ripstop").setLevel(logging.INFO)  # which backend runs, which positions were derived
     sys.exit(ending.run(app))

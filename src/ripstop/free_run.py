@@ -121,6 +121,8 @@ def resolve(
     if not NAME.fullmatch(told):
         raise ConfigError(f"--name {told}: is no name of a folder; write letters, digits, - or _")
     parts = values.pop("evaluation")
+    if not isinstance(parts, Mapping):
+        raise ConfigError(f"--set evaluation: needs a mapping of parts by their names (got {shown(parts)})")
     run = Run.parse(values | {"name": told}, f"free run of {study}")
     run.check()
     run, notes = _measured(run, parts)
@@ -235,6 +237,8 @@ def _overridden(values: Mapping[str, Any], overrides: Sequence[str], where: str)
         if at[0] in TOLD:
             instead = f"{TOLD[at[0]]} says it" if TOLD[at[0]] else "a free run has its own"
             raise ConfigError(f"--set {item}: {at[0]} is not set, {instead}; remove it")
+        if at == ["model", "preset"]:  # every key of the model is there by now, so that nothing of it would be taken
+            raise ConfigError(f"--set {item}: model.preset is not set, --preset says it; remove it")
         if ".".join(at) == ROWS:
             rows = yaml_file.parse(text, f"--set {item}")
         else:

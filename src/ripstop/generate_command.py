@@ -30,6 +30,8 @@ MOVES_NO_NUMBER = "it writes text for readers"
 CUT = "\ufffd"
 """What a part of a character decodes to: at the end of a piece, it may become whole."""
 ANCHOR = "x"
+COLDEST = 1e-6
+"""Of the temperatures above 0."""
 
 
 class Samples:
@@ -38,6 +40,8 @@ class Samples:
     def __init__(self, run_dir: Path, prompt: str, config: GenerationConfig, seed: int = 0, data: Path | None = None):
         """prompt: text, in which a document begins; empty: the document's beginning alone. `ConfigError` where the run is none,
         has no text to learn from, or no weights that belong to its files."""
+        _can_be_read(prompt)
+        _can_be_divided_by(config.temperature)
         run = _of_text(run_dir)
         assert isinstance(run.data, TextConfig)
         self.notes: list[str] = []
@@ -75,6 +79,25 @@ def pieces(tokenizer: Tokenizer, tokens: Iterable[int]) -> Iterator[str]:
             held = []
     if held:
         yield tokenizer.decode([*anchor, *held]).removeprefix(ANCHOR)
+
+
+def _can_be_read(prompt: str) -> None:
+    """`ConfigError` for what a shell hands over of bytes that are no UTF-8."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"generate: --prompt holds {error.object[error.start]!r} at character {error.start}, which is no UTF-8 text; "
+            "correct it"
+        ) from None
+
+
+def _can_be_divided_by(temperature: float) -> None:
+    """`ConfigError` for one that is 0 in single precision, or nearly so."""
+    if 0 < temperature < COLDEST:
+        raise ConfigError(
+            f"generate: temperature: {temperature:g} is too near 0; set it to 0, which takes the most likely token"
+        )
 
 
 def _of_text(run_dir: Path) -> Run:

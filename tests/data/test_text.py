@@ -150,8 +150,12 @@ def test_limits(source: Path, tmp_path: Path) -> None:
     splits = made.verify(tmp_path)["splits"]
     assert 3000 <= splits["train"]["tokens"] < 3200
     assert splits["valid"]["documents"] == splits["test"]["documents"] == 2
-    with pytest.raises(ConfigError, match="no document is in split 'valid'; give it more, or raise held_out_share"):
+    with pytest.raises(ConfigError, match=r"no document is in split 'valid', of \d+ in all; give it more .+ raise data\.held_"):
         config(source, held_out_share=1e-9).prepare(tmp_path / "other")
+    few = tmp_path / "few.txt"
+    few.write_text("one document\n\nand another one\n")  # the digests of both, and of the whole file, train on none or all
+    with pytest.raises(ConfigError, match=r"no document is in split .+, of 1 in all; .+ is one document unless data\.source"):
+        config(few, held_out_share=0.4).prepare(tmp_path / "few")
     assert not (tmp_path / "other" / "data.json").exists() and not list((tmp_path / "other").glob("*.rows"))
 
 

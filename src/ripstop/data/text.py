@@ -165,7 +165,11 @@ class TextConfig(DataConfig):
             for split, writer in writers.items():
                 writer.close()
                 if not writer.n_rows:
-                    raise ConfigError(f"data.source: no document is in split {split!r}; give it more, or raise held_out_share")
+                    raise ConfigError(
+                        f"data.source: no document is in split {split!r}, of {sum(w.n_documents for w in writers.values())} in "
+                        "all; give it more (a .txt file is one document unless data.source.text_document is paragraph or "
+                        f"line), or {'lower' if split == 'train' else 'raise'} data.held_out_share"
+                    )
                 digest.update(writer.sha256.digest())
                 counts[split] = {
                     "documents": writer.n_documents, "bytes": writer.n_bytes, "tokens": writer.n_tokens,
