@@ -13,5 +13,6 @@ s  tokens that one reads      t  some of the T
 1  an axis of one             2  x and y; keys and values
 3  branches                   L  layers
 A  answers to a question      F  tokens of filler
+E  ranges, by where they begin
 Z  width of a wire's vector   r  rank of a latent, with or without a rotary key behind it
 """

@@ -108,6 +108,24 @@ def test_damaged_missing_and_empty_files_are_named(tmp_path: Path) -> None:
         list(documents(LocalText(path=str(write(tmp_path / "c.jsonl", ROWS[2:])))))
 
 
+def test_a_name_is_no_pattern(tmp_path: Path) -> None:
+    write(tmp_path / "a1.jsonl", [{"text": "another"}])
+    for name in ("a[1].jsonl", "a*.jsonl", "a?.jsonl"):
+        file = write(tmp_path / name, [{"text": name}])
+        assert [document.text for document in documents(LocalText(path=str(file)))] == [name]
+
+
+def test_what_is_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"a\.jsonl: document 0 holds a zero byte, which is no text; correct it"):
+        list(documents(LocalText(path=str(write(tmp_path / "a.jsonl", [{"text": "a\0b"}])))))
+    (tmp_path / "b.jsonl").touch()
+    with pytest.raises(ConfigError, match=r"b\.jsonl: cannot be read as json \(there is nothing in it\)"):
+        list(documents(LocalText(path=str(tmp_path / "b.jsonl"))))
+    (tmp_path / "c.txt").symlink_to(tmp_path / "gone.txt")
+    with pytest.raises(ConfigError, match=r"c\.txt is a link to nothing, or no file; mend or remove it"):
+        list(documents(LocalText(path=str(tmp_path))))
+
+
 def test_the_split_follows_from_the_text_alone() -> None:
     texts = [f"text number {n}" for n in range(4000)]
     found = [split_of(text, 0.1) for text in texts]

@@ -50,10 +50,23 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_others_ask_though_they_were_ignored():
+    """A program inherits what whoever starts it ignores for itself."""
+    before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGUSR2)
+            assert interruption.signal == signal.SIGUSR2
+        assert signal.getsignal(signal.SIGUSR2) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
 def test_of_several_processes_nothing_acts_after_the_first_until_the_end():
     """torchrun sends on what its processes were sent by others, too."""
     acted: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda n, frame: acted.append(n))
+    before = {number: signal.getsignal(number) for number in ASKING}
+    signal.signal(signal.SIGTERM, lambda n, frame: acted.append(n))
     try:
         with Interruption(repeated=True) as interruption:
             for _ in range(3):
@@ -67,4 +80,5 @@ def test_of_several_processes_nothing_acts_after_the_first_until_the_end():
         os.kill(os.getpid(), signal.SIGTERM)
         assert acted == [signal.SIGTERM]  # as before, where none came
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -295,7 +295,7 @@ def test_a_file_in_the_place_of_the_folder_is_one_sentence(tmp_path: Path):
 
 def test_too_little_memory_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     _, folder, data = lay_out(tmp_path)
-    monkeypatch.setattr(Trainer, "_update", lambda trainer: torch.empty(2**50))  # the allocator's own error
+    monkeypatch.setattr(Trainer, "_update", lambda *_: torch.empty(2**50))  # the allocator's own error
     with pytest.raises(TrainingError, match="the memory does not suffice; lower training.tokens_per_step") as raised:
         train(folder, data)
     assert "\n" not in str(raised.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import itertools
 import queue
@@ -50,7 +51,9 @@ class LocalText(Strict):
         """Those files; `ConfigError` where there is none."""
         path = Path(self.path).expanduser()
         try:
-            found = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.is_file() and p.suffix in BUILDERS)
+            found = [path] if path.is_file() else sorted(p for p in path.iterdir() if not p.is_dir() and p.suffix in BUILDERS)
+            for lost in (p for p in found if not p.is_file()):
+                raise ConfigError(f"data.source.path: {lost} is a link to nothing, or no file; mend or remove it")
         except OSError as error:
             raise ConfigError(f"data.source.path: {path} cannot be read ({error.strerror}); correct it") from None
         if not found or found[0].suffix not in BUILDERS:
@@ -199,13 +202,14 @@ def _of_file(source: LocalText, file: Path) -> Iterator[TextDocument]:
     builder = BUILDERS[file.suffix]
     settings: dict[str, Any] = {"sample_by": source.text_document} if builder == "text" else {}
     try:
-        rows = datasets.load_dataset(builder, data_files=str(file), split="train", streaming=True, **settings)
+        # A name is one file's, not a pattern.
+        rows = datasets.load_dataset(builder, data_files=glob.escape(str(file)), split="train", streaming=True, **settings)
         for number, row in enumerate(rows):
             yield _document(row, "text" if builder == "text" else source.column, number, str(file))
     except ConfigError:
         raise
     except Exception as error:  # whatever its readers can raise
-        told = one_line(error.__cause__ or error)
+        told = "there is nothing in it" if file.stat().st_size == 0 else one_line(error.__cause__ or error)
         raise ConfigError(f"{file}: cannot be read as {builder} ({told}); correct it, or set data.source") from None
 
 
@@ -215,6 +219,8 @@ def _document(row: Any, column: str, number: int, where: str) -> TextDocument:
     text = row[column]
     if not isinstance(text, str):
         raise ConfigError(f"{where}: document {number} holds no text in the column {column!r}; correct it")
+    if "\0" in text:
+        raise ConfigError(f"{where}: document {number} holds a zero byte, which is no text; correct it")
     try:
         text.encode()
     except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair

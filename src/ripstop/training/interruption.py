@@ -13,12 +13,16 @@ ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, signal.SIGHUP, signal.S
 """Of a workflow or a cluster, a keyboard, a warning before a limit (Slurm's `--signal=USR2@120`), a terminal that closes, a
 limit of CPU time. SIGUSR1 is not among them: it shows where a training is (`pulse.py`)."""
 
+LEFT = (signal.SIGINT, signal.SIGHUP)
+"""Whoever starts a program may have told it to ignore these. The others ask all the same: who starts it may ignore all sorts of
+signals for itself, which a program inherits."""
+
 
 class Interruption:
     """Remembers the first of `ASKING` while entered; a second one acts as it did before.
 
-    One that is ignored stays ignored, as SIGHUP is under `nohup`. SIGXCPU, which the kernel repeats every second, does
-    nothing more after the first.
+    One of `LEFT` that is ignored stays ignored, as SIGHUP is under `nohup` and SIGINT behind a shell's `&`. SIGXCPU, which the
+    kernel repeats every second, does nothing more after the first.
 
     repeated: signals come more than once, as from torchrun, which sends on what its processes were sent, too. Then nothing acts
     after the first one, also behind this, so that a process that is about to end ends as it says.
@@ -32,7 +36,7 @@ class Interruption:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             for number in ASKING:
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                if number not in LEFT or signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._note)
         return self
 

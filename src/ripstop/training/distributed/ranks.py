@@ -162,7 +162,7 @@ def _silent() -> Iterator[None]:
     level = log.level
     log.setLevel(logging.WARNING)
     try:
-        with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
             yield
     finally:
         log.setLevel(level)
