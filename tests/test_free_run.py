@@ -206,6 +206,8 @@ def test_a_free_run_from_its_beginning_to_its_text(
         "holds a run with other settings (seed is 0, and here 7; training.lr is 0.01, and here 0.5); give this one an" in said
     )
     assert "python -m ripstop train results/free/mqar_cliff/runs/r --data results/free/data/text-" in said
+    assert call(monkeypatch, tmp_path, *command(text, "seed=7")) == 2
+    assert "holds a run with other settings (seed is 0, and here 7); give" in capsys.readouterr().err
     assert tree(tmp_path) == before
 
     assert call(monkeypatch, tmp_path, "evaluate", str(folder), "--part", "bits") == 0
