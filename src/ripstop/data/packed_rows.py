@@ -15,12 +15,12 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ripstop.batch import IGNORE, TokenBatch
@@ -72,23 +72,26 @@ class RowWriter:
     def __init__(self, file: BinaryIO, block_size: int, dtype: np.dtype, extra: BinaryIO | None = None):
         self._files = [file] if extra is None else [file, extra]
         self._block_size, self._dtype = block_size, dtype
-        self._pieces: list[list[NDArray]] = []
-        self._pooled = 0
+        # Python's own arrays take a list faster than numpy does.
+        self._pools = [array(dtype.char) for _ in self._files]
+        self._lengths: list[int] = []
         self.sha256 = hashlib.sha256()
         self.n_documents, self.n_bytes, self.n_tokens, self.n_pieces, self.n_rows = 0, 0, 0, 0, 0
 
-    def add(self, ids: Sequence[int], n_bytes: int, extra: Sequence[int] | None = None) -> None:
+    def add(self, ids: list[int], n_bytes: int, extra: list[int] | None = None) -> None:
         """One document: its token ids without EOS, the bytes of its text, and the extra numbers of the tokens."""
-        columns = [self._array([*ids, EOS])]
-        if extra is not None:
-            columns.append(self._array([*extra, 0]))
-        for start in range(0, len(columns[0]), self._block_size):
-            self._pieces.append([column[start : start + self._block_size] for column in columns])
+        for pool, numbers, last in zip(self._pools, (ids, extra or []), (EOS, 0), strict=False):
+            pool.fromlist(numbers)
+            pool.append(last)
+        n = len(ids) + 1
+        whole, rest = divmod(n, self._block_size)
+        self._lengths += [self._block_size] * whole
+        if rest:
+            self._lengths.append(rest)
         self.n_documents += 1
         self.n_bytes += n_bytes
-        self.n_tokens += len(columns[0])
-        self._pooled += len(columns[0])
-        if self._pooled >= POOL:
+        self.n_tokens += n
+        if len(self._pools[0]) >= POOL:
             self._flush()
 
     def close(self) -> None:
@@ -100,22 +103,25 @@ class RowWriter:
         """The part of all positions that holds no token."""
         return 1 - self.n_tokens / (self.n_rows * self._block_size) if self.n_rows else 0.0
 
-    def _array(self, numbers: list[int]) -> NDArray:
-        # By way of Python's own arrays, which take a list faster than numpy does.
-        return np.asarray(array(self._dtype.char, numbers)).astype(self._dtype, copy=False)
-
     def _flush(self) -> None:
-        packed = best_fit([len(piece[0]) for piece in self._pieces], self._block_size)
-        for number, file in enumerate(self._files):
-            rows = np.full((len(packed), self._block_size), PAD, dtype=self._dtype)
-            for row, pieces in zip(rows, packed, strict=True):
-                values = np.concatenate([self._pieces[piece][number] for piece in pieces])
-                row[: len(values)] = values
+        packed = best_fit(self._lengths, self._block_size)
+        ends = list(accumulate(self._lengths))
+        padding = np.full(self._block_size, PAD, dtype=self._dtype)
+        for pool, file in zip(self._pools, self._files, strict=True):
+            numbers = np.asarray(pool).astype(self._dtype, copy=False)
+            parts = []
+            for pieces in packed:
+                room = self._block_size
+                for piece in pieces:
+                    parts.append(numbers[ends[piece] - self._lengths[piece] : ends[piece]])
+                    room -= self._lengths[piece]
+                parts.append(padding[:room])
+            rows = np.concatenate(parts) if parts else padding[:0]
             file.write(rows.data)
             self.sha256.update(rows.data)
         self.n_rows += len(packed)
-        self.n_pieces += len(self._pieces)
-        self._pieces, self._pooled = [], 0
+        self.n_pieces += len(self._lengths)
+        self._pools, self._lengths = [array(self._dtype.char) for _ in self._files], []
 
 
 class PackedRows:
