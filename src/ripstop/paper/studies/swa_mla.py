@@ -143,22 +143,23 @@ def tables(records: StudyRecords) -> dict[str, Table]:
 
 def _architectures(records: StudyRecords) -> Table:
     rows: list[list[Cell]] = []
+    order, ngram = lm.ngram(records)
     arms = {label: lm.of(name) for name, label in lm.LABELS.items() if not records.is_dropped("architecture", name)}
     if "size" in records.table:
         arms |= {f"windows and latents, {size}": {"sweep": "size", "size": size} for size in records.values("size")}
     for label, where in arms.items():
         size, state = (records.constant(metric, **where) for metric in ("parameters", "state_bytes"))
-        whole, past = (lm.bits(lm.scored(records, where, metric)) for metric in ("bits_per_byte", "bits_per_byte_past"))
-        rows.append([label, *(None if value is None else int(value) for value in (size, state)), whole, past])
-    order, ngram = lm.ngram(records)
+        whole, past = (lm.scored(records, where, metric) for metric in ("bits_per_byte", "bits_per_byte_past"))
+        counts = (None if value is None else int(value) for value in (size, state))
+        rows.append([label, *counts, *map(lm.bits, (whole, whole - ngram, past))])
     context = int(_only(records, "state_bytes", "seq_len").value)
     position = int(_only(records, "bits_per_byte_past", "position").value)
     return Table(
-        header=["architecture", "parameters", "state (bytes)", "bits per byte", "past the window"],
-        rows=[*rows, [f"interpolated {order}-gram model", "", "", ngram, ""]],
+        header=["architecture", "parameters", "state (bytes)", "bits per byte", "minus n-gram", "past the window"],
+        rows=[*rows, [f"interpolated {order}-gram model", "", "", ngram, "", ""]],
         caption=f"Language models at equal parameters and tokens: bytes of state at {context} tokens, bits per byte of "
-        f"held-out documents, and of their text from the token at position {position} on; mean over seeds with its 95 % "
-        "interval.",
+        "held-out documents, the same minus those of the n-gram model, and bits per byte of their text from the token at "
+        f"position {position} on; mean over seeds with its 95 % interval.",
     )
 
 
