@@ -110,6 +110,8 @@ def test_every_number(records: StudyRecords) -> None:
     # the order is chosen on other text, on which the second is the best; the third would be on this
     assert (found["ngram_order"].value, found["bits_ngram"].value) == (2, 2.45)
     assert found["worst_seed_minus_ngram"].value == pytest.approx(2.01 - 2.45) and found["worst_seed_minus_ngram"].n == 2
+    ahead = 2.005 + BEARS["attention"] - 2.45
+    assert close(found["attention_minus_ngram"], ahead, ahead - 0.005, ahead + 0.005)
     exact = {
         "parameter_spread": 0.0, "past_position": 64, "state_context": 2048, "window": 32, "rank": 32,
         "state_bytes_swa_mla": 10240, "state_bytes_attention": 40000, "attention_state_over_swa_mla": 3.90625,
@@ -217,7 +219,11 @@ DROPS = [
     ("sweep", "cycle", {"densest_cycle_gains", "densest_cycle_gains_past"}),
     ("sweep", "isolation", {"isolation_gains"}),
     ("optimizer", "lion", {"loss_lion", "steps_lion", "steps_lion_over_adamw"}),
-    ("architecture", "mla", {"bits_mla", "past_mla", "state_bytes_mla", "swa_mla_minus_mla", "mla_minus_attention"}),
+    (
+        "architecture",
+        "mla",
+        {"bits_mla", "past_mla", "mla_minus_ngram", "state_bytes_mla", "swa_mla_minus_mla", "mla_minus_attention"},
+    ),
     ("sweep", "stability", {name for name in NUMBERS if "stab" in name}),
 ]
 
