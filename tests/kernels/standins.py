@@ -1,7 +1,7 @@
 """Stand-ins for the packages with CUDA kernels: the same signatures and conditions, computed slowly on a CPU.
 
-Signatures, defaults and what is refused follow the sources of flash-attn 2.8.3, causal-conv1d 1.7.0 and mamba-ssm 2.3.2. What
-they compute is written out here token by token from their documentation, not taken from `ripstop.ops`.
+Signatures, defaults and what is refused follow the sources of flash-attn 2.8.3, causal-conv1d 1.7.0, mamba-ssm 2.3.2 and
+fla-core 0.6.0. What they compute is written out here token by token from their documentation, not taken from `ripstop.ops`.
 """
 
 from __future__ import annotations
@@ -43,13 +43,22 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Calls:
         "mamba_ssm.ops.triton": [],
         "mamba_ssm.ops.triton.selective_state_update": [selective_state_update],
         "mamba_ssm.ops.triton.ssd_combined": [mamba_chunk_scan_combined],
+        "fla": [],
+        "fla.ops": [],
+        "fla.ops.gated_delta_rule": [chunk_gated_delta_rule, fused_recurrent_gated_delta_rule],
+        "fla.ops.kda": [chunk_kda, fused_recurrent_kda],
     }
     for name, functions in contents.items():
         module = ModuleType(name)
         for function in functions:
             setattr(module, function.__name__, recorded(function))
         monkeypatch.setitem(sys.modules, name, module)
-    for kernel in ("flash_attn", "causal_conv1d", "mamba_ssm"):  # adapters that have imported the stand-ins, and go with them
+    for kernel in (
+        "flash_attn",
+        "causal_conv1d",
+        "mamba_ssm",
+        "fla",
+    ):  # adapters that have imported the stand-ins, and go with them
         name = f"ripstop.kernels.adapters.{kernel}"
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.loader is not None
@@ -246,3 +255,103 @@ def selective_state_update(
     state.copy_(torch.exp(dt[..., None] * A) * state + (dt * x.float())[..., None] * b)
     y = (state.float() * c).sum(-1) + (0 if D is None else D * x.float())
     return y.to(x.dtype)
+
+
+def chunk_gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """q, k (B, T, H, K), v (B, T, H, V), g and beta (B, T, H), states (sequences, H, V, K) where `state_v_first`."""
+    assert g.shape == beta.shape == v.shape[:3]
+    return _delta(q, k, v, g.unsqueeze(-1), beta, scale, initial_state, output_final_state, state_v_first, cu_seqlens)
+
+
+def chunk_kda(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The same with g (B, T, H, K)."""
+    assert g.shape == k.shape and beta.shape == v.shape[:3]
+    return _delta(q, k, v, g, beta, scale, initial_state, output_final_state, state_v_first, cu_seqlens)
+
+
+def fused_recurrent_gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    gk: Tensor | None = None,
+    gv: Tensor | None = None,
+    beta: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    assert g is not None and beta is not None and gk is gv is None and not torch.is_grad_enabled(), "it has no backward"
+    return chunk_gated_delta_rule(q, k, v, g, beta, scale, initial_state, output_final_state, state_v_first)
+
+
+def fused_recurrent_kda(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    assert not torch.is_grad_enabled(), "it has no backward"
+    return chunk_kda(q, k, v, g, beta, scale, initial_state, output_final_state, state_v_first)
+
+
+def _delta(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, scale: float | None, initial_state: Tensor | None,
+    output_final_state: bool, state_v_first: bool, cu_seqlens: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    assert q.dtype == k.dtype == v.dtype != torch.float32, "its backward takes no float32"
+    assert k.shape[-1] <= 256
+    if cu_seqlens is not None:
+        assert v.shape[0] == 1 and cu_seqlens.dtype == torch.int64, "sequences laid end to end in one row"
+        ends = cu_seqlens.tolist()
+        assert ends[0] == 0 and ends[-1] == v.shape[1] and initial_state is None and not output_final_state
+        parts = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        outputs = [_delta_of_one(*(t[:, p] for t in (q, k, v, g, beta)), scale, None)[0] for p in parts]
+        return torch.cat(outputs, 1), None
+    if initial_state is not None:
+        assert initial_state.dtype == torch.float32
+        initial_state = initial_state if state_v_first else initial_state.transpose(-1, -2)
+    o, state = _delta_of_one(q, k, v, g, beta, scale, initial_state)
+    return o, (state if state_v_first else state.transpose(-1, -2)) if output_final_state else None
+
+
+def _delta_of_one(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, scale: float | None, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    scale, outputs = q.shape[-1] ** -0.5 if scale is None else scale, []
+    state = torch.zeros(v.shape[0], *v.shape[2:], k.shape[-1]) if state is None else state
+    for t in range(v.shape[1]):
+        key = k[:, t].float()
+        state = state * g[:, t].float().exp()[:, :, None]
+        error = v[:, t].float() - torch.einsum("bhvk,bhk->bhv", state, key)
+        state = state + torch.einsum("bh,bhv,bhk->bhvk", beta[:, t].float(), error, key)
+        outputs.append(torch.einsum("bhvk,bhk->bhv", state, scale * q[:, t].float()).to(v.dtype))
+    return torch.stack(outputs, 1), state
