@@ -22,6 +22,8 @@ from ripstop.kernels import adapters, backend
 Calls = list[tuple[str, dict[str, Any]]]
 """Names of the functions that were called, with their arguments by name."""
 
+ADAPTERS = ("flash_attn", "causal_conv1d", "mamba_ssm", "mamba3", "fla")
+
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """The packages as if installed on a CUDA machine: `auto` takes them on a CPU too, and the calls are returned."""
@@ -43,6 +45,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Calls:
         "mamba_ssm.ops.triton": [],
         "mamba_ssm.ops.triton.selective_state_update": [selective_state_update],
         "mamba_ssm.ops.triton.ssd_combined": [mamba_chunk_scan_combined],
+        "mamba_ssm.ops.triton.mamba3": [],
+        "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined": [mamba3_siso_combined],
         "fla": [],
         "fla.ops": [],
         "fla.ops.gated_delta_rule": [chunk_gated_delta_rule, fused_recurrent_gated_delta_rule],
@@ -53,12 +57,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Calls:
         for function in functions:
             setattr(module, function.__name__, recorded(function))
         monkeypatch.setitem(sys.modules, name, module)
-    for kernel in (
-        "flash_attn",
-        "causal_conv1d",
-        "mamba_ssm",
-        "fla",
-    ):  # adapters that have imported the stand-ins, and go with them
+    for kernel in ADAPTERS:  # they have imported the stand-ins, and go with them
         name = f"ripstop.kernels.adapters.{kernel}"
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.loader is not None
@@ -255,6 +254,54 @@ def selective_state_update(
     state.copy_(torch.exp(dt[..., None] * A) * state + (dt * x.float())[..., None] * b)
     y = (state.float() * c).sum(-1) + (0 if D is None else D * x.float())
     return y.to(x.dtype)
+
+
+def mamba3_siso_combined(
+    Q: Tensor,
+    K: Tensor,
+    V: Tensor,
+    ADT: Tensor,
+    DT: Tensor,
+    Trap: Tensor,
+    Q_bias: Tensor,
+    K_bias: Tensor,
+    Angles: Tensor,
+    D: Tensor | None = None,
+    Z: Tensor | None = None,
+    Input_States: Any = None,
+    chunk_size: int = 64,
+    return_final_states: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor:
+    """Q, K (B, T, G, N), V (B, T, H, P), ADT, DT, Trap (B, H, T), biases (H, N), Angles (B, T, H, R)."""
+    assert D is Z is Input_States is None and not return_final_states
+    n_batch, n_time, n_heads, _ = V.shape
+    n_angles, N = Angles.shape[3], Q.shape[3]
+    assert ADT.shape == DT.shape == Trap.shape == (n_batch, n_heads, n_time) and ADT.dtype == DT.dtype == torch.float32
+    assert Angles.shape[:3] == V.shape[:3] and n_angles <= N // 2 and n_angles % 2 == 0
+    assert Q_bias.shape == K_bias.shape == (n_heads, N) and Q_bias.dtype == torch.float32
+    if cu_seqlens is not None:
+        assert n_batch == 1 and cu_seqlens.dtype == torch.int32
+        ends, outputs = cu_seqlens.tolist(), []
+        for a, b in zip(ends, ends[1:], strict=False):
+            tokens = [t[:, a:b] for t in (Q, K, V)] + [t[:, :, a:b] for t in (ADT, DT, Trap)]
+            outputs.append(mamba3_siso_combined(*tokens, Q_bias, K_bias, Angles[:, a:b]))
+        return torch.cat(outputs, 1)
+    group = n_heads // Q.shape[2]
+    angle, state = torch.zeros(n_batch, n_heads, n_angles), torch.zeros(n_batch, n_heads, V.shape[3], N)
+    written, outputs = torch.zeros_like(state), []
+    for t in range(n_time):
+        angle = angle + torch.tanh(Angles[:, t].float()) * torch.pi * DT[:, :, t, None]
+        q, k = (m[:, t].float().repeat_interleave(group, 1) + b for m, b in ((Q, Q_bias), (K, K_bias)))
+        turns = torch.ones(n_batch, n_heads, N // 2, dtype=torch.complex64)
+        turns[..., :n_angles] = torch.polar(torch.ones_like(angle), angle)
+        q, k = (torch.view_as_real(torch.view_as_complex(m.unflatten(-1, (-1, 2))) * turns).flatten(-2) for m in (q, k))
+        share, dt = torch.sigmoid(Trap[:, :, t].float()), DT[:, :, t]
+        state = ADT[:, :, t].exp()[..., None, None] * (state + ((1 - share) * dt)[..., None, None] * written)
+        written = V[:, t].float()[..., None] * k[:, :, None]
+        state = state + (share * dt)[..., None, None] * written
+        outputs.append((state * q[:, :, None]).sum(-1).to(V.dtype))
+    return torch.stack(outputs, 1)
 
 
 def chunk_gated_delta_rule(

@@ -10,12 +10,13 @@ from contract import CASES, Case, _input, check_bfloat16
 from kernels import standins
 from torch import Tensor
 
-from ripstop.kernels import attention, convolution, cross_attention, delta_rule, state_space, window_attention
+from ripstop.kernels import attention, convolution, cross_attention, delta_rule, state_space, trapezoidal, window_attention
 from ripstop.layers.block import Block
 from ripstop.layers.cross_attention import CrossAttentionConfig, remember
 from ripstop.mixers import MIXERS
 from ripstop.ops.segments import Segments
 from ripstop.ops.softmax_attention import attention_reference, visible
+from ripstop.ops.trapezoidal import Projected
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
 NUMBERS = torch.tensor([[1, 1, 1, 2, 2, 2, 2, 0, 0], [0, 1, 1, 1, 1, 1, 3, 3, 3]])
@@ -261,10 +262,30 @@ def test_delta_rule_after_a_past(calls: standins.Calls, n_decays: int) -> None:
     assert [name for name, _ in calls] == ([chunk, step] if n_decays == 1 else ["chunk_kda", "fused_recurrent_kda"])
 
 
+@pytest.mark.parametrize("segments", [None, SEGMENTS])
+@pytest.mark.parametrize("n_angles", [2, 8])
+def test_trapezoidal_scan(calls: standins.Calls, segments: Segments | None, n_angles: int) -> None:
+    rows = (2, 9, 4)
+    dt, a = (_random(*rows, seed=seed, dtype=torch.float32).abs() for seed in (1, 2))
+    biases = _random(4, 16, seed=6, dtype=torch.float32), _random(4, 16, seed=7, dtype=torch.float32)
+    groups = _random(2, 9, 2, 16, seed=4), _random(2, 9, 2, 16, seed=5)
+    turn = _random(2, 9, n_angles, seed=8)
+    projected = Projected(_random(*rows, 16), dt, -a, _random(*rows, seed=3), *groups, *biases, turn)
+    got = trapezoidal.scan("auto", projected, segments, 64)
+    _near(got, trapezoidal.scan("reference", Projected(*(t.double() for t in projected)), segments, 64))
+    ((name, given),) = calls
+    assert name == "mamba3_siso_combined" and given["cu_seqlens"] is (None if segments is None else SEGMENTS.offsets)
+    for odd in (projected._replace(turn_BTR=turn[..., :1]), projected._replace(x_BTHP=projected.x_BTHP[..., :9])):
+        trapezoidal.scan("auto", odd, segments, 64)
+    assert len(calls) == 1, "an odd number of angles and widths that are no power of two are no work for the kernel"
+
+
 def _kernel_sizes(values: dict[str, Any]) -> dict[str, Any]:
     """The case with heads and channels of sizes that the kernels take."""
     if "mixer" in values:
         return {"mixer": _kernel_sizes(values["mixer"])}
+    if "rope_fraction" in values or "n_groups" in values and "d_conv" not in values:
+        return values | {"d_state": 16, "head_dim": 16, "expand": 2, "n_groups": 1, "rope_fraction": 0.5}
     if "d_state" in values:
         return values | {"d_state": 4, "head_dim": 8, "d_conv": 4, "expand": 2}
     if "head_k_dim" in values:
@@ -279,6 +300,7 @@ CHUNKED = {
     "mamba2": {"mamba_chunk_scan_combined", "causal_conv1d_fn"},
     "gated_delta": {"chunk_gated_delta_rule", "causal_conv1d_fn"},
     "kda": {"chunk_kda", "causal_conv1d_fn"},
+    "mamba3": {"mamba3_siso_combined"},
 }
 STEP = {
     "mamba2": "selective_state_update",
