@@ -24,7 +24,7 @@ def started(run: Path) -> int:
 
 
 def test_one_fails(tmp_path: Path, weights: list[list[str]]) -> None:
-    folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 4}})
+    folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 6}})
     runs = runs_of(folder, "mqar_cliff")[:4]
     *good, bad = (folder / "results/smoke" / run for run in runs)
     in_the_way, before = bad / "metrics.jsonl", len(completed())
@@ -42,7 +42,7 @@ def test_one_fails(tmp_path: Path, weights: list[list[str]]) -> None:
 
 
 def test_the_node_dies(tmp_path: Path, slurm: Path, weights: list[list[str]]) -> None:
-    folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 4}})
+    folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 6}})
     runs = runs_of(folder, "mqar_cliff")[:4]
     at = [folder / "results/smoke" / run for run in runs]
     before = len(completed())
