@@ -297,7 +297,7 @@ def test_what_a_site_and_a_run_ask_of_a_cluster(checkout: Path) -> None:
     grid = grid_of(checkout)
     targets = [f"results/smoke/{study}/runs/{run}/model.safetensors" for study in studies for run in list(grid.runs[study])[:3]]
     told = call(
-        checkout, "snakemake", "--profile", "slurm", "--dry-run", "--config", "scale=smoke", "--", *targets,
+        checkout, "snakemake", "--profile", "slurm", "--dry-run", "--printshellcmds", "--config", "scale=smoke", "--", *targets,
         SBATCH_PARTITION="main", RIPSTOP_GPU_PARTITION="gpu", RIPSTOP_LONGEST_JOB="60",
     )  # fmt: skip
     asks = {job.wildcards["study"]: job.asks["resources"].split(", ") for job in shown(told) if job.rule == "train"}
