@@ -111,7 +111,7 @@ class Plan:
     def groups(self) -> dict[str, int]:
         """Group -> how many trainings and parts of evaluations are in it."""
         jobs = [job for runs in self.runs.values() for job in runs.values()]
-        return Counter(one.group for job in jobs for one in (job, *job.parts.values()) if one.group)
+        return Counter(filter(None, [*(job.group for job in jobs), *(part.group for job in jobs for part in job.parts.values())]))
 
     def folder(self, root: Path = Path()) -> Path:
         return root / "results" / self.scale
