@@ -111,7 +111,8 @@ class Plan:
     def groups(self) -> dict[str, int]:
         """Group -> how many trainings and parts of evaluations are in it."""
         jobs = [job for runs in self.runs.values() for job in runs.values()]
-        return Counter(filter(None, [*(job.group for job in jobs), *(part.group for job in jobs for part in job.parts.values())]))
+        groups = [job.group for job in jobs] + [part.group for job in jobs for part in job.parts.values()]
+        return Counter(filter(None, groups))
 
     def folder(self, root: Path = Path()) -> Path:
         return root / "results" / self.scale
