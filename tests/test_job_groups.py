@@ -8,6 +8,7 @@ import pytest
 
 from ripstop import params as parameters
 from ripstop.config import ConfigError
+from ripstop.job_groups import job_groups
 from ripstop.plan import Plan, plan
 from ripstop.runs import Run
 
@@ -60,6 +61,15 @@ def test_no_group_waits_for_another_one_in_a_circle(grid: Plan) -> None:
         waits = {name: others for name, others in waits.items() if name not in free}
 
 
+def test_a_training_of_several_processes_has_its_own_job() -> None:
+    def groups(**resources: int) -> dict[str, str]:
+        runs = [Run.parse(RUN | {"name": name, "resources": resources}, "test") for name in "ab"]
+        return job_groups("s", runs, {})
+
+    assert groups(group=2, processes=2) == groups(group=1) == {}
+    assert len(groups(group=2)) == 2 and len(set(groups(group=2).values())) == 1
+
+
 def test_a_group_s_runs_are_alike(grid: Plan) -> None:
     """They are at most so many, of one study, with one data, all candidates or none."""
     members: dict[str, list[tuple[str, str, bool]]] = {}
@@ -87,7 +97,6 @@ RUN = {
         ({"gpus": 4, "processes": 2}, "resources.processes: 2 with 4 GPUs, and each process has one"),
         ({"processes": 3, "nodes": 2}, "resources.nodes: 3 processes do not go into 2 nodes"),
         ({"nodes": 2}, "resources.nodes: 1 processes do not go into 2 nodes"),
-        ({"processes": 2, "group": 4}, "resources.group: 2 processes train together"),
         ({"gpu_model": "h100:80gb"}, "gpu_model"),
     ],
 )

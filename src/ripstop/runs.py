@@ -44,7 +44,10 @@ class Resources(Strict):
     runtime: int = Field(60, ge=1, le=10**6, description="minutes of a training")
     evaluation_runtime: int = Field(60, ge=1, le=10**6, description="minutes of each part of the evaluation")
     group: int = Field(
-        1, ge=1, le=10**4, description="runs of the study that one job of a cluster trains and evaluates, one after another"
+        1,
+        ge=1,
+        le=10**4,
+        description="runs of the study that one job of a cluster does, one after another; not of several processes",
     )
     environment: Literal["main", "gpu"] = Field("main", description="the folder of envs/ that its training needs")
 
@@ -148,8 +151,6 @@ class Run(Strict):
                 f"resources.nodes: {n} processes do not go into {asked.nodes} nodes, as many on each; change nodes, or gpus "
                 "(processes, on a CPU)"
             )
-        if n > 1 and asked.group > 1:
-            raise ConfigError(f"resources.group: {n} processes train together, and only small runs share a job; set it to 1")
 
     def files(self) -> dict[str, str]:
         """File name -> text of what the stages of this run read.
