@@ -26,7 +26,7 @@ rule train:
         data=subpath(input.data, parent=True),
         python=lambda wildcards: python(job(wildcards).environment),
     shell:
-        f"{LOGGED} {{params.python}} -m ripstop train {{params.run:q}} --data {{params.data:q}}"
+        f"{LOGGED} {{params.python}} -m ripstop train --wait {{params.run:q}} --data {{params.data:q}}"
 
 
 # What an arm trains with, chosen by the held-out loss of its candidates.
