@@ -76,6 +76,12 @@ def alone():
         left.unlink()
 
 
+@functools.cache
+def beside(folder):
+    """The planned files of a folder."""
+    return [name for name in grid.files if name.rpartition("/")[0] == folder]
+
+
 def planned(name):
     """A file of the plan as an input.
 
@@ -87,11 +93,9 @@ def planned(name):
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
         alone()
-        # How often a training reports, and how processes share it, makes nothing stale, so those files are no input: they are
-        # written with the others. So is choose.code, since Snakemake may list a study's folder once and for all when it has
-        # seen paper.code there.
-        beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "parallel.yaml", "choose.code")]
-        grid.write(name for name in [name, *beside] if name in grid.files)
+        # With all others of its folder, which Snakemake may list once and for all when it has seen one of them. (Some, as how
+        # often a training reports, are no input of anything, since they make nothing stale.)
+        grid.write(beside(name.rpartition("/")[0]))
     elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
         path = Path(LOOKED_AT.name) / name
         path.parent.mkdir(parents=True, exist_ok=True)
