@@ -19,8 +19,8 @@ RECORDS = HOME / "records.jsonl"
 COMMAND = ["snakemake", str(RECORDS), "--config", "scale=smoke"]
 PATTERNS = {"attention": "A", "mamba2_attention": "MA"}
 
-OF_A_SESSION = {"seconds", "seconds_before", "resumed_at"}
-"""Of training.json: when and how often it was interrupted."""
+OF_A_SESSION = {"seconds", "seconds_before", "resumed_at", "peak_flops"}
+"""Of training.json: how long it took, how often it was interrupted, and how fast the machine was at its last start."""
 OF_A_CLOCK = {"tokens_per_second", "mfu", "memory_bytes", "seconds", "seconds_left"}
 """Of a row of metrics.jsonl."""
 
@@ -80,10 +80,11 @@ def numbers(folder: Path) -> dict[str, Any]:
 def assert_same(stormy: Path, calm: Path) -> None:
     """Bit for bit the same results, nothing left of an interruption, and nothing to do."""
     found, wanted = numbers(stormy), numbers(calm)
-    assert found.keys() == wanted.keys()
-    assert [name for name in wanted if found[name] != wanted[name]] == []
+    assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
+    differ = [name for name in wanted if found[name] != wanted[name]]
+    assert not differ, differ
     left = [path for pattern in (".*", "*.lock", "checkpoints", "heartbeats") for path in stormy.rglob(f"{HOME}/runs/*/{pattern}")]
-    assert left == []
-    assert list(stormy.glob(".snakemake/locks/*")) == list(stormy.glob(".snakemake/incomplete/*")) == []
+    left += [*stormy.glob(".snakemake/locks/*"), *stormy.glob(".snakemake/incomplete/*")]
+    assert not left, left
     again = subprocess.run([*COMMAND, "--dry-run"], cwd=stormy, env=there(stormy), capture_output=True, text=True)
     assert "Nothing to be done" in again.stdout + again.stderr, again.stdout + again.stderr

@@ -2,15 +2,21 @@ import atexit
 import functools
 import os
 import shlex
+import signal
 import sys
 import tempfile
 from pathlib import Path
+
+# Every process of a cluster's job gets the signals that are meant for its training: by SIGUSR1 it is asked where it is, by
+# SIGUSR2 warned. Snakemake waits for it meanwhile.
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, frame: None)
 
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
-from ripstop import accepted, params
+from ripstop import accepted, left_jobs, params
 from ripstop.config import ConfigError
 from ripstop.files import sentence
 from ripstop.paper.pdf import why_no_latex
@@ -62,7 +68,8 @@ wildcard_constraints:
 def alone():
     """No other process executes the workflow in this folder, until this one has ended in whatever way.
 
-    So Snakemake's own locks, which a process that was killed leaves, hold nothing any more.
+    So Snakemake's own locks, which a process that was killed leaves, hold nothing any more, and its jobs on a cluster work for
+    nobody.
     """
     lock = Lock(Path(".snakemake/execution.lock").absolute())
     try:
@@ -74,6 +81,10 @@ def alone():
     atexit.register(lock.__exit__, None, None, None)
     for left in Path(".snakemake/locks").glob("*.lock"):
         left.unlink()
+    try:
+        left_jobs.cancel(Path.cwd())
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
 
 
 @functools.cache
