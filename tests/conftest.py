@@ -10,7 +10,14 @@ from typing import Any
 import hypothesis
 import pytest
 
-LONGEST = ("tests/test_workflow.py", "tests/paper/", "tests/mixers/test_contract.py", "tests/test_main.py", "tests/verify/", "tests/slurm/")
+LONGEST = (
+    "tests/test_workflow.py",
+    "tests/paper/",
+    "tests/mixers/test_contract.py",
+    "tests/test_main.py",
+    "tests/verify/",
+    "tests/slurm/",
+)
 """What takes most of a minute, or more: begun with, so that no process is left alone with it at the end."""
 
 

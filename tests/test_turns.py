@@ -107,11 +107,10 @@ def test_by_hand_it_is_refused_and_with_wait_not(tmp_path: Path) -> None:
     _, folder, data = lay_out(tmp_path)
     command = [sys.executable, "-m", "ripstop", "train", str(folder), "--data", str(data)]
     there = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with holder(folder / LOCK) as process:
-        with subprocess.Popen([*command, "--wait"], env=there, text=True, stdout=-1) as waiting:
-            assert waiting.stdout is not None and "this one waits" in waiting.stdout.readline()
-            refused = subprocess.run(command, env=there, capture_output=True, text=True)
-            assert refused.returncode == 2 and f"is in use by process {process.pid}" in refused.stderr
-            process.communicate("")
-            assert "results in" in waiting.communicate()[0]
+    with holder(folder / LOCK) as process, subprocess.Popen([*command, "--wait"], env=there, text=True, stdout=-1) as waiting:
+        assert waiting.stdout is not None and "this one waits" in waiting.stdout.readline()
+        refused = subprocess.run(command, env=there, capture_output=True, text=True)
+        assert refused.returncode == 2 and f"is in use by process {process.pid}" in refused.stderr
+        process.communicate("")
+        assert "results in" in waiting.communicate()[0]
     assert waiting.returncode == 0

@@ -422,6 +422,8 @@ def test_a_killed_execution_is_no_obstacle_and_a_living_one_is_named(checkout: P
         while not list(checkout.glob(".snakemake/locks/*.output.lock")):
             assert first.poll() is None and time.monotonic() < deadline, (checkout / "said.txt").read_text()
             time.sleep(0.05)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # which a cluster sends to every process of a job
+            first.send_signal(number)
         refused = call(checkout, *command, status=1).splitlines()
     finally:
         os.killpg(first.pid, signal.SIGKILL)

@@ -135,11 +135,12 @@ def _signals_clean_up() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(_say(f"stopped by {signal.Signals(number).name}", 128 + number))
 
+    def go_on(number: int, frame: FrameType | None) -> None: ...
+
     before: dict[int, Callable[..., Any] | int | None] = {}
-    handlers = dict.fromkeys(ASKING, stop) | {signal.SIGUSR1: lambda number, frame: None}
-    for number, handler in handlers.items():
-        if signal.getsignal(number) is signal.SIG_DFL:  # not where it is ignored, as SIGHUP is under nohup
-            before[number] = signal.signal(number, handler)
+    for asking in (*ASKING, signal.SIGUSR1):
+        if signal.getsignal(asking) is signal.SIG_DFL:  # not where it is ignored, as SIGHUP is under nohup
+            before[asking] = signal.signal(asking, go_on if asking == signal.SIGUSR1 else stop)
     try:
         yield
     finally:

@@ -28,7 +28,9 @@ def cancel(folder: Path) -> None:
     left = jobs(folder)
     if not left:
         return
-    print(f"jobs of an execution that was killed are cancelled, and done again from where they were: {' '.join(left)}", flush=True)
+    print(
+        f"jobs of an execution that was killed are cancelled, and done again from where they were: {' '.join(left)}", flush=True
+    )
     subprocess.run(["scancel", *left], capture_output=True)  # what has ended meanwhile is no error of ours
     deadline = time.monotonic() + PATIENCE
     while left := jobs(folder):

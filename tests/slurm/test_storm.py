@@ -49,6 +49,21 @@ def by_power(cluster: Path, folder: Path) -> Kill:
     return kill
 
 
+def by_preemption(folder: Path) -> Kill:
+    """A node that a job of the study runs on is wanted by a partition that goes first."""
+
+    def kill(draw: random.Random) -> str | None:
+        found = [line for line in squeue("--states=running", "--format=%N|%Z") if line.endswith(f"|{folder}")]
+        if not found:
+            return None
+        node = draw.choice(found).partition("|")[0]
+        wanting = ["sbatch", "--partition=main", "--exclusive", f"--nodelist={node}", "--time=1", "--output=/dev/null"]
+        subprocess.run([*wanting, "--wrap", "sleep 3"], check=True, capture_output=True)
+        return f"node {node} is wanted by a partition that goes first"
+
+    return kill
+
+
 def squeue(*options: str) -> list[str]:
     return subprocess.run(["squeue", "--noheader", *options], capture_output=True, text=True, check=True).stdout.split()
 
@@ -67,13 +82,15 @@ def all_kills(cluster: Path, folder: Path) -> list[Kill]:
         by_slurm(folder, "scancel", "--full", "--signal=USR1"),
         by_slurm(folder, "scancel", "--full", "--signal=USR2"),
         by_power(cluster, folder),
+        by_preemption(folder),
         by_signal(folder, is_driver, "SIGKILL", "SIGINT", "SIGUSR1"),
     ]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_fifty_kills(slurm: Path, tmp_path: Path) -> None:
+def test_fifty_kills(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SBATCH_PARTITION", "scavenge")
     calm, stormy = (checkout(tmp_path / name, steps=1500, seeds=3) for name in ("calm", "stormy"))
     storm(stormy, all_kills(slurm, stormy), n=50, seed=7, pause=(1, 15), options=CLUSTER)
     made(calm)
@@ -96,7 +113,10 @@ def test_jobs_that_a_killed_execution_left_are_cancelled_and_go_on(slurm: Path, 
     assert left
     done = subprocess.run([*COMMAND, *CLUSTER], cwd=stormy, env=there(stormy), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"jobs of an execution that was killed are cancelled, and done again from where they were: {' '.join(left)}" in done.stdout
+    assert (
+        f"jobs of an execution that was killed are cancelled, and done again from where they were: {' '.join(left)}"
+        in done.stdout
+    )
     logs = [path.read_text() for path in (stormy / "results/smoke/logs").rglob("train.log")]
     assert any("resuming at step" in log for log in logs)
     made(calm)

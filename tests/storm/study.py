@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +81,9 @@ def assert_same(stormy: Path, calm: Path) -> None:
     assert found.keys() == wanted.keys(), found.keys() ^ wanted.keys()
     differ = [name for name in wanted if found[name] != wanted[name]]
     assert not differ, differ
-    left = [path for pattern in (".*", "*.lock", "checkpoints", "heartbeats") for path in stormy.rglob(f"{HOME}/runs/*/{pattern}")]
+    left = [
+        path for pattern in (".*", "*.lock", "checkpoints", "heartbeats") for path in stormy.rglob(f"{HOME}/runs/*/{pattern}")
+    ]
     left += [*stormy.glob(".snakemake/locks/*"), *stormy.glob(".snakemake/incomplete/*")]
     assert not left, left
     again = subprocess.run([*COMMAND, "--dry-run"], cwd=stormy, env=there(stormy), capture_output=True, text=True)

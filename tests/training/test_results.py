@@ -31,7 +31,7 @@ def test_the_rows_stay_and_what_kills_left_goes(tmp_path: Path) -> None:
 
 
 def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
-    model, metadata = TinyModel(8), {key: f"{key} ä \" \n" for key in "abcdefghij"}
+    model, metadata = TinyModel(8), {key: f'{key} ä " \n' for key in "abcdefghij"}
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         write_results(tmp_path / name, model, {}, metadata)
