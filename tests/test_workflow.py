@@ -596,8 +596,9 @@ def test_log_is_stamped_and_keeps_the_exit_status(tmp_path: Path) -> None:
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in log.read_text().splitlines())
 
 
+@pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGXCPU"])
-def test_log_outlives_the_signal_that_stops_the_command(tmp_path: Path, name: str) -> None:
+def test_log_outlives_the_signal_that_stops_the_command(tmp_path: Path, name: str, once: bool) -> None:
     """A cluster signals every process of a job; the training still has to write that it saved a checkpoint."""
     log = tmp_path / "run.log"
     program = (
@@ -607,13 +608,16 @@ def test_log_outlives_the_signal_that_stops_the_command(tmp_path: Path, name: st
         "print('ready'); time.sleep(60)"
     )
     command = [ROOT / "workflow/scripts/logged", log, sys.executable, "-c", program]
+    if once:  # as in a job of a cluster
+        command = [ROOT / "workflow/scripts/once", ROOT / "params.yaml", "--", tmp_path / "none", "--", *command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 30
         while not (log.is_file() and "ready" in said(log)):
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGUSR1)
+        if not once:
+            os.killpg(process.pid, signal.SIGUSR1)
         os.killpg(process.pid, getattr(signal, name))
         assert process.wait(30) == 7
     finally:

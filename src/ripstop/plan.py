@@ -11,6 +11,7 @@ is until `ripstop prune`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from ripstop.accepted import Accepted
 from ripstop.code_digest import code_digest
 from ripstop.config import ConfigError, Strict, nearest, walk
 from ripstop.files import cache_folder, write_if_different
+from ripstop.job_groups import job_groups
 from ripstop.params import Params
 
 TRAIN = ["ripstop.training.train"]
@@ -47,6 +49,8 @@ class Part:
     exclusive: bool
     reads: list[str] = field(default_factory=list)
     """Folders of other parts, below the study's `runs`, that have to be there first: `<run>/parts/<part>`."""
+    group: str = ""
+    """The group of jobs that share one job of a cluster; "" where it has its own."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,10 @@ class Job:
     parts: dict[str, Part]
     threads: int
     gpus: int
+    gpu_model: str | None
+    nodes: int
+    processes: int
+    """That train together, on all nodes."""
     mem_mb: int
     runtime: int
     evaluation_runtime: int
@@ -65,6 +73,8 @@ class Job:
     work: int
     choice: str = ""
     """The choice that its settings come from."""
+    group: str = ""
+    """The group that its training is in, as a part has one."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,12 @@ class Plan:
     def data(self) -> list[str]:
         """Ids of all prepared data, each once."""
         return sorted({job.data for runs in self.runs.values() for job in runs.values()})
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Group -> how many trainings and parts of evaluations are in it."""
+        jobs = [job for runs in self.runs.values() for job in runs.values()]
+        return Counter(one.group for job in jobs for one in (job, *job.parts.values()) if one.group)
 
     def folder(self, root: Path = Path()) -> Path:
         return root / "results" / self.scale
@@ -176,10 +192,16 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
     dropped: dict[str, list[str]] = {}
     choices: dict[str, dict[str, list[str]]] = {}
     for name in params.studies:
+        parts_read = {
+            f"{run.name}/parts/{part}": _read_by(config, run)
+            for run in found[name]
+            for part, config in run.evaluation.items()
+        }
+        groups = job_groups(name, found[name], parts_read)
         jobs[name] = {}
         for run in found[name]:
             assert isinstance(run, Run)
-            jobs[name][run.name] = _job(run)
+            jobs[name][run.name] = _job(run, groups)
             files |= files_of_run(name, run, accepted)
             home = f"data/{run.data.id}"
             if f"{home}/config.yaml" not in files:
@@ -218,20 +240,28 @@ def _reads(params: Params, study: str) -> list[str]:
     return others
 
 
-def _job(run: Any) -> Job:
+def _job(run: Any, groups: dict[str, str]) -> Job:
+    """groups: run, or run/parts/part -> its group."""
     resources = run.resources
     return Job(
         data=run.data.id,
         trains=run.training is not None,
-        parts={name: Part(part.environment, part.exclusive, _read_by(part, run)) for name, part in run.evaluation.items()},
+        parts={
+            name: Part(part.environment, part.exclusive, _read_by(part, run), groups.get(f"{run.name}/parts/{name}", ""))
+            for name, part in run.evaluation.items()
+        },
         threads=run.compute.threads,
         gpus=run.n_gpus,
+        gpu_model=resources.gpu_model,
+        nodes=resources.nodes,
+        processes=run.n_processes,
         mem_mb=resources.mem_mb,
         runtime=resources.runtime,
         evaluation_runtime=resources.evaluation_runtime,
         environment=resources.environment,
         work=run.work,
         choice="" if run.settings else run.choice,
+        group=groups.get(run.name, ""),
     )
 
 

@@ -27,12 +27,25 @@ MOVES_NO_NUMBER = "the values of a run stand in its config.yaml, and the modules
 
 
 class Resources(Strict):
-    """What the jobs of a run ask of their machine. Changing it makes nothing stale."""
+    """What the jobs of a run ask of their machine. Changing it makes nothing stale, but `environment` and `processes`: those
+    change the command."""
 
-    gpus: int | None = Field(None, ge=0, le=1024, description="none given: one where compute.device is cuda")
-    mem_mb: int = Field(3000, ge=100, le=10**8)
+    gpus: int | None = Field(
+        None, ge=0, le=1024, description="of a training, on all its nodes; none given: one where compute.device is cuda"
+    )
+    gpu_model: str | None = Field(
+        None, pattern=r"^[a-zA-Z0-9_.]+$", description="the type of those GPUs, as the cluster calls it; none given: any"
+    )
+    nodes: int = Field(1, ge=1, le=1024, description="machines of a training")
+    processes: int | None = Field(
+        None, ge=1, le=1024, description="that train together, on all nodes; none given: one for each GPU"
+    )
+    mem_mb: int = Field(3000, ge=100, le=10**8, description="of each node")
     runtime: int = Field(60, ge=1, le=10**6, description="minutes of a training")
     evaluation_runtime: int = Field(60, ge=1, le=10**6, description="minutes of each part of the evaluation")
+    group: int = Field(
+        1, ge=1, le=10**4, description="runs of the study that one job of a cluster trains and evaluates, one after another"
+    )
     environment: Literal["main", "gpu"] = Field("main", description="the folder of envs/ that its training needs")
 
 
@@ -68,6 +81,11 @@ class Run(Strict):
         return 1 if self.compute.device == "cuda" else 0
 
     @property
+    def n_processes(self) -> int:
+        """Those that train together."""
+        return self.resources.processes or max(1, self.n_gpus)
+
+    @property
     def work(self) -> int:
         """Rough FLOPs of its training: 6 for each parameter and token. Among jobs that are ready the longest start first."""
         if self.training is None:
@@ -78,6 +96,7 @@ class Run(Strict):
         """`ConfigError` for what is fine alone and does not fit together. Nothing is read or built for it."""
         self._check_source()
         self._check_objective()
+        self._check_resources()
         if self.training is not None:
             self.data.check(self.training.stream_plan(self.seed))
         for name, part in self.evaluation.items():
@@ -117,6 +136,20 @@ class Run(Strict):
                 "training.objective: reconstructs soft embeddings, and model.adapter.output is key_values; set its pretrain "
                 "and reconstruction to 0"
             )
+
+    def _check_resources(self) -> None:
+        asked, n = self.resources, self.n_processes
+        if self.n_gpus and n != self.n_gpus:
+            raise ConfigError(
+                f"resources.processes: {n} with {self.n_gpus} GPUs, and each process has one; leave it out, or correct gpus"
+            )
+        if n % asked.nodes:
+            raise ConfigError(
+                f"resources.nodes: {n} processes do not go into {asked.nodes} nodes, as many on each; change nodes, or gpus "
+                "(processes, on a CPU)"
+            )
+        if n > 1 and asked.group > 1:
+            raise ConfigError(f"resources.group: {n} processes train together, and only small runs share a job; set it to 1")
 
     def files(self) -> dict[str, str]:
         """File name -> text of what the stages of this run read.

@@ -43,8 +43,8 @@ def is_command(arguments: list[str]) -> bool:
 
 
 def is_log(arguments: list[str]) -> bool:
-    """What keeps the log of a command, in any of its three processes."""
-    return any(argument.endswith("scripts/logged") for argument in arguments[:2])
+    """What keeps the log of a command, in any of its three processes, or what it made."""
+    return any(argument.endswith(("scripts/logged", "scripts/once")) for argument in arguments[:2])
 
 
 def is_driver(arguments: list[str]) -> bool:

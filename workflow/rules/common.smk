@@ -2,15 +2,16 @@ import atexit
 import functools
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
-# Every process of a cluster's job gets the signals that are meant for its training: by SIGUSR1 it is asked where it is, by
-# SIGUSR2 warned. Snakemake waits for it meanwhile.
-for number in (signal.SIGUSR1, signal.SIGUSR2):
-    signal.signal(number, lambda number, frame: None)
+# Every process of a cluster's job gets the signals that are meant for its training: SIGUSR1 asks where it is, SIGUSR2 warns it
+# before its time is over (`warning`). It hears them all the same; Snakemake, and all that does not listen, would end by them.
+for asking in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(asking, signal.SIG_IGN)
 
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
@@ -39,6 +40,15 @@ except ConfigError as error:
 except OSError as error:
     sys.exit(f"error: {sentence(error)}")
 
+
+def longest_job():
+    """Minutes that the site allows a job at most, from RIPSTOP_LONGEST_JOB."""
+    said = os.environ.get("RIPSTOP_LONGEST_JOB") or str(sys.maxsize)
+    if not said.isdecimal() or not int(said):
+        sys.exit(f"error: RIPSTOP_LONGEST_JOB: is {said!r}, and no number of minutes; correct or unset it")
+    return int(said)
+
+
 DATA = "results/{scale}/data/{data}"
 STUDY = "results/{scale}/{study}"
 RUN = f"{STUDY}/runs/{{run}}"
@@ -47,11 +57,16 @@ LOGS = "results/{scale}/logs"
 BENCHMARKS = "results/{scale}/benchmarks"
 PAPER = f"results/{grid.scale}/paper"
 LOGGED = "workflow/scripts/logged {log:q}"
+KEPT = Path(".snakemake/kept")
 SOURCES = ["paper/main.tex", *sorted(str(path) for path in Path("paper/sections").glob("*.tex"))]
 ACCEPTED = [str(path) for path in [accepted.FILE] if path.is_file()]
 LATEX = not NO_LATEX
+LONGEST_JOB = longest_job()
 LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
+if workflow.remote_exec:  # inside a job of a cluster
+    LOGGED = f"workflow/scripts/once {{input:q}} -- {{output:q}} -- {LOGGED}"
+    workflow.register_resource("serial", 1)  # no profile is read here
 
 # No '=' or ',' in a wildcard's value: a Slurm job gets its wildcards as rule:name=value,name=value
 # and could not read them back.
@@ -145,6 +160,55 @@ def parts_read(wildcards):
     return [f"{STUDY}/runs/{part}".format(**wildcards) for part in read]
 
 
+@functools.cache
+def groups():
+    """Make jobs of the same group share a job of the cluster, whether or not a file connects them, and go on there when one
+    of them fails.
+
+    Snakemake has its settings when it has read the rules, and uses them when it has put its graph together.
+    """
+    workflow.group_settings.group_components = grid.groups
+    if workflow.remote_exec:
+        workflow.execution_settings.keep_going = True
+
+
+def group_of_training(wildcards):
+    """The group of a training, None where it has a job of its own."""
+    groups()
+    return job(wildcards).group or None
+
+
+def group_of_part(wildcards):
+    """The group of a part of an evaluation, None where it has a job of its own."""
+    groups()
+    return job(wildcards).parts[wildcards.part].group or None
+
+
+def minutes(value, attempt):
+    """More at each attempt, since the one before may have ended for want of time, and never more than the site allows."""
+    return min(value * attempt, LONGEST_JOB)
+
+
+def partition(wildcards):
+    """Where a run's jobs go on a cluster, by the site's variables; None: where the cluster puts them."""
+    return (job(wildcards).gpus and os.environ.get("RIPSTOP_GPU_PARTITION")) or os.environ.get("SBATCH_PARTITION")
+
+
+def warning(wildcards):
+    """Slurm's option that warns a training two or three minutes before its time is over."""
+    return "--signal=USR2@120" if job(wildcards).runtime > 5 else ""
+
+
+def gpus_of_node(wildcards):
+    """GPUs of each of several nodes, which `gpu`, their sum, would leave to chance."""
+    run = job(wildcards)
+    return (
+        ":".join(filter(None, ["gpu", run.gpu_model, str(run.gpus // run.nodes)]))
+        if run.gpus and run.nodes > 1
+        else None
+    )
+
+
 def evaluation_threads(wildcards):
     """Those of the run, or every core that there is, so that nothing runs beside it. On a cluster there is no such number."""
     return workflow._cores if is_exclusive(wildcards) and workflow._cores else job(wildcards).threads
@@ -206,6 +270,15 @@ def of_every_study(pattern):
 def python(environment):
     """The interpreter of an environment: the active one, or the one that envs/<environment>/setup makes."""
     return "python" if environment == "main" else f".venv-{environment}/bin/python"
+
+
+def python_of_training(wildcards):
+    """The interpreter of a training, or what starts it in several processes."""
+    run = job(wildcards)
+    alone = python(run.environment)
+    return (
+        alone if run.processes == 1 else f"workflow/scripts/torchrun {run.nodes} {run.processes // run.nodes} {alone}"
+    )
 
 
 def python_of_part(wildcards):

@@ -13,14 +13,19 @@ rule evaluate:
         f"{LOGS}/{{study}}/{{run}}/{{part}}.log",
     benchmark:
         f"{BENCHMARKS}/{{study}}/{{run}}/{{part}}.tsv"
+    group:
+        group_of_part
     conda:
         "../../envs/cpu/environment.yaml"
     # A measure of time has the machine for itself: all cores of this one, or a node of a cluster.
     threads: evaluation_threads
     resources:
-        slurm_extra=lambda wildcards: "--exclusive" if is_exclusive(wildcards) else "",
-        gpu=lambda wildcards: job(wildcards).gpus,
-        runtime=lambda wildcards: job(wildcards).evaluation_runtime,
+        slurm_partition=partition,
+        slurm_extra=lambda wildcards: "--exclusive" if is_exclusive(wildcards) else warning(wildcards),
+        gpu=lambda wildcards: min(1, job(wildcards).gpus),
+        gpu_model=lambda wildcards: job(wildcards).gpu_model,
+        serial=1,
+        runtime=lambda wildcards, attempt: minutes(job(wildcards).evaluation_runtime, attempt),
         mem_mb=lambda wildcards, attempt: job(wildcards).mem_mb * attempt,
     params:
         run=subpath(output[0], ancestor=2),

@@ -8,12 +8,10 @@ rule collect:
         f"{LOGS}/{{study}}/collect.log",
     benchmark:
         f"{BENCHMARKS}/{{study}}/collect.tsv"
+    localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
     threads: 1
-    resources:
-        runtime=10,
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
     params:
         records=lambda wildcards, input: [f"{part}/records.jsonl" for part in input.parts],
     shell:
@@ -44,9 +42,6 @@ rule render:
     conda:
         "../../envs/cpu/environment.yaml"
     threads: 1
-    resources:
-        runtime=10,
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
     params:
         others=lambda wildcards: options("--reads", [f"{s}={records_of(s)}" for s in grid.reads[wildcards.study]]),
         dropped=lambda wildcards: options("--dropped", grid.dropped[wildcards.study]),

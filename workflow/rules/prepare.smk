@@ -8,12 +8,11 @@ rule prepare:
     benchmark:
         f"{BENCHMARKS}/data/{{data}}.tsv"
     priority: 10**30  # before any training, so that the longest of all studies can start first
+    # Nearly all data comes over the network, which the nodes of a cluster seldom have.
+    localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
     threads: 1
-    resources:
-        runtime=60,
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
     params:
         out=subpath(output[0], parent=True),
     shell:

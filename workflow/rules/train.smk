@@ -14,17 +14,29 @@ rule train:
     benchmark:
         f"{BENCHMARKS}/{{study}}/{{run}}/train.tsv"
     priority: lambda wildcards: job(wildcards).work
+    group:
+        group_of_training
     conda:
         "../../envs/cpu/environment.yaml"
-    threads: lambda wildcards: job(wildcards).threads
+    threads: lambda wildcards: job(wildcards).threads * job(wildcards).processes // job(wildcards).nodes
     resources:
-        gpu=lambda wildcards: job(wildcards).gpus,
-        runtime=lambda wildcards: job(wildcards).runtime,
+        slurm_partition=partition,
+        slurm_extra=warning,
+        gpu=lambda wildcards: job(wildcards).gpus if job(wildcards).nodes == 1 else 0,
+        gpu_model=lambda wildcards: job(wildcards).gpu_model if job(wildcards).nodes == 1 else None,
+        gres=gpus_of_node,
+        # One task a node, which starts its processes. `mpi` keeps the cluster's plugin from starting one task alone.
+        nodes=lambda wildcards: job(wildcards).nodes,
+        tasks=lambda wildcards: job(wildcards).nodes,
+        tasks_per_gpu=0,
+        mpi=lambda wildcards: "srun" if job(wildcards).nodes > 1 else None,
+        serial=1,
+        runtime=lambda wildcards, attempt: minutes(job(wildcards).runtime, attempt),
         mem_mb=lambda wildcards, attempt: job(wildcards).mem_mb * attempt,
     params:
         run=subpath(output.model, parent=True),
         data=subpath(input.data, parent=True),
-        python=lambda wildcards: python(job(wildcards).environment),
+        python=python_of_training,
     shell:
         f"{LOGGED} {{params.python}} -m ripstop train --wait {{params.run:q}} --data {{params.data:q}}"
 
