@@ -68,6 +68,7 @@ if workflow.remote_exec:  # inside a job of a cluster
     LOGGED = f"workflow/scripts/once {{input:q}} -- {{output:q}} -- {LOGGED}"
     workflow.register_resource("serial", 1)  # no profile is read here
 
+
 # No '=' or ',' in a wildcard's value: a Slurm job gets its wildcards as rule:name=value,name=value
 # and could not read them back.
 wildcard_constraints:
