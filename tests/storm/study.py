@@ -24,7 +24,8 @@ OF_A_CLOCK = {"tokens_per_second", "mfu", "memory_bytes", "seconds", "seconds_le
 
 
 def checkout(folder: Path, steps: int, seeds: int = 3, checkpoint_every: int = 40) -> Path:
-    """A copy of this checkout in which there is one study, of two arms and so many seeds, at the smallest scale."""
+    """A copy of this checkout in which there is one study, of two arms and so many seeds, at the smallest scale. On a cluster
+    two runs share a job."""
     folder.mkdir(parents=True)
     copy_of_checkout(folder)
     params = folder / "params.yaml"
@@ -35,6 +36,7 @@ def checkout(folder: Path, steps: int, seeds: int = 3, checkpoint_every: int = 4
         overlay = {key: value for key, value in yaml_file.mapping(path).items() if key in ("all", STUDY)}
         if path.stem == "smoke":
             overlay["all"]["reporting"] = {"log_every": 20, "checkpoint_every": checkpoint_every}
+            overlay["all"]["resources"]["group"] = 2
             overlay[STUDY] = {
                 "drop": [f"patterns.{name}" for name in values["studies"][STUDY]["patterns"] if name not in PATTERNS],
                 "seeds": list(range(seeds)),
