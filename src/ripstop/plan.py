@@ -193,9 +193,7 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
     choices: dict[str, dict[str, list[str]]] = {}
     for name in params.studies:
         parts_read = {
-            f"{run.name}/parts/{part}": _read_by(config, run)
-            for run in found[name]
-            for part, config in run.evaluation.items()
+            f"{run.name}/parts/{part}": _read_by(config, run) for run in found[name] for part, config in run.evaluation.items()
         }
         groups = job_groups(name, found[name], parts_read)
         jobs[name] = {}

@@ -145,8 +145,21 @@ def of_run(pattern):
     return lambda wildcards: planned("{study}/runs/{run}/".format(**wildcards) + pattern.format(**wildcards))
 
 
+@functools.cache
+def settings():
+    """Make jobs of the same group share a job of the cluster, whether or not a file connects them, and go on there when one
+    of them fails.
+
+    Snakemake gets its settings when it has read the rules, and uses them when it has put its graph together.
+    """
+    workflow.group_settings.group_components = grid.groups
+    if workflow.remote_exec:
+        workflow.execution_settings.keep_going = True
+
+
 def job(wildcards):
     """What the plan knows of a run."""
+    settings()
     return grid.runs[wildcards.study][wildcards.run]
 
 
@@ -161,27 +174,13 @@ def parts_read(wildcards):
     return [f"{STUDY}/runs/{part}".format(**wildcards) for part in read]
 
 
-@functools.cache
-def groups():
-    """Make jobs of the same group share a job of the cluster, whether or not a file connects them, and go on there when one
-    of them fails.
-
-    Snakemake has its settings when it has read the rules, and uses them when it has put its graph together.
-    """
-    workflow.group_settings.group_components = grid.groups
-    if workflow.remote_exec:
-        workflow.execution_settings.keep_going = True
-
-
 def group_of_training(wildcards):
     """The group of a training, None where it has a job of its own."""
-    groups()
     return job(wildcards).group or None
 
 
 def group_of_part(wildcards):
     """The group of a part of an evaluation, None where it has a job of its own."""
-    groups()
     return job(wildcards).parts[wildcards.part].group or None
 
 

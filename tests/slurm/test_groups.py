@@ -1,0 +1,61 @@
+"""Small runs share a job; what of it was finished stays when it fails, or its node dies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from slurm.on_cluster import checkout, completed, digest, model, runs_of, said, wait_until, workflow
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def weights() -> list[list[str]]:
+    """Digests of the weights that each test made: of the same runs."""
+    return []
+
+
+def started(run: Path) -> int:
+    """When its training began, in nanoseconds: env.json is written then, and no output that Snakemake removes."""
+    return (run / "env.json").stat().st_mtime_ns
+
+
+def test_one_fails(tmp_path: Path, weights: list[list[str]]) -> None:
+    folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 6}})
+    runs = runs_of(folder, "mqar_cliff")[:4]
+    *good, bad = (folder / "results/smoke" / run for run in runs)
+    in_the_way, before = bad / "metrics.jsonl", len(completed())
+    in_the_way.mkdir(parents=True)  # where a training writes a file
+    with workflow(folder, *map(model, runs)) as process:
+        wait_until(lambda: len(completed()) > before, process, folder)
+        in_the_way.rmdir()
+        assert process.wait(600) == 0, said(folder)
+    failed, last = completed()[before:]
+    assert (failed["JobState"], last["JobState"]) == ("FAILED", "COMPLETED")
+    trained_in = [json.loads((run / "env.json").read_text())["environment"]["SLURM_JOB_ID"] for run in (*good, bad)]
+    assert trained_in == [failed["JobId"]] * 3 + [last["JobId"]]
+    assert not (folder / ".snakemake/kept").exists(), "what was kept goes with the success"
+    weights.append([digest(folder, run) for run in runs])
+
+
+def test_the_node_dies(tmp_path: Path, slurm: Path, weights: list[list[str]]) -> None:
+    folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 6}})
+    runs = runs_of(folder, "mqar_cliff")[:4]
+    at = [folder / "results/smoke" / run for run in runs]
+    before, kept = len(completed()), folder / ".snakemake/kept"
+    with workflow(folder, *map(model, runs)) as process:
+        wait_until(lambda: list(kept.glob("*/results/smoke/*/*/*/model.safetensors")), process, folder)
+        finished = {run: started(run) for run in at if (run / "model.safetensors").exists()}
+        assert 0 < len(finished) < 4
+        node = subprocess.check_output(["squeue", "-h", "-t", "R", "-o", "%N"], text=True).strip()
+        subprocess.run([slurm, "kill", node], check=True)
+        assert process.wait(600) == 0, said(folder)
+    jobs = completed()[before:]
+    assert jobs[-1]["JobState"] == "COMPLETED" and jobs[-1]["NodeList"] != node
+    assert len({job["JobId"] for job in jobs}) == 1, "Slurm itself began the job again"
+    assert finished == {run: started(run) for run in finished}
+    weights.append([digest(folder, run) for run in runs])
+    assert weights[0] == weights[-1]
