@@ -26,7 +26,6 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 STEPS = 40
 TORCHRUN = f"{sys.executable} -m torch.distributed.run"
 LAUNCHES = {
-    "two processes on a node": ("-N1 -n1 -c2", f"{TORCHRUN} --standalone --nproc_per_node=2"),
     "four processes on a node": ("-N1 -n1 -c4", f"{TORCHRUN} --standalone --nproc_per_node=4"),
     "a process on each of two nodes": (
         "-N2 -n2 --ntasks-per-node=1",
@@ -98,17 +97,16 @@ def assert_as_one(folder: Path, one: Path, processes: int) -> None:
         torch.testing.assert_close(weights[name], expected[name], rtol=0, atol=5e-3, msg=name)
 
 
-@pytest.mark.parametrize("launch", LAUNCHES)
-def test_several_processes_train_as_one(home: Path, launch: str) -> None:
-    name = launch.replace(" ", "-")
-    lay_out(run_of(home), home / name)
-    job = submit(home, name, launch)
-    said = home / f"{name}.txt"
+def test_four_processes_train_as_one(home: Path) -> None:
+    """(Two, on one node and on two, do so in test_processes.py.)"""
+    lay_out(run_of(home), home / "four")
+    job = submit(home, "four", "four processes on a node")
+    said = home / "four.txt"
     assert ended(job, said) == "COMPLETED", said.read_text()
-    assert_as_one(home / name, home / "one", 4 if "four" in launch else 2)
+    assert_as_one(home / "four", home / "one", 4)
 
 
-@pytest.mark.parametrize("launch", ["four processes on a node", "a process on each of two nodes"])
+@pytest.mark.parametrize("launch", LAUNCHES)
 def test_a_lost_process_ends_the_job_with_the_reason_and_the_next_one_goes_on(home: Path, launch: str) -> None:
     name = "killed-" + launch.replace(" ", "-")
     folder, said = home / name, home / f"{name}.txt"
