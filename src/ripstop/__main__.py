@@ -155,6 +155,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Of a free run: print what it comes to, and write nothing.")
     ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait where another process trains the run: it is not refused.")] = False,
 ) -> None:
     """Train one run; resumes by itself where an earlier one was stopped.
 
@@ -185,7 +186,13 @@ def train(
     assert folder is not None
     from ripstop.training.train import train as train_run
 
-    train_run(folder, _data(folder, data), set_)
+    prepared = _data(folder, data)
+    if not wait:
+        train_run(folder, prepared, set_)
+        return
+    from ripstop.turns import in_turn
+
+    in_turn(folder, prepared, lambda: train_run(folder, prepared, set_))
 
 
 @app.command()

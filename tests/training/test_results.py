@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from training.tiny import TinyModel
 
 from ripstop.config import ConfigError
-from ripstop.training.results import remove_results
+from ripstop.models.weights import load_weights
+from ripstop.training.results import remove_results, write_results
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "training.json", "metrics.jsonl"])
@@ -26,3 +28,13 @@ def test_the_rows_stay_and_what_kills_left_goes(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x", encoding="utf-8")
     remove_results(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
+    model, metadata = TinyModel(8), {key: f'{key} ä " \n' for key in "abcdefghij"}
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write_results(tmp_path / name, model, {}, metadata)
+    for file in ("model.safetensors", "training.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
+    load_weights(model, tmp_path / "one/model.safetensors")

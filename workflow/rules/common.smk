@@ -8,11 +8,16 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Every process of a cluster's job gets the signals that are meant for its training: SIGUSR1 asks where it is, SIGUSR2 warns it
+# before its time is over (`warning`). It hears them all the same; Snakemake, and all that does not listen, would end by them.
+for asking in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(asking, signal.SIG_IGN)
+
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
-from ripstop import accepted, params
+from ripstop import accepted, left_jobs, params
 from ripstop.config import ConfigError
 from ripstop.files import sentence
 from ripstop.paper.pdf import why_no_latex
@@ -61,9 +66,6 @@ LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
 if workflow.remote_exec:  # inside a job of a cluster
     LOGGED = f"workflow/scripts/once {{input:q}} -- {{output:q}} -- {LOGGED}"
-    # Slurm warns every process of a job before its time is over (`warning`). A training saves a checkpoint then; Snakemake,
-    # and all that does not listen, would end at once.
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     workflow.register_resource("serial", 1)  # no profile is read here
 
 
@@ -82,7 +84,8 @@ wildcard_constraints:
 def alone():
     """No other process executes the workflow in this folder, until this one has ended in whatever way.
 
-    So Snakemake's own locks, which a process that was killed leaves, hold nothing any more.
+    So Snakemake's own locks, which a process that was killed leaves, hold nothing any more, and its jobs on a cluster work for
+    nobody.
     """
     lock = Lock(Path(".snakemake/execution.lock").absolute())
     try:
@@ -94,6 +97,16 @@ def alone():
     atexit.register(lock.__exit__, None, None, None)
     for left in Path(".snakemake/locks").glob("*.lock"):
         left.unlink()
+    try:
+        left_jobs.cancel(Path.cwd())
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+@functools.cache
+def beside(folder):
+    """The planned files of a folder."""
+    return [name for name in grid.files if name.rpartition("/")[0] == folder]
 
 
 def planned(name):
@@ -107,11 +120,9 @@ def planned(name):
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
         alone()
-        # How often a training reports, and how processes share it, makes nothing stale, so those files are no input: they are
-        # written with the others. So is choose.code, since Snakemake may list a study's folder once and for all when it has
-        # seen paper.code there.
-        beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "parallel.yaml", "choose.code")]
-        grid.write(name for name in [name, *beside] if name in grid.files)
+        # With all others of its folder, which Snakemake may list once and for all when it has seen one of them. (Some, as how
+        # often a training reports, are no input of anything, since they make nothing stale.)
+        grid.write(beside(name.rpartition("/")[0]))
     elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
         path = Path(LOOKED_AT.name) / name
         path.parent.mkdir(parents=True, exist_ok=True)
