@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import io
+import itertools
 import os
 import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 
 def largest_file(n_bytes: int) -> None:
@@ -42,3 +47,36 @@ def killed_at_byte(number: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # which Python ignores, so that it sees an error
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     largest_file(number)
+
+
+def failing_sync() -> None:
+    """`fsync` says that the disk did not keep what it took. It cannot be asked of a real disk."""
+
+    def refused(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    os.fsync = refused
+
+
+def unreadable(path: str, number: int) -> None:
+    """Reading the file, which can be opened, ends with an error: of the disk, or of an NFS server that has lost it."""
+    link = Path(path)
+    if number == errno.EIO:
+        link.unlink()
+        link.symlink_to("/proc/self/mem")  # whose first byte is nowhere
+        return
+    opened = io.open
+
+    def opening(file: object, *arguments: object, **options: object) -> object:
+        found = opened(file, *arguments, **options)  # type: ignore[call-overload]
+        if isinstance(file, str | Path) and str(Path(file).absolute()) == path:
+            raise OSError(number, os.strerror(number), str(file))
+        return found
+
+    io.open = builtins.open = opening  # type: ignore[assignment]
+
+
+def jumping_clock(seconds: float) -> None:
+    """The clock of the day is wrong by so many seconds, now forwards and now backwards, each time that it is read."""
+    right, looks = time.time, itertools.cycle((seconds, -seconds))
+    time.time = lambda: right() + next(looks)
