@@ -10,8 +10,10 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 
 def largest_file(n_bytes: int) -> None:
@@ -80,3 +82,24 @@ def jumping_clock(seconds: float) -> None:
     """The clock of the day is wrong by so many seconds, now forwards and now backwards, each time that it is read."""
     right, looks = time.time, itertools.cycle((seconds, -seconds))
     time.time = lambda: right() + next(looks)
+
+
+def sent_after_checkpoints(number: int, asking: signal.Signals) -> None:
+    """The process is sent a signal when it has written so many checkpoints."""
+    from ripstop.training.checkpoint import Checkpoints
+
+    save, saved = Checkpoints.save, itertools.count(1)
+
+    def saving(self: Checkpoints, step: int, state: dict[str, Any]) -> Path:
+        path = save(self, step, state)
+        if next(saved) == number:
+            os.kill(os.getpid(), asking)
+        return path
+
+    Checkpoints.save = saving  # type: ignore[method-assign]
+
+
+def gone() -> None:
+    """The working directory is removed."""
+    os.chdir(tempfile.mkdtemp())
+    os.rmdir(os.getcwd())
