@@ -104,3 +104,13 @@ def test_damaged_records_are_named_by_file_and_line(damage: str, done: Tree) -> 
     sentence = commands.run(done.root, "collect", path, "--out", "all.jsonl").sentence
     assert str(path) in sentence and (damage != "cut" or f"{path}:" in sentence)
     assert not (done.root / "all.jsonl").exists()
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "workflow/scales/smoke.yaml"])
+@pytest.mark.parametrize("damage", ["a folder", "a link to nowhere", "missing", "empty", "zero bytes", "no UTF-8"])
+def test_parameters_that_are_no_file_are_one_sentence(damage: str, file: str, done: Tree) -> None:
+    DAMAGES[damage](done.root / file)
+    before = done.files()
+    sentence = commands.run(done.root, "plan", "--write").sentence
+    assert file in sentence or (file != "params.yaml" and "scale 'smoke' does not exist" in sentence), sentence
+    assert done.files() == before
