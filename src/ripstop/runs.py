@@ -165,7 +165,7 @@ def _read(path: Path, parse: Callable[[Any, str], Any]) -> dict[str, Any]:
 
 
 def _check_code(path: Path) -> None:
-    """`ConfigError` where the file holds more or less than one word in a line. It need not be there: not every stage reads it."""
+    """`ConfigError` where the file is not one word in a line. It need not be there: not every stage reads it."""
     if path.is_file() and not re.fullmatch(r"\w+\n", read_text(path)):
         raise ConfigError(f"{path}: holds no digest of code, it was damaged or edited; {PLANNED}")
 

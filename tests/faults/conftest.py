@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from faults import commands
+
 from ripstop import yaml_file
 
 ROOT = Path(__file__).parents[2]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from data import test_base, test_needle, test_needle_text, test_squad, test_text
 from data.test_bible import tiny_bible
-
 from faults import commands
 from faults.conftest import Tree
+
 from ripstop.config import ConfigError
 from ripstop.data import DATA, registry
 from ripstop.data.base import DataConfig

@@ -19,7 +19,8 @@ def clone(tmp_path: Path) -> Path:
     (tmp_path / "remote").mkdir()
     for name in ("one", "two"):
         (folder / "results" / name).write_text(name, encoding="utf-8")
-    for command in ("init --no-scm", "remote add --default there ../remote", "remote modify there verify true", "add results", "push"):
+    remote = ("remote add --default there ../remote", "remote modify there verify true")
+    for command in ("init --no-scm", *remote, "add results", "push"):
         assert dvc(folder, *command.split()).returncode == 0
     for path in sorted((folder / ".dvc/cache").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from faults import commands, writers
+
 from ripstop.training.checkpoint import Checkpoints
 
 

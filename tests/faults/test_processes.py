@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from faults import commands, injected
 from faults.conftest import ROOT, Tree
 from faults.test_disks import numbers
@@ -59,8 +58,11 @@ def test_too_few_handles_at_any_moment(fresh: Tree, measured: Tree) -> None:
 
 @pytest.mark.parametrize(
     "clock",
-    [functools.partial(injected.clock, -1e9), functools.partial(injected.clock, 3e9), functools.partial(injected.jumping_clock, 1e9)],
-    ids=["decades late", "a century early", "jumping"],
+    [
+        pytest.param(functools.partial(injected.clock, -1e9), id="decades late"),
+        pytest.param(functools.partial(injected.clock, 3e9), id="a century early"),
+        pytest.param(functools.partial(injected.jumping_clock, 1e9), id="jumping"),
+    ],
 )
 def test_a_wrong_clock_moves_no_number_and_hides_no_end(clock: Callable[[], None], fresh: Tree, measured: Tree) -> None:
     assert commands.run(fresh.root, "train", fresh.run, fault=clock).status == 0
@@ -86,7 +88,7 @@ def test_a_clock_that_jumps_between_two_sessions_hides_no_checkpoint(seconds: fl
 
 
 def test_a_stopped_training_keeps_its_folder_is_seen_and_goes_on(fresh: Tree, tmp_path: Path) -> None:
-    """SIGSTOP, as a cluster suspends a job. Nobody else gets its folder meanwhile; after SIGCONT it ends as an undisturbed one."""
+    """SIGSTOP, as a cluster suspends a job. Nobody else gets its folder, and after SIGCONT it ends as an undisturbed one."""
     other = fresh.at(Path(shutil.copytree(fresh.root, tmp_path / "undisturbed")))
     training = begun(fresh, *LONG)
     os.kill(training.pid, signal.SIGSTOP)
@@ -110,9 +112,14 @@ def test_a_killed_training_leaves_no_lock_that_holds(fresh: Tree, measured: Tree
 
 
 def test_a_working_directory_that_is_gone_is_one_sentence(fresh: Tree) -> None:
-    for command in (["train", fresh.run], ["plan"], ["prepare", fresh.data], ["watch", fresh.run, "--once"]):
-        sentence = commands.run(fresh.root, *command, fault=injected.gone).sentence
-        assert sentence.split(":")[0] in {str(fresh.run / "config.yaml"), "params.yaml", str(fresh.data / "config.yaml"), str(fresh.run)}
+    named = {
+        ("train", fresh.run): f"{fresh.run}/config.yaml",
+        ("plan",): "params.yaml",
+        ("prepare", fresh.data): f"{fresh.data}/config.yaml",
+        ("watch", fresh.run): str(fresh.run),
+    }
+    for command, file in named.items():
+        assert commands.run(fresh.root, *command, fault=injected.gone).sentence.startswith(f"{file}: ")
     commands.work(fresh.root, "train", fresh.root / fresh.run)
 
 
@@ -132,7 +139,10 @@ def test_a_file_of_the_package_that_is_missing_is_named(lost: str, tmp_path: Pat
         "paper": "from ripstop.paper.tables import Table; Table(['a'], [['b']], 'c').latex('d')",
         "evaluation": "from ripstop.evaluation.pronoun_items import embedded; embedded()",
     }[lost.partition("/")[0]]
-    code = f"import sys, typer\nfrom ripstop import ending\napp = typer.Typer()\n@app.command()\ndef go():\n    {use}\nsys.exit(ending.run(app))"
+    code = (
+        "import sys, typer\nfrom ripstop import ending\napp = typer.Typer()\n@app.command()\ndef go():\n"
+        f"    {use}\nsys.exit(ending.run(app))"
+    )
     there = {**os.environ, "PYTHONPATH": str(package.parent)}
     done = subprocess.run([sys.executable, "-c", code], env=there, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode and "Traceback" not in done.stderr, done.stderr

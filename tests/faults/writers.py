@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -13,11 +14,11 @@ from types import FrameType
 from typing import Any
 
 import torch
+from faults import injected
 from matplotlib.figure import Figure
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from faults import injected
 from ripstop import provenance
 from ripstop.config import ConfigError
 from ripstop.data.mqar import MqarConfig
@@ -36,8 +37,8 @@ from ripstop.wire.quantize import WireFormat
 LARGE = 20_000
 """Numbers of what is written: some blocks of a file."""
 WRITING = {
-    "files.py", "records.py", "results.py", "checkpoint.py", "checkpoint_file.py", "checkpoint_folder.py", "base.py", "plots.py",
-    "file.py", "mqar.py",
+    "files.py", "records.py", "results.py", "checkpoint.py", "checkpoint_file.py", "checkpoint_folder.py", "base.py",
+    "plots.py", "file.py", "mqar.py",
 }  # fmt: skip
 """Files of the house in which a write can be killed: at each of their lines."""
 IDENTITY = {"configuration": "aa", "code": "bb"}
@@ -216,14 +217,17 @@ def kill_at_lines(name: str, folder: Path, every: int) -> None:
     After each kill there is the old or the new content, and the next write leaves what it writes and nothing else.
     """
     number = 1
-    while _dies(name, folder / str(number), lambda: _killed_at_line(number), signal.SIGKILL):
+    while _dies(name, folder / str(number), functools.partial(_killed_at_line, number), signal.SIGKILL):
         number += every
     assert number > 20, f"{name}: only {number} lines"
 
 
 def kill_at_bytes(name: str, folder: Path) -> None:
     """The same, killed by the kernel as a file is about to grow beyond so many bytes, whichever language writes it."""
-    died = [_dies(name, folder / str(n), lambda: injected.killed_at_byte(n), signal.SIGXFSZ) for n in (0, 100, 4096, 50_000)]
+    died = [
+        _dies(name, folder / str(n), functools.partial(injected.killed_at_byte, n), signal.SIGXFSZ)
+        for n in (0, 100, 4096, 50_000)
+    ]
     assert died[:2] == [True, True]
 
 
