@@ -83,11 +83,17 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "a link to nowhere": lambda path: (path.unlink(), path.symlink_to("nowhere")),
 }
-READ = ("config.yaml", "reporting.yaml", "train.code", "recall.yaml", "recall.code", "training.json", "model.safetensors")
+READ = (
+    "config.yaml", "reporting.yaml", "train.code", "recall.yaml", "recall.code", "training.json", "model.safetensors",
+    "test.safetensors", "data.json",
+)  # fmt: skip
+EVERYWHERE = ("missing", "a folder", "zero bytes", "cut")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", [*READ, "test.safetensors", "data.json"])
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [(file, damage) for file in READ for damage in DAMAGES if damage in EVERYWHERE or file in ("config.yaml", "training.json")],
+)
 def test_a_damaged_file_of_a_run_is_named_before_anything_is_measured(file: str, damage: str, done: Tree) -> None:
     path = next(folder / file for folder in (done.here, done.root / done.data) if (folder / file).is_file())
     DAMAGES[damage](path)
@@ -95,6 +101,16 @@ def test_a_damaged_file_of_a_run_is_named_before_anything_is_measured(file: str,
     sentence = commands.run(done.root, "evaluate", done.run, "--part", "recall").sentence
     assert file in sentence or (file == "train.code" and "another code" in sentence), sentence
     assert done.files() == before
+
+
+def test_one_bit_of_a_model_is_found(done: Tree) -> None:
+    """Of its last number: the file is whole, and its digest is another."""
+    path = done.here / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    sentence = commands.run(done.root, "evaluate", done.run, "--part", "recall").sentence
+    assert f"{done.run}/model.safetensors: is not the model that training.json describes, or damaged" in sentence
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
