@@ -48,5 +48,5 @@ def test_an_object_that_was_lost_or_cut_in_the_remote_is_refused(damage: Callabl
     (path,) = [path for path in (clone.parent / "remote").rglob("*") if path.is_file() and path.read_bytes() == b"one"]
     damage(path)
     done = dvc(clone, "pull")
-    assert done.returncode and "failed to pull" in done.stderr and "results" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode and "failed to pull" in done.stderr and "Traceback" not in done.stderr
     assert not (clone / "results/one").exists()
