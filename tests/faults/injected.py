@@ -79,9 +79,9 @@ def unreadable(path: str, number: int) -> None:
 
 
 def jumping_clock(seconds: float) -> None:
-    """The clock of the day is wrong by so many seconds, now forwards and now backwards, each time that it is read."""
-    right, looks = time.time, itertools.cycle((seconds, -seconds))
-    time.time = lambda: right() + next(looks)
+    """The clock of the day jumps each time that it is read, now forwards and now backwards, by ever more of so many seconds."""
+    right, looks = time.time, itertools.count(1)
+    time.time = lambda: right() + seconds * (number if (number := next(looks)) % 2 else -number)
 
 
 def sent_after_checkpoints(number: int, asking: signal.Signals) -> None:

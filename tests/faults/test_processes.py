@@ -62,7 +62,7 @@ def test_too_few_handles_at_any_moment(fresh: Tree, measured: Tree) -> None:
     [
         pytest.param(functools.partial(injected.clock, -1e9), id="decades late"),
         pytest.param(functools.partial(injected.clock, 3e9), id="a century early"),
-        pytest.param(functools.partial(injected.jumping_clock, 1e9), id="jumping"),
+        pytest.param(functools.partial(injected.jumping_clock, 1e6), id="jumping"),
     ],
 )
 def test_a_wrong_clock_moves_no_number_and_hides_no_end(clock: Callable[[], None], fresh: Tree, measured: Tree) -> None:
