@@ -10,13 +10,14 @@ is until `ripstop prune`.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ripstop import provenance, yaml_file
+from ripstop import code_history, provenance, yaml_file
 from ripstop.accepted import Accepted
 from ripstop.code_digest import code_digest
 from ripstop.config import ConfigError, Strict, nearest, walk
@@ -198,13 +199,13 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
         files[f"{name}/paper.code"] = _printing([*PRINT, printer])
         choices[name] = _choices(found[name])
         if choices[name]:
-            files[f"{name}/choose.code"] = code_digest(CHOOSE) + "\n"
+            files[f"{name}/choose.code"] = _digest(frozenset(CHOOSE)) + "\n"
     files["paper.code"] = _printing(ASSEMBLE)
     return Plan(params.scale, jobs, files, local, reads, dropped, choices, accepted.sentences(params.scale))
 
 
 def _printing(modules: list[str]) -> str:
-    return f"{code_digest(modules)} {provenance.files_digest('paper/templates/*.j2')}\n"
+    return f"{_digest(frozenset(modules))} {provenance.files_digest('paper/templates/*.j2')}\n"
 
 
 def _reads(params: Params, study: str) -> list[str]:
@@ -256,20 +257,26 @@ def files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
     home = f"{study}/runs/{run.name}"
     files = {f"{home}/{file}": text for file, text in run.files().items()}
     cuda = run.compute.device == "cuda"
-    below = [*_modules(run.model), *_modules(run.data)]
-    trained = code_digest([*below, *(_modules(run.training) if run.training else ()), *TRAIN], cuda)
-    files[f"{home}/train.code"] = accepted.origin(trained) + "\n"
-    for name, part in run.evaluation.items():
-        measured = code_digest([*below, *_modules(part), *EVALUATE], cuda)
-        files[f"{home}/{name}.code"] = accepted.origin(measured) + "\n"
+    for stage, modules in code_of_run(run).items():
+        files[f"{home}/{stage}.code"] = accepted.origin(_digest(modules, cuda)) + "\n"
     return files
+
+
+def code_of_run(run: Any) -> dict[str, frozenset[str]]:
+    """Stage of the run -> the modules that its code starts from."""
+    below = _modules(run.model) | _modules(run.data)
+    trained = below | (_modules(run.training) if run.training else set())
+    return {
+        "train": frozenset([*trained, *TRAIN]),
+        **{name: frozenset([*below, *_modules(part), *EVALUATE]) for name, part in run.evaluation.items()},
+    }
 
 
 def files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
     """Every input file of a preparation, by its path below the results. home: folder of the data, below them too."""
     files = {
         f"{home}/config.yaml": yaml_file.dump(data.model_dump(mode="json")),
-        f"{home}/prepare.code": accepted.origin(code_digest(_modules(data))) + "\n",
+        f"{home}/prepare.code": accepted.origin(_digest(frozenset(_modules(data)))) + "\n",
     }
     held = {str(path): provenance.file_sha256(path) for path in data.local_files()}
     return files | ({f"{home}/local.json": json.dumps(held, indent=1) + "\n"} if held else {})
@@ -358,6 +365,14 @@ def _is_printed(params: Params, study: str, scale: str, found: list[Any]) -> Non
 
 def _printer(study: str) -> str:
     return f"src/ripstop/paper/studies/{study}.py"
+
+
+@functools.cache
+def _digest(modules: frozenset[str], cuda: bool = False) -> str:
+    """The digest of code, once for all runs that share it; what it is made of is kept, so that a change can be told by name."""
+    found = code_digest(modules, cuda)
+    code_history.remember(found, modules, cuda)
+    return found
 
 
 def _modules(config: Strict) -> set[str]:

@@ -1,5 +1,6 @@
 import atexit
 import functools
+import hashlib
 import os
 import shlex
 import sys
@@ -76,11 +77,12 @@ def alone():
         left.unlink()
 
 
-def planned(name):
-    """A file of the plan as an input.
+def planned(name, made):
+    """A file of the plan as an input of the job that makes `made`; both below results/<scale>.
 
     Who executes the workflow writes it where it differs. Who only looks (a dry run, a summary) writes nothing into the
-    tree: a file that would differ is then one in a temporary folder, so that what depends on it shows as stale.
+    tree: a file that would differ is then one in a temporary folder, so that what depends on it shows as stale. Unless
+    `made` was made with what the plan says again: once written, such a file makes nothing stale.
     """
     path = grid.folder() / name
     if not workflow.is_main_process or name not in grid.files:
@@ -93,10 +95,19 @@ def planned(name):
         beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "parallel.yaml", "choose.code")]
         grid.write(name for name in [name, *beside] if name in grid.files)
     elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
+        if path.is_file() and was_made_with(path, grid.files[name], grid.folder() / made):
+            return ancient(str(path))
         path = Path(LOOKED_AT.name) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(grid.files[name], encoding="utf-8")
     return str(path)
+
+
+def was_made_with(path, text, made):
+    """Whether Snakemake noted that `made` was made when the file at `path` held `text`."""
+    record = workflow.persistence.metadata(str(made))
+    noted = record and (record.input_checksums or {}).get(str(path))
+    return bool(noted) and noted.removeprefix("sha256:") == hashlib.sha256(text.encode()).hexdigest()
 
 
 def of_data(*names):
@@ -104,14 +115,14 @@ def of_data(*names):
 
     def files(wildcards):
         wanted = [f"data/{wildcards.data}/{name}" for name in names]
-        return [planned(name) for name in wanted if name in grid.files]
+        return [planned(name, f"data/{wildcards.data}/data.json") for name in wanted if name in grid.files]
 
     return files
 
 
-def of_run(pattern):
-    """Input function: a planned file of a run."""
-    return lambda wildcards: planned("{study}/runs/{run}/".format(**wildcards) + pattern.format(**wildcards))
+def of_run(name, made):
+    """Input function: a planned file of a run, for the job that makes `made` of the run."""
+    return lambda wildcards: planned(*(f"{{study}}/runs/{{run}}/{path}".format(**wildcards) for path in (name, made)))
 
 
 def job(wildcards):
@@ -163,9 +174,9 @@ def parts_of_study(wildcards):
     return [f"{RUN}/parts/{part}".format(run=run, **wildcards) for run, found in runs for part in found.parts]
 
 
-def of_study(name):
-    """Input function: a planned file of a study."""
-    return lambda wildcards: planned(f"{wildcards.study}/{name}")
+def of_study(name, made):
+    """Input function: a planned file of a study, for the job that makes `made` of the study."""
+    return lambda wildcards: planned(*(f"{{study}}/{path}".format(**wildcards) for path in (name, made)))
 
 
 def records_read_by_study(wildcards):

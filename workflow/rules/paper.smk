@@ -1,7 +1,7 @@
 rule collect:
     input:
         parts=parts_of_study,
-        code=of_study("paper.code"),
+        code=of_study("paper.code", "records.jsonl"),
     output:
         f"{STUDY}/records.jsonl",
     log:
@@ -25,7 +25,7 @@ rule render:
     input:
         records=f"{STUDY}/records.jsonl",
         reads=records_read_by_study,
-        code=of_study("paper.code"),
+        code=of_study("paper.code", "paper"),
     output:
         paper=report(
             directory(f"{STUDY}/paper"),
@@ -73,7 +73,7 @@ rule assemble:
         studies=of_every_study(f"{STUDY}/paper"),
         text=["paper/claims.yaml", *SOURCES],
         accepted=ACCEPTED,
-        code=lambda wildcards: planned("paper.code"),
+        code=lambda wildcards: planned("paper.code", "paper/numbers.tex"),
     output:
         numbers=f"{PAPER}/numbers.tex",
         table=f"{PAPER}/claims.tex",
@@ -87,6 +87,8 @@ rule assemble:
         figures=directory(f"{PAPER}/figures"),
     log:
         f"{LOGS}/paper/assemble.log".format(scale=grid.scale),
+    benchmark:
+        f"{BENCHMARKS}/paper/assemble.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
@@ -108,6 +110,8 @@ rule pdf:
         f"{PAPER}/main.pdf",
     log:
         f"{LOGS}/paper/pdf.log".format(scale=grid.scale),
+    benchmark:
+        f"{BENCHMARKS}/paper/pdf.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/paper/environment.yaml"
@@ -141,6 +145,8 @@ rule publish:
         pdf="paper/main.pdf" if LATEX else [],
     log:
         f"{LOGS}/paper/publish.log".format(scale=grid.scale),
+    benchmark:
+        f"{BENCHMARKS}/paper/publish.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
