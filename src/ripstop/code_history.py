@@ -13,18 +13,20 @@ from pathlib import Path
 
 from ripstop.code_digest import _read, closure  # private: that module enters digests itself, so that it cannot grow
 from ripstop.config import ConfigError
-from ripstop.files import cache_folder, write_text
+from ripstop.files import cache_folder, write_if_different
 
 MOVES_NO_NUMBER = "it names what changed"
 
 
 def remember(digest: str, modules: Iterable[str], cuda: bool = False) -> None:
-    """Keep what `code_digest(modules, cuda)` was made of. A cache that cannot be written costs names, not results."""
+    """Keep what the code that starts from `modules` is made of, under its digest or the one that it was accepted for.
+
+    A cache that cannot be written costs names, not results.
+    """
     path = _path(digest)
     with suppress(OSError, ConfigError):
-        if path is not None and not path.exists():
-            parts = {module: _read(module).digest for module in sorted(closure(modules, cuda))}
-            write_text(path, json.dumps(parts), durable=False)
+        if path is not None:
+            write_if_different(path, json.dumps({name: _read(name).digest for name in sorted(closure(modules, cuda))}))
 
 
 def changed(before: str, now: str) -> list[str]:

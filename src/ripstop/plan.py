@@ -29,6 +29,8 @@ CHOOSE = ["ripstop.choices"]
 EVALUATE = ["ripstop.evaluation.evaluate"]
 PRINT = ["ripstop.records", "ripstop.paper.render"]
 ASSEMBLE = ["ripstop.paper.assemble"]
+NOT_ACCEPTED = Accepted([])
+"""What chooses and prints takes seconds: its code is never accepted for another."""
 MOVES_NO_NUMBER = "what it resolves stands in the files it writes"
 
 
@@ -199,13 +201,13 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
         files[f"{name}/paper.code"] = _printing([*PRINT, printer])
         choices[name] = _choices(found[name])
         if choices[name]:
-            files[f"{name}/choose.code"] = _digest(frozenset(CHOOSE)) + "\n"
+            files[f"{name}/choose.code"] = _code(CHOOSE, NOT_ACCEPTED)
     files["paper.code"] = _printing(ASSEMBLE)
     return Plan(params.scale, jobs, files, local, reads, dropped, choices, accepted.sentences(params.scale))
 
 
 def _printing(modules: list[str]) -> str:
-    return f"{_digest(frozenset(modules))} {provenance.files_digest('paper/templates/*.j2')}\n"
+    return f"{_code(modules, NOT_ACCEPTED).strip()} {provenance.files_digest('paper/templates/*.j2')}\n"
 
 
 def _reads(params: Params, study: str) -> list[str]:
@@ -258,7 +260,7 @@ def files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
     files = {f"{home}/{file}": text for file, text in run.files().items()}
     cuda = run.compute.device == "cuda"
     for stage, modules in code_of_run(run).items():
-        files[f"{home}/{stage}.code"] = accepted.origin(_digest(modules, cuda)) + "\n"
+        files[f"{home}/{stage}.code"] = _code(modules, accepted, cuda)
     return files
 
 
@@ -276,7 +278,7 @@ def files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
     """Every input file of a preparation, by its path below the results. home: folder of the data, below them too."""
     files = {
         f"{home}/config.yaml": yaml_file.dump(data.model_dump(mode="json")),
-        f"{home}/prepare.code": accepted.origin(_digest(frozenset(_modules(data)))) + "\n",
+        f"{home}/prepare.code": _code(_modules(data), accepted),
     }
     held = {str(path): provenance.file_sha256(path) for path in data.local_files()}
     return files | ({f"{home}/local.json": json.dumps(held, indent=1) + "\n"} if held else {})
@@ -367,12 +369,23 @@ def _printer(study: str) -> str:
     return f"src/ripstop/paper/studies/{study}.py"
 
 
+def _code(modules: Iterable[str], accepted: Accepted, cuda: bool = False) -> str:
+    """The digest of code, or the one that it was accepted for, as a line."""
+    found = frozenset(modules)
+    return _noted(accepted.origin(_digest(found, cuda)), found, cuda) + "\n"
+
+
 @functools.cache
-def _digest(modules: frozenset[str], cuda: bool = False) -> str:
-    """The digest of code, once for all runs that share it; what it is made of is kept, so that a change can be told by name."""
-    found = code_digest(modules, cuda)
-    code_history.remember(found, modules, cuda)
-    return found
+def _digest(modules: frozenset[str], cuda: bool) -> str:
+    """Once for all runs that share it."""
+    return code_digest(modules, cuda)
+
+
+@functools.cache
+def _noted(digest: str, modules: frozenset[str], cuda: bool) -> str:
+    """The digest; what it stands for now is kept, so that a change can be told by name."""
+    code_history.remember(digest, modules, cuda)
+    return digest
 
 
 def _modules(config: Strict) -> set[str]:

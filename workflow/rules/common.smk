@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from snakemake.io import IOFile
+
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
@@ -77,6 +79,23 @@ def alone():
         left.unlink()
 
 
+def ends_all(function):
+    """An input function whose error ends everything. Snakemake would pass over a job whose inputs cannot be told, and take what
+    that job made before for a source."""
+
+    @functools.wraps(function)
+    def guarded(*arguments):
+        try:
+            return function(*arguments)
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: {sentence(error)}")
+
+    return guarded
+
+
+@ends_all
 def planned(name, made):
     """A file of the plan as an input of the job that makes `made`; both below results/<scale>.
 
@@ -105,7 +124,7 @@ def planned(name, made):
 
 def was_made_with(path, text, made):
     """Whether Snakemake noted that `made` was made when the file at `path` held `text`."""
-    record = workflow.persistence.metadata(str(made))
+    record = workflow.persistence.metadata(IOFile(str(made)))
     noted = record and (record.input_checksums or {}).get(str(path))
     return bool(noted) and noted.removeprefix("sha256:") == hashlib.sha256(text.encode()).hexdigest()
 

@@ -87,8 +87,6 @@ rule assemble:
         figures=directory(f"{PAPER}/figures"),
     log:
         f"{LOGS}/paper/assemble.log".format(scale=grid.scale),
-    benchmark:
-        f"{BENCHMARKS}/paper/assemble.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"
@@ -110,8 +108,6 @@ rule pdf:
         f"{PAPER}/main.pdf",
     log:
         f"{LOGS}/paper/pdf.log".format(scale=grid.scale),
-    benchmark:
-        f"{BENCHMARKS}/paper/pdf.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/paper/environment.yaml"
@@ -145,8 +141,6 @@ rule publish:
         pdf="paper/main.pdf" if LATEX else [],
     log:
         f"{LOGS}/paper/publish.log".format(scale=grid.scale),
-    benchmark:
-        f"{BENCHMARKS}/paper/publish.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"

@@ -38,8 +38,6 @@ rule choose:
         CHOICE,
     log:
         f"{LOGS}/{{study}}/choices/{{choice}}.log",
-    benchmark:
-        f"{BENCHMARKS}/{{study}}/choices/{{choice}}.tsv"
     localrule: True
     conda:
         "../../envs/cpu/environment.yaml"

@@ -15,7 +15,7 @@ from ripstop.status.workflow import Job
 MOVES_NO_NUMBER = "it shows why results are stale"
 
 ABSENT = object()
-NOT_MADE = "not made yet"
+NOT_MADE = "not there"
 UPSTREAM = {
     "prepare": "its data are prepared again",
     "train": "its model is trained again",

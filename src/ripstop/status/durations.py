@@ -20,6 +20,7 @@ from ripstop.status.workflow import Job
 MOVES_NO_NUMBER = "it shows how long the workflow takes"
 
 SEED = re.compile(r"_?(seed|candidate)-\d+")
+ENDED = re.compile(r"exit status 0 after (\d+) s$")
 Basis = Literal["measured", "estimated", "unknown"]
 
 
@@ -32,7 +33,7 @@ class Duration:
 
 
 class Durations:
-    """What is known of a scale: Snakemake's benchmark of each job that ran, and the report of each training."""
+    """What is known of a scale: Snakemake's benchmark of each job that ran, or its log, and the report of each training."""
 
     def __init__(self, plan: Plan, root: Path = Path()):
         self._plan, self._folder = plan, plan.folder(root)
@@ -42,10 +43,13 @@ class Durations:
         """The same of those that are alike, from the most alike on: (study, arm, stage), (study, stage), (stage,)"""
         self._rates: dict[str, list[float]] = defaultdict(list)
         """Study, or "" for all -> seconds of a training for each FLOP of its work"""
-        for path in sorted((self._folder / "benchmarks").rglob("*.tsv")):
-            place = path.relative_to(self._folder / "benchmarks").with_suffix("").parts
+        benchmarks, logs = self._folder / "benchmarks", self._folder / "logs"
+        for path in sorted(benchmarks.rglob("*.tsv")):
             if (seconds := _benchmark(path)) is not None:
-                self._keep(*_stage(place), seconds)
+                self._keep(*_stage(path.relative_to(benchmarks)), seconds)
+        for path in sorted([*logs.glob("*/choices/*.log"), *logs.glob("paper/*.log")]):  # rules without a benchmark
+            if (seconds := _logged(path)) is not None:
+                self._keep(*_stage(path.relative_to(logs)), seconds)
 
     def of(self, job: Job) -> Duration:
         """How long it took with the settings that it has now; else what those like it took; else what its work comes to."""
@@ -113,11 +117,10 @@ def place(job: Job) -> tuple[str, str, str]:
     return about.get("study", "paper"), about.get("run", ""), about.get("part", job.rule)
 
 
-def _stage(path: tuple[str, ...]) -> tuple[str, str, str]:
-    """The same of a benchmark file below the folder of benchmarks, its ending left out."""
-    if len(path) == 2:
-        return (path[0], path[1], "prepare") if path[0] == "data" else (path[0], "", path[1])
-    return path[0], "/".join(path[1:-1]), path[-1]
+def _stage(path: Path) -> tuple[str, str, str]:
+    """The same of a file below the folder of benchmarks, or of logs."""
+    first, *between, last = path.with_suffix("").parts
+    return (first, last, "prepare") if first == "data" else (first, "/".join(between), last)
 
 
 def _benchmark(path: Path) -> float | None:
@@ -125,6 +128,14 @@ def _benchmark(path: Path) -> float | None:
     with suppress(OSError, ValueError, KeyError, StopIteration, csv.Error):
         with open(path, encoding="utf-8", newline="") as file:
             return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+    return None
+
+
+def _logged(path: Path) -> float | None:
+    """Seconds that `workflow/scripts/logged` noted at the end of a log, of a command that ended well."""
+    with suppress(OSError, IndexError):
+        found = ENDED.search(path.read_text(encoding="utf-8", errors="replace").splitlines()[-1])
+        return float(found[1]) if found else None
     return None
 
 

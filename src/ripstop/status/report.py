@@ -98,7 +98,7 @@ def status(plan: Plan, studies: list[str], named: bool) -> Status:
     for job in found:
         by_run.setdefault((job.study, job.run), []).append(job)
     shown = studies or plan.studies
-    runs = [_run(plan, study, name, by_run.get((study, name), [])) for study in shown for name in plan.runs[study]]
+    runs = [_run(plan, study, run, by_run.get((study, run), [])) for study in shown for run in plan.runs[study]]
     steps = {(run.study, run.name): run for run in runs}
     known = Durations(plan)
     times = [_time(known, job, steps) for job in found]
@@ -111,7 +111,7 @@ def status(plan: Plan, studies: list[str], named: bool) -> Status:
         " ".join(workflow.command(plan.scale, targets, named)),
         runs,
         [
-            Pending(job.rule, job.study, _name(job), told, time.seconds, time.basis)
+            Pending(job.rule, job.study, name(job), told, time.seconds, time.basis)
             for job, told, time in zip(found, why, times, strict=True)
         ],
         total,
@@ -163,7 +163,7 @@ def _threads(plan: Plan, job: Job, cores: int) -> int:
     return cores if part is not None and part.exclusive else min(run.threads, cores)
 
 
-def _name(job: Job) -> str:
+def name(job: Job) -> str:
     about = job.wildcards
     return "/".join(about[key] for key in ("data", "run", "choice", "part") if key in about)
 
