@@ -1,4 +1,4 @@
-"""A checkout with two tiny studies of its own, whose whole graph runs in seconds: one chooses its settings, one reads a file."""
+"""A checkout with two tiny studies of its own, whose graph runs in seconds: one chooses its settings, one reads a file."""
 
 from __future__ import annotations
 

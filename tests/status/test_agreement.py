@@ -1,4 +1,4 @@
-"""What `status` lists is what Snakemake then runs, and its causes are what was edited: after every kind of edit, on a graph that ran."""
+"""What `status` lists is what Snakemake then runs, and its causes are what was edited: every kind of edit, on a graph that ran."""
 
 from __future__ import annotations
 
@@ -78,12 +78,14 @@ class Edit:
     causes: tuple[str, ...] = ()
 
 
-MEASURE = text("src/ripstop/evaluation/recall.py", "batch_size: int = Field(64", "batch_size: int = Field(32")
+MEASURE = text("src/ripstop/evaluation/recall.py", "correct = total = 0", "correct, total = 0, 0")
 EDITS = {
     "seed added": Edit(params("studies.pairs.seeds=[0, 1, 2]"), {"train": 1, "evaluate": 2, **PRINTED}, ("not there",)),
     "seed removed": Edit(params("studies.pairs.seeds=[0]"), PRINTED, ("it reads other files than before",)),
     "steps": Edit(
-        params("studies.pairs.training.steps=5"), {"train": 4, "choose": 1, "evaluate": 4, **PRINTED}, ("training.steps 4 -> 5",)
+        params("studies.pairs.training.steps=5"),
+        {"train": 4, "choose": 1, "evaluate": 4, **PRINTED},
+        ("training.steps 4 -> 5",),
     ),
     "learning rate": Edit(
         params("studies.lines.training.lr=0.02"), {"train": 1, "evaluate": 2, **PRINTED}, ("training.lr 0.01 -> 0.02",)
@@ -113,7 +115,7 @@ EDITS = {
         ("code of what is printed changed: ripstop.paper.studies.pairs",),
     ),
     "template of the paper": Edit(
-        lambda folder: text(f"src/ripstop/{next((folder / 'src/ripstop').glob('paper/templates/*.j2')).relative_to(folder / 'src/ripstop')}", "%", "%%")(folder),
+        text("src/ripstop/paper/templates/table.tex.j2", "%", "%%"),
         {"collect": 2, "render": 2, **PAPER},
         ("a template of the paper changed",),
     ),

@@ -107,23 +107,39 @@ def planned(name, made):
     if not workflow.is_main_process or name not in grid.files:
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
-        alone()
-        # How often a training reports, and how processes share it, makes nothing stale, so those files are no input: they are
-        # written with the others. So is choose.code, since Snakemake may list a study's folder once and for all when it has
-        # seen paper.code there.
-        beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "parallel.yaml", "choose.code")]
-        grid.write(name for name in [name, *beside] if name in grid.files)
-    elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
-        if path.is_file() and was_made_with(path, grid.files[name], grid.folder() / made):
-            return ancient(str(path))
-        path = Path(LOOKED_AT.name) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(grid.files[name], encoding="utf-8")
+        written(name)
+    elif instead := differing(name):
+        return ancient(str(path)) if was_made_with(path, grid.files[name], grid.folder() / made) else instead
     return str(path)
+
+
+@functools.cache
+def written(name):
+    """Write a file of the plan where it differs, once an execution: several jobs of a run read the same."""
+    alone()
+    # How often a training reports, and how processes share it, makes nothing stale, so those files are no input: they are
+    # written with the others. So is choose.code, since Snakemake may list a study's folder once and for all when it has
+    # seen paper.code there.
+    beside = [f"{name.rpartition('/')[0]}/{file}" for file in ("reporting.yaml", "parallel.yaml", "choose.code")]
+    grid.write(name for name in [name, *beside] if name in grid.files)
+
+
+@functools.cache
+def differing(name):
+    """Where a file of the plan is kept for who only looks; "" where what lies in the tree is the same."""
+    path = grid.folder() / name
+    if path.is_file() and path.read_text(encoding="utf-8") == grid.files[name]:
+        return ""
+    instead = Path(LOOKED_AT.name) / name
+    instead.parent.mkdir(parents=True, exist_ok=True)
+    instead.write_text(grid.files[name], encoding="utf-8")
+    return str(instead)
 
 
 def was_made_with(path, text, made):
     """Whether Snakemake noted that `made` was made when the file at `path` held `text`."""
+    if not path.is_file():  # an input has to be there
+        return False
     record = workflow.persistence.metadata(IOFile(str(made)))
     noted = record and (record.input_checksums or {}).get(str(path))
     return bool(noted) and noted.removeprefix("sha256:") == hashlib.sha256(text.encode()).hexdigest()

@@ -58,8 +58,8 @@ def causes(job: Job, makers: dict[str, str], plan: Plan, root: Path = Path()) ->
 
 
 def _short(paths: tuple[str, ...], job: Job) -> Iterator[str]:
-    """Paths as one says them of the job: a file of its own folder by its name."""
-    home = str(Path(job.outputs[0]).parent) + "/" if job.outputs else ""
+    """Paths as one says them of the job: a file in the folder of its run by its name."""
+    home = f"{Path(job.outputs[0]).parent}/" if job.run else ""
     return (path.removeprefix(home) for path in sorted(paths))
 
 
@@ -87,7 +87,9 @@ def settings(lying: str, planned: str) -> list[str]:
         before, now = flat(values(lying)), flat(values(planned))
     except ValueError:
         return []
-    keys = [key for key in [*before, *(key for key in now if key not in before)] if before.get(key, ABSENT) != now.get(key, ABSENT)]
+    keys = [
+        key for key in [*before, *(key for key in now if key not in before)] if before.get(key, ABSENT) != now.get(key, ABSENT)
+    ]
     return [f"{key} {_shown(before.get(key, ABSENT))} -> {_shown(now.get(key, ABSENT))}" for key in keys]
 
 

@@ -126,8 +126,7 @@ def _stage(path: Path) -> tuple[str, str, str]:
 def _benchmark(path: Path) -> float | None:
     """Wall time in seconds of one of Snakemake's benchmark files."""
     with suppress(OSError, ValueError, KeyError, StopIteration, csv.Error):
-        with open(path, encoding="utf-8", newline="") as file:
-            return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+        return float(next(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))["s"])
     return None
 
 

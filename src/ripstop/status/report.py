@@ -1,4 +1,4 @@
-"""What `status` says of a scale: each study's runs, the jobs that would run, why and for how long. As data, shown or as JSON."""
+"""What `status` says of a scale: each study's runs, the jobs that would run, why and for how long."""
 
 from __future__ import annotations
 

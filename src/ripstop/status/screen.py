@@ -83,7 +83,9 @@ def _line(text: str) -> Text:
 
 def _sentences(status: Status) -> Iterator[str]:
     if status.jobs:
-        parts = [f"{duration(status.seconds - status.estimated)} as measured before"] if status.seconds > status.estimated else []
+        parts = (
+            [f"{duration(status.seconds - status.estimated)} as measured before"] if status.seconds > status.estimated else []
+        )
         parts += [f"{duration(status.estimated)} estimated from others"] if status.estimated else []
         parts += [f"{status.unknown} jobs of unknown length"] if status.unknown else []
         cores = f"{status.cores} cores" if status.cores > 1 else "one core"
