@@ -1,4 +1,4 @@
-"""What `status` lists is what Snakemake then runs, and its causes are what was edited: every kind of edit, on a graph that ran."""
+"""What `status` lists is what Snakemake then runs, and its causes are what was edited: every kind of edit, on a real graph."""
 
 from __future__ import annotations
 
@@ -76,6 +76,8 @@ class Edit:
     apply: Callable[[Path], object]
     jobs: dict[str, int]
     causes: tuple[str, ...] = ()
+    loses: bool = False
+    """Whether files of a run are gone that Snakemake does not make again."""
 
 
 MEASURE = text("src/ripstop/evaluation/recall.py", "correct = total = 0", "correct, total = 0, 0")
@@ -134,9 +136,9 @@ EDITS = {
         {"train": 1, "evaluate": 2, **PRINTED},
         ("training.steps 3 -> 2",),
     ),
-    "model deleted": Edit(deleted(f"{RUN}/model.safetensors"), {}),
-    "records of a part deleted": Edit(deleted(f"{RUN}/parts/recall"), {}),
-    "everything of a run deleted": Edit(deleted(RUN), {}),
+    "model deleted": Edit(deleted(f"{RUN}/model.safetensors"), {}, loses=True),
+    "records of a part deleted": Edit(deleted(f"{RUN}/parts/recall"), {}, loses=True),
+    "everything of a run deleted": Edit(deleted(RUN), {}, loses=True),
     "choice deleted": Edit(deleted("results/smoke/pairs/choices/arm-one.json"), {}),
     "printed study deleted": Edit(deleted("results/smoke/pairs/paper"), {}),
     "tables of the paper deleted": Edit(deleted("paper/tables"), {"publish": 1}, ("paper/tables is missing",)),
@@ -206,6 +208,7 @@ def test_an_edit_makes_stale_what_depends_on_it_and_its_cause_is_told(checkout: 
     causes = {cause for job in said["jobs"] for cause in job["causes"]}
     assert set(edit.causes) <= causes
     assert all(job["causes"] for job in said["jobs"])
+    assert any(run["state"] == "gone" for run in said["runs"]) == edit.loses
     assert contents(checkout) == before, "looking writes nothing"
 
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from snakemake.io import IOFile
+from snakemake.io import IOFile, flag
 
 ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
@@ -101,7 +101,7 @@ def planned(name, made):
 
     Who executes the workflow writes it where it differs. Who only looks (a dry run, a summary) writes nothing into the
     tree: a file that would differ is then one in a temporary folder, so that what depends on it shows as stale. Unless
-    `made` was made with what the plan says again: once written, such a file makes nothing stale.
+    `made` was made with just that, and the file was changed or removed later: once written, it makes nothing stale.
     """
     path = grid.folder() / name
     if not workflow.is_main_process or name not in grid.files:
@@ -109,7 +109,11 @@ def planned(name, made):
     if workflow.executor_plugin is not None and not workflow.dryrun:
         written(name)
     elif instead := differing(name):
-        return ancient(str(path)) if was_made_with(path, grid.files[name], grid.folder() / made) else instead
+        if was_made_with(path, grid.files[name], grid.folder() / made):
+            return ancient(
+                flag(instead, "sourcecache_entry", str(path))
+            )  # of the same name to Snakemake as the planned file
+        return instead
     return str(path)
 
 
@@ -138,8 +142,6 @@ def differing(name):
 
 def was_made_with(path, text, made):
     """Whether Snakemake noted that `made` was made when the file at `path` held `text`."""
-    if not path.is_file():  # an input has to be there
-        return False
     record = workflow.persistence.metadata(IOFile(str(made)))
     noted = record and (record.input_checksums or {}).get(str(path))
     return bool(noted) and noted.removeprefix("sha256:") == hashlib.sha256(text.encode()).hexdigest()

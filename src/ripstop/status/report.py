@@ -22,8 +22,8 @@ from ripstop.watch.run import LOCK, look
 
 MOVES_NO_NUMBER = "it shows what is stale"
 
-State = Literal["fresh", "stale", "missing", "stopped", "running"]
-STATES: tuple[State, ...] = ("fresh", "stale", "missing", "stopped", "running")
+State = Literal["fresh", "stale", "missing", "gone", "stopped", "running"]
+STATES: tuple[State, ...] = ("fresh", "stale", "missing", "gone", "stopped", "running")
 CHECKPOINT = re.compile(r"step-(\d+)-")
 PAPER = {"assemble", "pdf", "publish"}
 NAMELESS = ("all", "draft", "study_")
@@ -33,7 +33,7 @@ NAMELESS = ("all", "draft", "study_")
 @dataclass(frozen=True)
 class Run:
     """A run of the grid. fresh: nothing of it would run; stale: something that is there is made again; missing: something is
-    not there yet; stopped: its training goes on from `step`; running: it is trained now, and is at `step`."""
+    not there yet; gone: something was removed, and as nothing needs it again Snakemake leaves it so; stopped: its training goes on from `step`; running: it is trained now, and is at `step`."""
 
     study: str
     name: str
@@ -135,7 +135,9 @@ def _run(plan: Plan, study: str, name: str, pending: list[Job]) -> Run:
     if any(job.rule == "train" for job in pending) and (step := _checkpoint(plan, home)):
         return Run(study, name, "stopped", step, look(home).steps)
     if not pending:
-        return Run(study, name, "fresh")
+        job = plan.runs[study][name]
+        made = ["model.safetensors", "training.json"] * job.trains + [f"parts/{part}/records.jsonl" for part in job.parts]
+        return Run(study, name, "fresh" if all((home / path).is_file() for path in made) else "gone")
     stale = any(set(job.missing) != set(job.outputs) for job in pending)
     return Run(study, name, "stale" if stale else "missing")
 

@@ -13,7 +13,14 @@ from ripstop.status.report import STATES, Pending, Status, grouped
 
 MOVES_NO_NUMBER = "it shows what is stale"
 
-STYLES = {"fresh": "green", "stale": "bold yellow", "missing": "yellow", "stopped": "magenta", "running": "bold green"}
+STYLES = {
+    "fresh": "green",
+    "stale": "bold yellow",
+    "missing": "yellow",
+    "gone": "bold red",
+    "stopped": "magenta",
+    "running": "bold green",
+}
 MOST = 8
 """Causes of a study that are named without `--long`."""
 
@@ -98,6 +105,11 @@ def _sentences(status: Status) -> Iterator[str]:
     elif not status.jobs:
         yield "the paper is up to date"
     yield from status.accepted
+    if gone := [run for run in status.runs if run.state == "gone"]:
+        yield (
+            f"{len(gone)} runs have lost files that nothing needs now, such as {gone[0].study}/{gone[0].name}; "
+            "`snakemake` with such a file as its target makes it again, `workflow/scripts/restore` fetches it"
+        )
     if status.left:
         more = f" and {len(status.left) - 1} more" if len(status.left) > 1 else ""
         yield f"left the grid: {status.left[0]}{more}; `python -m ripstop prune` names and removes them"
