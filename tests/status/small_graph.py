@@ -130,7 +130,7 @@ def call(folder: Path, *command: str, status: int = 0) -> str:
     variables = {**os.environ, "PATH": path, "PYTHONPATH": str(folder / "src"), "RIPSTOP_CACHE": str(folder / ".cache")}
     variables.pop("SNAKEMAKE_PROFILE", None)
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=variables, capture_output=True, text=True, timeout=250
+        [sys.executable, "-m", *command], cwd=folder, env=variables, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr

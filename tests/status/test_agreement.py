@@ -22,7 +22,7 @@ RUN = "results/smoke/pairs/runs/arm-one_seed-0"
 PAPER = {"assemble": 1, "publish": 1}
 PRINTED = {"collect": 1, "render": 1, **PAPER}
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(900)  # a busy machine
 
 Jobs = Counter[tuple[str, str, str]]
 

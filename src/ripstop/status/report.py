@@ -32,8 +32,12 @@ NAMELESS = ("all", "draft", "study_")
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the grid. fresh: nothing of it would run; stale: something that is there is made again; missing: something is
-    not there yet; gone: something was removed, and as nothing needs it again Snakemake leaves it so; stopped: its training goes on from `step`; running: it is trained now, and is at `step`."""
+    """A run of the grid.
+
+    fresh: nothing of it would run; stale: something that is there is made again; missing: something is not there yet; gone:
+    something was removed, and as nothing needs it now, Snakemake leaves it so; stopped: its training goes on from `step`;
+    running: it is trained now, and is at `step`.
+    """
 
     study: str
     name: str

@@ -51,14 +51,15 @@ def _studies(status: Status) -> Table:
     """A line a study: how many of its runs are in which state, and the jobs of it that would run."""
     table = Table(box=None, padding=(0, 1), pad_edge=False)
     table.add_column("study", no_wrap=True)
-    for name in ("runs", *STATES):
+    there = [state for state in STATES if any(run.state == state for run in status.runs)]
+    for name in ("runs", *there):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("would run", overflow="fold")
     table.add_column("time", justify="right", no_wrap=True)
     for study in dict.fromkeys(run.study for run in status.runs):
         counts = status.states(study)
         jobs = [job for job in status.jobs if job.study == study]
-        cells = [Text(str(counts[state]) if counts[state] else "", style=STYLES[state]) for state in STATES]
+        cells = [Text(str(counts[state]) if counts[state] else "", style=STYLES[state]) for state in there]
         table.add_row(study, str(counts.total()), *cells, _rules(jobs), _time(jobs))
     return table
 
