@@ -9,6 +9,7 @@ Checked, as far as the files are there, each mismatch one sentence with file, ke
   and figures are those that the records give;
 * the paper (`published`): numbers.tex, claims.tex, claims.json, and what lies in paper/; the recorded verdicts, with numbers,
   digests of criteria and what git says of them (`ripstop.claims.registration`).
+* the paper's text and README.md (`paper.typed`): no result in them is typed by hand.
 
 Where records are missing, as on a fresh clone, the recorded verdicts are held against the metrics in git, judged again, and
 printed again.
