@@ -14,6 +14,7 @@ try:
     from ripstop import ending
     from ripstop.config import ConfigError
     from ripstop.set_option import TakesSet
+    from ripstop.status.command import status
 except ImportError as broken:  # without these not even `doctor` can say what is broken
     sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
@@ -25,6 +26,7 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure o
 app.add_typer(bench, name="bench")
 wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents as wires: pack them, and ask what they hold.")
 app.add_typer(wire, name="wire")
+app.command()(status)
 
 Params = Annotated[Path, typer.Option(help="The parameters' file.")]
 Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]

@@ -1,7 +1,7 @@
 rule collect:
     input:
         parts=parts_of_study,
-        code=of_study("paper.code"),
+        code=of_study("paper.code", "records.jsonl"),
     output:
         f"{STUDY}/records.jsonl",
     log:
@@ -23,7 +23,7 @@ rule render:
     input:
         records=f"{STUDY}/records.jsonl",
         reads=records_read_by_study,
-        code=of_study("paper.code"),
+        code=of_study("paper.code", "paper"),
     output:
         paper=report(
             directory(f"{STUDY}/paper"),
@@ -68,7 +68,7 @@ rule assemble:
         studies=of_every_study(f"{STUDY}/paper"),
         text=["paper/claims.yaml", *SOURCES],
         accepted=ACCEPTED,
-        code=lambda wildcards: planned("paper.code"),
+        code=lambda wildcards: planned("paper.code", "paper/numbers.tex"),
     output:
         numbers=f"{PAPER}/numbers.tex",
         table=f"{PAPER}/claims.tex",
