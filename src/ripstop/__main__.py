@@ -296,7 +296,7 @@ def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of
 @app.command()
 def render(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    records: Annotated[Path, typer.Option(help="The study's collected records.jsonl.")],
+    records: Annotated[Path, typer.Option(help="The study's collected records.")],
     out: Out,
     reads: Annotated[list[str], typer.Option(help="Records of a study that this one reads, study=path. Repeatable.")] = [],  # noqa: B006
     dropped: Annotated[

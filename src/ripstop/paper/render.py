@@ -53,7 +53,7 @@ def render_study(
     """Write everything that the paper shows of a study below `out`: numbers.json, figures/, tables/, and for DVC
     metrics.json and curves.csv. Nothing is written where anything is wrong.
 
-    reads: records.jsonl of the other studies that the printer reads.
+    reads: the records of the other studies that the printer reads.
     dropped: what the parameters of the scale dropped, `factor=value` of an arm or `part=name`; `study/factor=value` of a
         study in `reads`.
     metrics, curve: other places for metrics.json and curves.csv.
@@ -107,7 +107,9 @@ def _others(study: str, reads: Mapping[str, Path], dropped: Sequence[str]) -> di
             raise ConfigError(f"--reads {name}: {study} does not read it{nearest(name, list(wanted)) if wanted else ''}")
     for name in wanted:
         if name not in reads:
-            raise ConfigError(f"{study} reads the records of {name}: pass --reads {name}=results/<scale>/{name}/records.jsonl")
+            raise ConfigError(
+                f"{study} reads the records of {name}: pass --reads {name}=results/records/<scale>/{name}.jsonl.gz"
+            )
     return {name: load_records(name, reads[name], _dropped(dropped, study, name)) for name in wanted}
 
 
