@@ -15,19 +15,21 @@ from ripstop.plan import Plan
 
 def pull(grid: Plan, studies: Sequence[str]) -> None:
     """Fetch the results of the studies, and their data."""
+    stages = [f"study@{study}" for study in studies]
     data = sorted({job.data for study in studies for job in grid.runs[study].values()})
-    targets = [*(f"study@{study}" for study in studies), *(str(grid.folder() / "data" / name) for name in data)]
+    folders = [str(grid.folder() / "data" / name) for name in data]
     with _dvc() as (repo, remote, where):
         from dvc.exceptions import CheckoutError, ConfirmRemoveError
 
-        for stage in ("data", *(f"study@{study}" for study in studies)):
+        for stage in ("data", *stages):
             (found,) = repo.stage.collect(stage)
             if any(out.use_cache and not out.hash_info for out in found.outs):
                 raise ConfigError(
                     f"dvc.lock: holds no results of {stage} at scale {grid.scale}; `dvc repro {stage}` makes them"
                 )
         try:
-            repo.pull(targets=targets)
+            for targets in (stages, folders):  # of both at once DVC leaves out the folders
+                repo.pull(targets=targets)
         except ConfirmRemoveError as error:
             file = os.path.relpath(str(error).splitlines()[-1])
             raise ConfigError(f"{file}: is none of the results to be restored, and would be lost; move it away") from None
@@ -38,7 +40,7 @@ def pull(grid: Plan, studies: Sequence[str]) -> None:
             elif "://" not in where and not Path(where).is_dir():
                 why = f"the remote {remote} ({where}) is not there; mount it, or correct its address in .dvc/config"
             else:
-                again = f"push it where the results are with `dvc push {' '.join(targets)}`"
+                again = f"push it where the results are with `dvc push data {' '.join(stages)}`"
                 why = f"the remote {remote} ({where}) lacks a part of it, or holds a damaged one; {again}"
             raise ConfigError(f"{lacking}: {why}") from None
         except Exception as error:  # every kind of remote has errors of its own
