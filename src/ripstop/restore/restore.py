@@ -65,5 +65,7 @@ def _nobody_else() -> Iterator[None]:
 def _snakemake(grid: Plan, *arguments: str) -> None:
     here = {name: value for name, value in os.environ.items() if name != "SNAKEMAKE_PROFILE"}  # none of it is for a cluster
     command = [sys.executable, "-m", "snakemake", *arguments, "--quiet", "all", "--config", f"scale={grid.scale}"]
-    if status := subprocess.run(command, env=here).returncode:
-        raise ConfigError(f"snakemake ended with status {status}, for the reason above; then restore again")
+    done = subprocess.run(command, env=here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    if done.returncode:
+        print(done.stdout, file=sys.stderr)
+        raise ConfigError(f"snakemake ended with status {done.returncode}, for the reason above; mend it and restore again")
