@@ -40,9 +40,9 @@ def restore(grid: Plan, names: Sequence[str]) -> list[str]:
     drawn = [f"study_{study.name}" for study in found if study.drawn]
     if current:
         _snakemake(grid, "--touch", "--forceall", *current, *drawn, *(["all"] if paper and len(drawn) == len(found) else []))
-    whole = [f"study_{study.name}" for study in found if not study.stale]
-    if whole:  # joined and drawn in seconds, where git does not keep it or another checkout drew it
-        _snakemake(grid, *whole, "--allowed-rules", "collect", "render", *whole)
+    undrawn = [f"study_{study.name}" for study in found if not study.stale and not study.drawn]
+    if undrawn:  # joined and drawn in seconds, where git does not keep it or another checkout drew it
+        _snakemake(grid, *undrawn, "--allowed-rules", "collect", "render", *undrawn)
     stale = [told for study in found for told in study.stale]
     if stale:
         more = f" and {len(stale) - FIRST} more" if len(stale) > FIRST else ""
