@@ -59,6 +59,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_everything_current(folder)
     for path in (folder / "results/smoke").glob("*/runs/*/model.safetensors"):
         path.write_text(f"weights of {path.parent}")
+    for paper in (folder / "results/smoke").glob("*/paper"):
+        write_text(paper / "numbers.json", "{}")  # DVC keeps no empty folder
     for part in (folder / "results/smoke").glob("*/runs/*/parts/*"):
         write_text(part / "records.jsonl", f"{part}\n")
     remote = folder.parent / "remote"
