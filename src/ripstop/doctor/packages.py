@@ -127,7 +127,8 @@ def cuda_kernels() -> Iterator[Finding]:
 def _kernels(nvcc: str | None) -> Iterator[Finding]:
     import torch
 
-    lacking, there = [], []
+    lacking: list[str] = []
+    there: list[str] = []
     for one in requirements("gpu"):
         try:
             version = importlib.metadata.version(one.name)
