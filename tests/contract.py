@@ -99,6 +99,8 @@ _MAMBA2 = {"head_dim": 8, "d_state": 5, "chunk_size": CHUNK}
 _MAMBA2_NESTED = {"kind": "mamba2", **_MAMBA2}
 _WINDOW_NESTED = {"kind": "sliding_window", "n_heads": 2, "window_size": 5, "sink_size": 2}
 _SSD, _CONV = "ripstop.ops.state_space.ssd_chunked", "ripstop.ops.convolution.causal_conv"
+_DELTA = ("ripstop.ops.delta_rule.delta_chunked", _CONV)
+_TRAPEZOIDAL = ("ripstop.ops.trapezoidal.trapezoidal_chunked", "ripstop.ops.trapezoidal.gated_linear_attention")
 _ATTENTION = ("ripstop.ops.softmax_attention.attention", "ripstop.ops.softmax_attention.sdpa")
 _WINDOW = ("ripstop.ops.window_attention.window_attention", "ripstop.ops.window_attention.sdpa")
 _NSA = (
@@ -247,6 +249,55 @@ CASES = [
         },
         _LATENT,
         {7: 2 * (24 * 5 + 5 * 33 + 24 * 15 + 7 * 3 * 19 + 48 * 24) + 2 * 3 * 27 * 4},
+    ),
+    Case(
+        "gated_delta",
+        "values_wider",
+        {"n_heads": 3, "head_k_dim": 5, "head_v_dim": 6, "chunk_size": CHUNK},
+        _DELTA,
+        # 15 channels of queries and of keys, 18 of values: 48 go through the convolution, and 18 gate the output; what a key
+        # finds, what is written and what a query finds are 18 * 5 products each.
+        {n: 2 * (24 * (48 + 3 + 3 + 18) + 18 * 24 + 4 * 48 + 3 * 18 * 5) for n in (1, 100)},
+    ),
+    Case(
+        "gated_delta",
+        "one_head_negative_large_decay",
+        {
+            **{"n_heads": 1, "head_k_dim": 20, "head_v_dim": 3, "d_conv": 2, "negative_eigenvalues": True},
+            **{"A_init_range": [2, 3], "dt_init_range": [1, 5]},
+        },
+        _DELTA,
+        {7: 2 * (24 * (43 + 1 + 1 + 3) + 3 * 24 + 2 * 43 + 3 * 3 * 20)},
+    ),
+    Case(
+        "kda",
+        "a_decay_a_channel",
+        {"n_heads": 2, "head_k_dim": 5, "head_v_dim": 4, "chunk_size": 40, "negative_eigenvalues": True},
+        _DELTA,
+        # 28 channels through the convolution; decays of 10 channels and gates of 8 through a bottleneck of 4 each.
+        {n: 2 * (24 * (28 + 2 + 4 + 4) + 4 * (10 + 8) + 8 * 24 + 4 * 28 + 3 * 8 * 5) for n in (1, 7, 99)},
+    ),
+    Case(
+        "mamba3",
+        "half_complex_groups",
+        {"head_dim": 8, "d_state": 9, "n_groups": 2, "chunk_size": CHUNK},
+        _TRAPEZOIDAL,
+        # Inner width 48, 6 heads, 2 groups of 9 for B and C each, 2 angles; two terms into the state and one read of it.
+        {n: 2 * (24 * (48 + 48 + 18 + 18 + 3 * 6 + 2) + 48 * 24 + 3 * 48 * 9) for n in (1, 100)},
+    ),
+    Case(
+        "mamba3",
+        "all_complex_one_head_large_steps",
+        {"head_dim": 24, "d_state": 6, "expand": 1, "rope_fraction": 1.0, "dt_init_range": [1, 5]},
+        _TRAPEZOIDAL,
+        {7: 2 * (24 * (24 + 24 + 6 + 6 + 3 + 3) + 24 * 24 + 3 * 24 * 6)},
+    ),
+    Case(
+        "mamba3",
+        "real",
+        {"head_dim": 16, "d_state": 5, "expand": 2, "rope_fraction": 0.0, "chunk_size": 7},
+        _TRAPEZOIDAL,
+        {7: 2 * (24 * (48 + 48 + 5 + 5 + 3 * 3) + 48 * 24 + 3 * 48 * 5)},
     ),
     Case(
         "bidirectional",

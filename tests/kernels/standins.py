@@ -1,7 +1,7 @@
 """Stand-ins for the packages with CUDA kernels: the same signatures and conditions, computed slowly on a CPU.
 
-Signatures, defaults and what is refused follow the sources of flash-attn 2.8.3, causal-conv1d 1.7.0 and mamba-ssm 2.3.2. What
-they compute is written out here token by token from their documentation, not taken from `ripstop.ops`.
+Signatures, defaults and what is refused follow the sources of flash-attn 2.8.3, causal-conv1d 1.7.0, mamba-ssm 2.3.2 and
+fla-core 0.6.0. What they compute is written out here token by token from their documentation, not taken from `ripstop.ops`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ripstop.kernels import adapters, backend
 
 Calls = list[tuple[str, dict[str, Any]]]
 """Names of the functions that were called, with their arguments by name."""
+
+ADAPTERS = ("flash_attn", "causal_conv1d", "mamba_ssm", "mamba3", "fla")
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> Calls:
@@ -43,13 +45,19 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Calls:
         "mamba_ssm.ops.triton": [],
         "mamba_ssm.ops.triton.selective_state_update": [selective_state_update],
         "mamba_ssm.ops.triton.ssd_combined": [mamba_chunk_scan_combined],
+        "mamba_ssm.ops.triton.mamba3": [],
+        "mamba_ssm.ops.triton.mamba3.mamba3_siso_combined": [mamba3_siso_combined],
+        "fla": [],
+        "fla.ops": [],
+        "fla.ops.gated_delta_rule": [chunk_gated_delta_rule, fused_recurrent_gated_delta_rule],
+        "fla.ops.kda": [chunk_kda, fused_recurrent_kda],
     }
     for name, functions in contents.items():
         module = ModuleType(name)
         for function in functions:
             setattr(module, function.__name__, recorded(function))
         monkeypatch.setitem(sys.modules, name, module)
-    for kernel in ("flash_attn", "causal_conv1d", "mamba_ssm"):  # adapters that have imported the stand-ins, and go with them
+    for kernel in ADAPTERS:  # they have imported the stand-ins, and go with them
         name = f"ripstop.kernels.adapters.{kernel}"
         spec = importlib.util.find_spec(name)
         assert spec is not None and spec.loader is not None
@@ -246,3 +254,151 @@ def selective_state_update(
     state.copy_(torch.exp(dt[..., None] * A) * state + (dt * x.float())[..., None] * b)
     y = (state.float() * c).sum(-1) + (0 if D is None else D * x.float())
     return y.to(x.dtype)
+
+
+def mamba3_siso_combined(
+    Q: Tensor,
+    K: Tensor,
+    V: Tensor,
+    ADT: Tensor,
+    DT: Tensor,
+    Trap: Tensor,
+    Q_bias: Tensor,
+    K_bias: Tensor,
+    Angles: Tensor,
+    D: Tensor | None = None,
+    Z: Tensor | None = None,
+    Input_States: Any = None,
+    chunk_size: int = 64,
+    return_final_states: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> Tensor:
+    """Q, K (B, T, G, N), V (B, T, H, P), ADT, DT, Trap (B, H, T), biases (H, N), Angles (B, T, H, R)."""
+    assert D is Z is Input_States is None and not return_final_states
+    n_batch, n_time, n_heads, _ = V.shape
+    n_angles, N = Angles.shape[3], Q.shape[3]
+    assert ADT.shape == DT.shape == Trap.shape == (n_batch, n_heads, n_time) and ADT.dtype == DT.dtype == torch.float32
+    assert Angles.shape[:3] == V.shape[:3] and n_angles <= N // 2 and n_angles % 2 == 0
+    assert Q_bias.shape == K_bias.shape == (n_heads, N) and Q_bias.dtype == torch.float32
+    if cu_seqlens is not None:
+        assert n_batch == 1 and cu_seqlens.dtype == torch.int32
+        ends, outputs = cu_seqlens.tolist(), []
+        for a, b in zip(ends, ends[1:], strict=False):
+            tokens = [t[:, a:b] for t in (Q, K, V)] + [t[:, :, a:b] for t in (ADT, DT, Trap)]
+            outputs.append(mamba3_siso_combined(*tokens, Q_bias, K_bias, Angles[:, a:b]))
+        return torch.cat(outputs, 1)
+    group = n_heads // Q.shape[2]
+    angle, state = torch.zeros(n_batch, n_heads, n_angles), torch.zeros(n_batch, n_heads, V.shape[3], N)
+    written, outputs = torch.zeros_like(state), []
+    for t in range(n_time):
+        angle = angle + torch.tanh(Angles[:, t].float()) * torch.pi * DT[:, :, t, None]
+        q, k = (m[:, t].float().repeat_interleave(group, 1) + b for m, b in ((Q, Q_bias), (K, K_bias)))
+        turns = torch.ones(n_batch, n_heads, N // 2, dtype=torch.complex64)
+        turns[..., :n_angles] = torch.polar(torch.ones_like(angle), angle)
+        q, k = (torch.view_as_real(torch.view_as_complex(m.unflatten(-1, (-1, 2))) * turns).flatten(-2) for m in (q, k))
+        share, dt = torch.sigmoid(Trap[:, :, t].float()), DT[:, :, t]
+        state = ADT[:, :, t].exp()[..., None, None] * (state + ((1 - share) * dt)[..., None, None] * written)
+        written = V[:, t].float()[..., None] * k[:, :, None]
+        state = state + (share * dt)[..., None, None] * written
+        outputs.append((state * q[:, :, None]).sum(-1).to(V.dtype))
+    return torch.stack(outputs, 1)
+
+
+def chunk_gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """q, k (B, T, H, K), v (B, T, H, V), g and beta (B, T, H), states (sequences, H, V, K) where `state_v_first`."""
+    assert g.shape == beta.shape == v.shape[:3]
+    return _delta(q, k, v, g.unsqueeze(-1), beta, scale, initial_state, output_final_state, state_v_first, cu_seqlens)
+
+
+def chunk_kda(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+    cu_seqlens: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The same with g (B, T, H, K)."""
+    assert g.shape == k.shape and beta.shape == v.shape[:3]
+    return _delta(q, k, v, g, beta, scale, initial_state, output_final_state, state_v_first, cu_seqlens)
+
+
+def fused_recurrent_gated_delta_rule(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    gk: Tensor | None = None,
+    gv: Tensor | None = None,
+    beta: Tensor | None = None,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    assert g is not None and beta is not None and gk is gv is None and not torch.is_grad_enabled(), "it has no backward"
+    return chunk_gated_delta_rule(q, k, v, g, beta, scale, initial_state, output_final_state, state_v_first)
+
+
+def fused_recurrent_kda(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    beta: Tensor,
+    scale: float | None = None,
+    initial_state: Tensor | None = None,
+    output_final_state: bool = False,
+    state_v_first: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    assert not torch.is_grad_enabled(), "it has no backward"
+    return chunk_kda(q, k, v, g, beta, scale, initial_state, output_final_state, state_v_first)
+
+
+def _delta(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, scale: float | None, initial_state: Tensor | None,
+    output_final_state: bool, state_v_first: bool, cu_seqlens: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    assert q.dtype == k.dtype == v.dtype != torch.float32, "its backward takes no float32"
+    assert k.shape[-1] <= 256
+    if cu_seqlens is not None:
+        assert v.shape[0] == 1 and cu_seqlens.dtype == torch.int64, "sequences laid end to end in one row"
+        ends = cu_seqlens.tolist()
+        assert ends[0] == 0 and ends[-1] == v.shape[1] and initial_state is None and not output_final_state
+        parts = [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        outputs = [_delta_of_one(*(t[:, p] for t in (q, k, v, g, beta)), scale, None)[0] for p in parts]
+        return torch.cat(outputs, 1), None
+    if initial_state is not None:
+        assert initial_state.dtype == torch.float32
+        initial_state = initial_state if state_v_first else initial_state.transpose(-1, -2)
+    o, state = _delta_of_one(q, k, v, g, beta, scale, initial_state)
+    return o, (state if state_v_first else state.transpose(-1, -2)) if output_final_state else None
+
+
+def _delta_of_one(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, scale: float | None, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    scale, outputs = q.shape[-1] ** -0.5 if scale is None else scale, []
+    state = torch.zeros(v.shape[0], *v.shape[2:], k.shape[-1]) if state is None else state
+    for t in range(v.shape[1]):
+        key = k[:, t].float()
+        state = state * g[:, t].float().exp()[:, :, None]
+        error = v[:, t].float() - torch.einsum("bhvk,bhk->bhv", state, key)
+        state = state + torch.einsum("bh,bhv,bhk->bhvk", beta[:, t].float(), error, key)
+        outputs.append(torch.einsum("bhvk,bhk->bhv", state, scale * q[:, t].float()).to(v.dtype))
+    return torch.stack(outputs, 1), state

@@ -10,12 +10,13 @@ from contract import CASES, Case, _input, check_bfloat16
 from kernels import standins
 from torch import Tensor
 
-from ripstop.kernels import attention, convolution, cross_attention, state_space, window_attention
+from ripstop.kernels import attention, convolution, cross_attention, delta_rule, state_space, trapezoidal, window_attention
 from ripstop.layers.block import Block
 from ripstop.layers.cross_attention import CrossAttentionConfig, remember
 from ripstop.mixers import MIXERS
 from ripstop.ops.segments import Segments
 from ripstop.ops.softmax_attention import attention_reference, visible
+from ripstop.ops.trapezoidal import Projected
 
 pytestmark = pytest.mark.usefixtures("nan_in_new_memory")
 NUMBERS = torch.tensor([[1, 1, 1, 2, 2, 2, 2, 0, 0], [0, 1, 1, 1, 1, 1, 3, 3, 3]])
@@ -225,19 +226,87 @@ def test_scan_step_writes_its_state(calls: standins.Calls) -> None:
     assert after_BHPN is state_BHPN and [name for name, _ in calls] == ["selective_state_update"]
 
 
+def _delta_inputs(n_decays: int) -> tuple[Tensor, ...]:
+    q, k = (_random(2, 9, 4, 6, seed=seed) / 3 for seed in (1, 2))
+    g = -_random(2, 9, 4, n_decays, seed=3, dtype=torch.float32).abs()
+    return q, k, _random(2, 9, 4, 8, seed=4), g, _random(2, 9, 4, seed=5, dtype=torch.float32).sigmoid()
+
+
+@pytest.mark.parametrize("n_decays", [1, 6])
+@pytest.mark.parametrize("segments", [None, SEGMENTS])
+def test_delta_rule(calls: standins.Calls, n_decays: int, segments: Segments | None) -> None:
+    inputs = _delta_inputs(n_decays)
+    got = delta_rule.delta("auto", *inputs, segments, 64)
+    _near(got, delta_rule.delta("reference", *(t.double() for t in inputs), segments, 64))
+    ((name, given),) = calls
+    assert name == ("chunk_gated_delta_rule" if n_decays == 1 else "chunk_kda") and given["scale"] == 1
+    assert segments is None or given["cu_seqlens"].tolist() == [0, 3, 7, 9, 10, 15, 18]
+
+
+@pytest.mark.parametrize("n_decays", [1, 6])
+def test_delta_rule_after_a_past(calls: standins.Calls, n_decays: int) -> None:
+    inputs, memory_BHPK = _delta_inputs(n_decays), _random(2, 4, 8, 6, seed=6, dtype=torch.float32)
+    exact = [t.double() for t in (*inputs, memory_BHPK)]
+    for got, wanted in zip(
+        delta_rule.delta_after("auto", *inputs, memory_BHPK, 64), delta_rule.delta_after("reference", *exact, 64), strict=True
+    ):
+        _near(got, wanted)
+    token = [t[:, 0] for t in inputs]
+    with torch.no_grad():
+        stepped = delta_rule.delta_step("auto", *token, memory_BHPK)
+    wanted_step = delta_rule.delta_step("torch", *(t.double() for t in (*token, memory_BHPK)))
+    for got, wanted in zip(stepped, wanted_step, strict=True):
+        _near(got, wanted)
+    delta_rule.delta_step("auto", *token, memory_BHPK)  # gradients are wanted: no kernel has them
+    chunk, step = ("chunk_gated_delta_rule", "fused_recurrent_gated_delta_rule")
+    assert [name for name, _ in calls] == ([chunk, step] if n_decays == 1 else ["chunk_kda", "fused_recurrent_kda"])
+
+
+@pytest.mark.parametrize("segments", [None, SEGMENTS])
+@pytest.mark.parametrize("n_angles", [2, 8])
+def test_trapezoidal_scan(calls: standins.Calls, segments: Segments | None, n_angles: int) -> None:
+    rows = (2, 9, 4)
+    dt, a = (_random(*rows, seed=seed, dtype=torch.float32).abs() for seed in (1, 2))
+    biases = _random(4, 16, seed=6, dtype=torch.float32), _random(4, 16, seed=7, dtype=torch.float32)
+    groups = _random(2, 9, 2, 16, seed=4), _random(2, 9, 2, 16, seed=5)
+    turn = _random(2, 9, n_angles, seed=8)
+    projected = Projected(_random(*rows, 16), dt, -a, _random(*rows, seed=3), *groups, *biases, turn)
+    got = trapezoidal.scan("auto", projected, segments, 64)
+    _near(got, trapezoidal.scan("reference", Projected(*(t.double() for t in projected)), segments, 64))
+    ((name, given),) = calls
+    assert name == "mamba3_siso_combined" and given["cu_seqlens"] is (None if segments is None else SEGMENTS.offsets)
+    for odd in (projected._replace(turn_BTR=turn[..., :1]), projected._replace(x_BTHP=projected.x_BTHP[..., :9])):
+        trapezoidal.scan("auto", odd, segments, 64)
+    assert len(calls) == 1, "an odd number of angles and widths that are no power of two are no work for the kernel"
+
+
 def _kernel_sizes(values: dict[str, Any]) -> dict[str, Any]:
     """The case with heads and channels of sizes that the kernels take."""
     if "mixer" in values:
         return {"mixer": _kernel_sizes(values["mixer"])}
+    if "rope_fraction" in values or "n_groups" in values and "d_conv" not in values:
+        return values | {"d_state": 16, "head_dim": 16, "expand": 2, "n_groups": 1, "rope_fraction": 0.5}
     if "d_state" in values:
         return values | {"d_state": 4, "head_dim": 8, "d_conv": 4, "expand": 2}
+    if "head_k_dim" in values:
+        return values | {"n_heads": 2, "head_k_dim": 8, "head_v_dim": 8, "d_conv": 4}
     if "kv_lora_rank" in values:
         return values | {"qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
     kept = {key: value for key, value in values.items() if key not in ("head_dim", "sink_size")}
     return kept | {"n_heads": 3, "n_kv_heads": 1}
 
 
-RECURRENT = {"mamba_chunk_scan_combined", "causal_conv1d_fn"}
+CHUNKED = {
+    "mamba2": {"mamba_chunk_scan_combined", "causal_conv1d_fn"},
+    "gated_delta": {"chunk_gated_delta_rule", "causal_conv1d_fn"},
+    "kda": {"chunk_kda", "causal_conv1d_fn"},
+    "mamba3": {"mamba3_siso_combined"},
+}
+STEP = {
+    "mamba2": "selective_state_update",
+    "gated_delta": "fused_recurrent_gated_delta_rule",
+    "kda": "fused_recurrent_kda",
+}
 SOFTMAX = {"flash_attn_func", "flash_attn_varlen_func"}
 
 
@@ -248,11 +317,11 @@ def test_every_mixer_runs_on_its_kernels(case: Case, calls: standins.Calls) -> N
     reference = {"mixer": values["mixer"] | {"backend": "reference"}} if "mixer" in values else {"backend": "reference"}
     check_bfloat16(Case(case.kind, case.name, values, (), {}, reference), "cpu")
     ran = {name for name, _ in calls}
-    recurrent = "mamba2" in (case.kind, case.name)
-    assert ran >= (RECURRENT if recurrent else SOFTMAX)
+    kind = case.name if case.kind == "bidirectional" else case.kind
+    assert ran >= CHUNKED.get(kind, SOFTMAX)
     config = MIXERS.parse({"kind": case.kind} | values)
     if config.is_causal:
-        assert recurrent is ("selective_state_update" in ran)
+        assert ran & set(STEP.values()) == ({STEP[kind]} if kind in STEP else set())
         mixer = config.build(24)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # a state in float32 beside inputs in bfloat16
             x_BTD = _input(2, 5).float()

@@ -1,4 +1,4 @@
-"""mamba-ssm's kernels against the recurrence, in bfloat16 on a GPU."""
+"""mamba-ssm's kernels against the recurrences of Mamba-2 and Mamba-3, in bfloat16 on a GPU."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ripstop.ops.segments import Segments
 from ripstop.ops.state_space import ssd_recurrent, ssd_step
+from ripstop.ops.trapezoidal import Projected, heads, trapezoidal_recurrent
 
 pytestmark = pytest.mark.gpu
 SIZES = [(1, 64, 16), (100, 64, 64), (513, 32, 128)]
@@ -54,3 +55,26 @@ def test_step() -> None:
         y_fast, state_fast = kernels.ssd_step(*(t.cuda() for t in values))
     _near(y_fast, y_slow)
     _near(state_fast, state_slow)
+
+
+@pytest.mark.parametrize(("n_time", "head_dim", "d_state"), SIZES)
+@pytest.mark.parametrize("with_segments", [False, True])
+def test_trapezoidal_scan(n_time: int, head_dim: int, d_state: int, with_segments: bool) -> None:
+    kernels = pytest.importorskip("ripstop.kernels.adapters.mamba3", exc_type=ImportError)
+    torch.manual_seed(0)
+    rows, n_groups, n_heads = (2, n_time, 4), 2, 4
+    x, trap, turn = torch.randn(*rows, head_dim), torch.randn(*rows), torch.randn(2, n_time, d_state // 4)
+    B, C = torch.randn(2, 2, n_time, n_groups, d_state).unbind()
+    half = [t.bfloat16() for t in (trap, B, C)]
+    biases = torch.ones(n_heads, d_state), torch.ones(n_heads, d_state)
+    values = Projected(x.bfloat16(), torch.rand(*rows) * 0.2, -torch.rand(*rows), *half, *biases, turn.bfloat16())
+    numbers = (torch.arange(n_time) // 37 + torch.tensor([[0], [1]])) if with_segments else None
+    slow = [t.double().requires_grad_() for t in values]
+    fast = [t.cuda().requires_grad_() for t in values]
+    y_slow, _ = trapezoidal_recurrent(*heads(Projected(*slow))[0], None, Segments.of(numbers))
+    y_fast = kernels.scan(Projected(*fast), None if numbers is None else Segments.of(numbers.cuda()))
+    _near(y_fast, y_slow)
+    dy = torch.randn_like(y_slow).bfloat16()
+    got = torch.autograd.grad(y_fast, fast, dy.cuda())
+    for a, b in zip(got, torch.autograd.grad(y_slow, slow, dy.double()), strict=True):
+        assert (a.double().cpu() - b).norm() < 3e-2 * b.norm() + 1e-6

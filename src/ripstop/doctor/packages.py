@@ -14,7 +14,7 @@ from typing import Any
 from ripstop import provenance
 from ripstop.doctor.finding import Finding, reason
 
-IMPORTED_AS = {"pyyaml": "yaml"}
+IMPORTED_AS = {"pyyaml": "yaml", "fla-core": "fla"}
 """Packages that are imported under another name than their own."""
 SETUP = "make setup"
 
@@ -132,7 +132,7 @@ def _kernels(nvcc: str | None) -> Iterator[Finding]:
     for one in requirements("gpu"):
         try:
             version = importlib.metadata.version(one.name)
-            importlib.import_module(one.name.replace("-", "_"))
+            importlib.import_module(IMPORTED_AS.get(one.name, one.name.replace("-", "_")))
         except importlib.metadata.PackageNotFoundError:
             lacking.append(f"{one.name} is not installed")
         except (Exception, SystemExit) as error:  # as one that was compiled against another torch

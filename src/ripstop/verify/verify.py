@@ -19,9 +19,10 @@ from ripstop.claims.verdicts import Judged, failed_controls, judged, registered,
 from ripstop.config import ConfigError
 from ripstop.paper.numbers import FILE, StudyNumbers, by_study, metric_values, read_studies
 from ripstop.paper.tables import table_files
+from ripstop.paper.typed import typed_results
 from ripstop.plan import Plan
 from ripstop.verify.published import check_assembled, check_published
-from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, settled
+from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, read_metrics, settled
 from ripstop.verify.rendered import check_rendered, render_again
 from ripstop.verify.runs import check_choices, check_records, check_runs
 
@@ -115,6 +116,9 @@ class _Checked:
         scale, assembled = self._grid.scale, self._folder / "paper"
         if self.studies.keys() == set(self._grid.studies) and assembled.is_dir():
             self.told += check_assembled(assembled, list(self.studies.values()), found, scale)
+        known = {study: read_metrics(self._metrics / f"{study}.json") for study in self._grid.studies}
+        for text in sorted([*published.glob("*.tex"), *published.glob("sections/*.tex"), *published.parent.glob("README.md")]):
+            self.told += typed_results(text, known)
         told, unseen = check_published(published, scale, claims_tex(found, scale, self.commits), self.printed)
         self.told += told
         self.notes += [unseen] if unseen else []
