@@ -19,7 +19,7 @@ def pull(grid: Plan, studies: Sequence[str]) -> None:
     data = sorted({job.data for study in studies for job in grid.runs[study].values()})
     folders = [str(grid.folder() / "data" / name) for name in data]
     with _dvc() as (repo, remote, where):
-        from dvc.exceptions import CheckoutError, ConfirmRemoveError
+        from dvc.exceptions import CheckoutError, ConfirmRemoveError, DownloadError
 
         for stage in ("data", *stages):
             (found,) = repo.stage.collect(stage)
@@ -33,8 +33,8 @@ def pull(grid: Plan, studies: Sequence[str]) -> None:
         except ConfirmRemoveError as error:
             file = os.path.relpath(str(error).splitlines()[-1])
             raise ConfigError(f"{file}: is none of the results to be restored, and would be lost; move it away") from None
-        except CheckoutError as error:
-            lacking = ", ".join(error.target_infos)
+        except (CheckoutError, DownloadError) as error:
+            lacking = ", ".join(getattr(error, "target_infos", stages))
             if not remote:
                 why = "there is no remote to fetch it from; name one with `dvc remote add --default NAME URL`"
             elif "://" not in where and not Path(where).is_dir():
