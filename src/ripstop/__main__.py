@@ -89,6 +89,18 @@ def prune(
 
 
 @app.command()
+def restore(
+    study: Annotated[list[str], typer.Argument(help="Studies whose results are fetched; none given: all.")] = [],  # noqa: B006
+    params: Params = Path("params.yaml"),
+) -> None:
+    """Fetch results from the DVC remote, and have Snakemake take for current what of them is."""
+    from ripstop.restore.restore import restore as fetch
+
+    for sentence in fetch(_plan(params, None, []), study):
+        print(sentence)
+
+
+@app.command()
 def accept(
     study: Annotated[list[str], typer.Argument(help="Studies whose results hold; none given: all.")] = [],  # noqa: B006
     reason: Annotated[str, typer.Option(help="Why the results hold for the changed code.")] = "",
@@ -305,7 +317,7 @@ def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of
 @app.command()
 def render(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    records: Annotated[Path, typer.Option(help="The study's collected records.jsonl.")],
+    records: Annotated[Path, typer.Option(help="The study's collected records.")],
     out: Out,
     reads: Annotated[list[str], typer.Option(help="Records of a study that this one reads, study=path. Repeatable.")] = [],  # noqa: B006
     dropped: Annotated[

@@ -55,6 +55,7 @@ def longest_job():
 DATA = "results/{scale}/data/{data}"
 STUDY = "results/{scale}/{study}"
 RUN = f"{STUDY}/runs/{{run}}"
+RECORDS = "results/records/{scale}/{study}.jsonl.gz"
 CHOICE = f"{STUDY}/choices/{{choice}}.json"
 LOGS = "results/{scale}/logs"
 BENCHMARKS = "results/{scale}/benchmarks"
@@ -306,8 +307,12 @@ def records_read_by_study(wildcards):
 
 
 def records_of(study):
-    """The collected records of a study."""
-    return f"{STUDY}/records.jsonl".format(scale=grid.scale, study=study)
+    """The collected records of a study. They have to be there where the paper is drawn again and nothing else may run."""
+    path = RECORDS.format(scale=grid.scale, study=study)
+    allowed = workflow.dag_settings.allowed_rules
+    if allowed and "collect" not in allowed and not os.path.isfile(path):
+        sys.exit(f"error: {path}: no such file, so {study} cannot be drawn; make it with `snakemake study_{study}`")
+    return path
 
 
 def options(name, values):
