@@ -1,13 +1,15 @@
-"""Text in, whole or refused; files out, whole or not at all."""
+"""Text in, whole or refused; files out, whole or not at all. A text whose name ends in .gz is compressed on the disk."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import os
 import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +18,7 @@ from ripstop.config import ConfigError
 
 MOVES_NO_NUMBER = "it moves bytes that others made"
 
+COMPRESSED = ".gz"
 REMEDIES = {
     errno.EACCES: "permission is denied; change the permissions, or choose another folder",
     errno.EDQUOT: "your quota of disk space is used up; free some space and run the command again",
@@ -50,6 +53,11 @@ def read_text(path: Path, hint: str = "") -> str:
         raise ConfigError(f"{path}: no such file" + (f"; {hint}" if hint else "")) from None
     except OSError as error:
         raise ConfigError(sentence(_named(error, path))) from None
+    if Path(path).suffix == COMPRESSED:
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            raise ConfigError(f"{path}: is damaged, or no gzip; restore it with git, or make it again") from None
     return decoded(data, str(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -125,6 +133,8 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
         data = text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"{path}: cannot be written, {halved(error)}") from None
+    if Path(path).suffix == COMPRESSED:
+        data = gzip.compress(data, mtime=0)  # no time stamp: the same text gives the same bytes
     with replacing(path, durable) as temporary:
         temporary.write_bytes(data)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from os.path import normpath
@@ -165,7 +167,7 @@ class Run(Strict):
         files = {"config.yaml": config, "reporting.yaml": self.reporting.model_dump(mode="json"), **parts}
         if self.parallel != Parallel():
             files["parallel.yaml"] = self.parallel.model_dump(mode="json")
-        return {name: yaml_file.dump(values) for name, values in files.items()}
+        return {name: _dump(values) for name, values in files.items()}
 
     @classmethod
     def load(cls, folder: Path, overrides: Sequence[str] = (), parts: Sequence[str] = ()) -> Run:
@@ -189,6 +191,16 @@ class Run(Strict):
     def data_beside(self, folder: Path) -> Path:
         """Where the results that the run's folder lies in keep its prepared data."""
         return Path(normpath(folder.absolute() / "../../../data" / self.data.id))
+
+
+def _dump(values: dict[str, Any]) -> str:
+    """`yaml_file.dump` of values with text keys. It is slow, and what runs share, such as their data, is written once."""
+    return "".join(_entry(key, json.dumps(value)) for key, value in values.items()) or yaml_file.dump(values)
+
+
+@functools.lru_cache(maxsize=1024)
+def _entry(key: str, value: str) -> str:
+    return yaml_file.dump({key: json.loads(value)})
 
 
 def _read(path: Path, parse: Callable[[Any, str], Any]) -> dict[str, Any]:
