@@ -307,6 +307,8 @@ def out_of_torch_memory() -> None:
         ),
         (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, "error: stopped by SIGTERM\n"),
         (lambda: os.kill(os.getpid(), signal.SIGHUP), 129, "error: stopped by SIGHUP\n"),
+        (lambda: os.kill(os.getpid(), signal.SIGUSR2), 140, "error: stopped by SIGUSR2\n"),
+        (lambda: os.kill(os.getpid(), signal.SIGUSR1), 0, ""),
         (lambda: None, 0, ""),
     ],
 )  # fmt: skip

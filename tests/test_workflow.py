@@ -195,9 +195,9 @@ def jobs_of(grid: Plan) -> Jobs:
         for choice, candidates in grid.choices[study].items():
             reports = {f"{study}/runs/{run}/training.json" for run in candidates}
             wanted["choose", study, choice] = (reports | {f"{study}/choose.code"}, {f"{study}/choices/{choice}.json"})
-        records, code = f"{study}/records.jsonl", f"{study}/paper.code"
+        records, code = f"results/records/smoke/{study}.jsonl.gz", f"{study}/paper.code"
         wanted["collect", study, ""] = (parts | {code}, {records})
-        others = {f"{other}/records.jsonl" for other in grid.reads[study]}
+        others = {f"results/records/smoke/{other}.jsonl.gz" for other in grid.reads[study]}
         made = {f"{study}/paper", f"results/metrics/smoke/{study}.json", f"results/metrics/smoke/{study}.csv"}
         wanted["render", study, ""] = ({records, code} | others, made)
     return wanted
@@ -458,6 +458,8 @@ def test_a_killed_execution_is_no_obstacle_and_a_living_one_is_named(checkout: P
         while not list(checkout.glob(".snakemake/locks/*.output.lock")):
             assert first.poll() is None and time.monotonic() < deadline, (checkout / "said.txt").read_text()
             time.sleep(0.05)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # which a cluster sends to every process of a job
+            first.send_signal(number)
         refused = call(checkout, *command, status=1).splitlines()
     finally:
         os.killpg(first.pid, signal.SIGKILL)
@@ -469,6 +471,12 @@ def test_a_killed_execution_is_no_obstacle_and_a_living_one_is_named(checkout: P
     assert list(checkout.glob(".snakemake/locks/*")) and not made.is_file()
     call(checkout, *command)
     assert made.is_file() and not list(checkout.glob(".snakemake/locks/*"))
+
+
+def test_whatever_is_asked_for_first_finds_the_files_of_the_plan(checkout: Path) -> None:
+    (checkout / "workflow/scripts/logged").write_text("#!/bin/sh\nexit 3\n")
+    said = snakemake(checkout, "results/smoke/mqar_cliff/records.jsonl", status=1)  # by its first job
+    assert "MissingInput" not in said and "Error in rule prepare" in said
 
 
 @contextlib.contextmanager
@@ -624,24 +632,47 @@ def test_log_is_stamped_and_keeps_the_exit_status(tmp_path: Path) -> None:
     assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", line) for line in log.read_text().splitlines())
 
 
-def test_log_outlives_the_signal_that_stops_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGXCPU"])
+def test_log_outlives_the_signal_that_stops_the_command(tmp_path: Path, name: str, once: bool) -> None:
     """A cluster signals every process of a job; the training still has to write that it saved a checkpoint."""
     log = tmp_path / "run.log"
     program = (
-        "import signal, sys, time\n"
+        "import os, signal, sys, time\n"
         "def stop(*_): time.sleep(0.3); print('saved'); sys.exit(7)\n"
-        "signal.signal(signal.SIGTERM, stop); print('ready'); time.sleep(60)"
+        f"signal.signal(signal.{name}, stop); os.kill(os.getpid(), signal.SIGUSR1)\n"  # as before it can answer
+        "print('ready'); time.sleep(60)"
     )
     command = [ROOT / "workflow/scripts/logged", log, sys.executable, "-c", program]
+    if once:  # as in a job of a cluster
+        command = [ROOT / "workflow/scripts/once", ROOT / "params.yaml", "--", tmp_path / "none", "--", *command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 30
         while not (log.is_file() and "ready" in said(log)):
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGTERM)
+        if not once:
+            os.killpg(process.pid, signal.SIGUSR1)
+        os.killpg(process.pid, getattr(signal, name))
         assert process.wait(30) == 7
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert "saved" in said(log)
+
+
+def test_log_of_a_command_that_outlived_its_workflow_is_another_file(tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    command = [ROOT / "workflow/scripts/logged", log]
+    with subprocess.Popen([*command, "cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as former:
+        assert former.stdin is not None
+        former.stdin.write(b"former\n")
+        former.stdin.flush()
+        deadline = time.monotonic() + 30
+        while not (log.is_file() and "former" in said(log)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        subprocess.run([*command, "echo", "new"], stdout=subprocess.DEVNULL, check=True)
+        former.communicate(b"former still\n")
+    assert said(log)[1] == "new" and len(said(log)) == 3 and "\0" not in log.read_text()

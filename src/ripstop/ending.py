@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from ripstop.config import ConfigError, TrainingError, explain
 from ripstop.files import halved, sentence
 from ripstop.training.distributed.telling import OtherRankError, tell
+from ripstop.training.interruption import ASKING
 
 MOVES_NO_NUMBER = "it reports what others did"
 
@@ -128,15 +129,18 @@ def _usage(error: Any) -> int:
 
 @contextmanager
 def _signals_clean_up() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the command as an exception does: what it was writing is taken away again."""
+    """What asks to stop ends the command as an exception does: what it was writing is taken away again. SIGUSR1 asks where a
+    training is, and ends no command, nor one that is only about to train."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(_say(f"stopped by {signal.Signals(number).name}", 128 + number))
 
+    def go_on(number: int, frame: FrameType | None) -> None: ...
+
     before: dict[int, Callable[..., Any] | int | None] = {}
-    for asking in (signal.SIGTERM, signal.SIGHUP):
+    for asking in (*ASKING, signal.SIGUSR1):
         if signal.getsignal(asking) is signal.SIG_DFL:  # not where it is ignored, as SIGHUP is under nohup
-            before[asking] = signal.signal(asking, stop)
+            before[asking] = signal.signal(asking, go_on if asking == signal.SIGUSR1 else stop)
     try:
         yield
     finally:

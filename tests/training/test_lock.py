@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from ripstop.config import ConfigError
+from ripstop.training import lock as locks
 from ripstop.training.lock import Lock
 
 HOLDING = "import sys; from pathlib import Path; from ripstop.training.lock import Lock\nwith Lock(Path(sys.argv[1])):\n "
@@ -51,6 +52,22 @@ def test_one_whose_owner_was_killed_is_no_obstacle(tmp_path: Path):
     assert path.exists()
     with Lock(path):
         assert json.loads(path.read_text())["pid"] == os.getpid()
+
+
+def test_who_only_looks_for_the_holder_is_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "lock"
+    assert locks.holder(path) is None
+    path.write_text(dead())
+    assert locks.holder(path) is None
+    with Lock(path):
+        owner = locks.holder(path)
+        assert owner is not None and owner["pid"] == os.getpid()
+    path.touch()
+    look = os.open(path, os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: fcntl.flock(look, fcntl.LOCK_UN))
+    with Lock(path):
+        os.close(look)
 
 
 @pytest.mark.parametrize("content", [b"", b"{cut", b"[1]", b"\xff\xfe"])

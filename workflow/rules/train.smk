@@ -3,8 +3,8 @@
 rule train:
     input:
         choice=choice_of_run,
-        config=of_run("config.yaml"),
-        code=of_run("train.code"),
+        config=of_run("config.yaml", "model.safetensors"),
+        code=of_run("train.code", "model.safetensors"),
         data=data_of_run,
     output:
         model=f"{RUN}/model.safetensors",
@@ -38,14 +38,14 @@ rule train:
         data=subpath(input.data, parent=True),
         python=python_of_training,
     shell:
-        f"{LOGGED} {{params.python}} -m ripstop train {{params.run:q}} --data {{params.data:q}}"
+        f"{LOGGED} {{params.python}} -m ripstop train --wait {{params.run:q}} --data {{params.data:q}}"
 
 
 # What an arm trains with, chosen by the held-out loss of its candidates.
 rule choose:
     input:
         reports=candidates,
-        code=of_study("choose.code"),
+        code=of_study("choose.code", "choices/{choice}.json"),
     output:
         CHOICE,
     log:

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +19,19 @@ MOVES_NO_NUMBER = "keeps a second process out"
 
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 """What `flock` says on a file system that has none."""
+WAIT = "wait until it has ended, or stop it"
+
+
+LOOKS, PAUSE = 3, 0.05
+"""How often a lock is tried, and seconds in between: who only looks for its holder has it for a moment."""
+
+
+class InUseError(ConfigError):
+    """Another process holds the lock."""
 
 
 class Lock:
-    """Held while entered. `ConfigError` names the owner where another process holds it.
+    """Held while entered. `InUseError` names the owner where another process holds it.
 
     The file at `path` is left by a process that was killed; it is no obstacle, since its lock died with its owner. Where
     the file system has no locks, the owner that the file names decides: on this machine by whether it lives, on another
@@ -33,6 +43,7 @@ class Lock:
         self._file: int | None = None
 
     def __enter__(self) -> Self:
+        looks = 0
         while self._file is None:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
             try:
@@ -44,7 +55,11 @@ class Lock:
                     continue
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise
-                raise self._refusal(_owner(self.path)) from None
+                looks += 1
+                if looks < LOOKS:
+                    time.sleep(PAUSE)
+                    continue
+                raise InUseError(f"{refusal(self.path, _owner(self.path))}; {WAIT}") from None
             if _same(file, self.path):
                 self._file = file
             else:
@@ -62,7 +77,7 @@ class Lock:
     def _by_owner(self) -> int:
         owner = _owner(self.path)
         if owner and (owner.get("host") != socket.gethostname() or lives(owner)):
-            raise self._refusal(owner, f", or delete {self.path} where it no longer runs")
+            raise InUseError(f"{refusal(self.path, owner)}; {WAIT}, or delete {self.path} where it no longer runs")
         print(f"{self.path.parent}: its file system has no locks; one of another machine may go unnoticed", flush=True)
         return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
 
@@ -74,13 +89,31 @@ class Lock:
             "host": socket.gethostname(),
             "started": datetime.now().astimezone().isoformat(timespec="seconds"),
             "process": birth(pid),
+            "launch": os.environ.get("TORCHELASTIC_RUN_ID", ""),
         }
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, json.dumps(owner).encode(), 0)
 
-    def _refusal(self, owner: dict[str, Any], otherwise: str = "") -> ConfigError:
-        who = "process {pid} on {host} since {started}".format_map({"pid": "?", "host": "?", "started": "?"} | owner)
-        return ConfigError(f"{self.path.parent}: is in use by {who}; wait until it has ended, or stop it{otherwise}")
+
+def refusal(path: Path, owner: dict[str, Any]) -> str:
+    """Whose folder that of the lock at `path` is."""
+    who = "process {pid} on {host} since {started}".format_map({"pid": "?", "host": "?", "started": "?"} | owner)
+    return f"{path.parent}: is in use by {who}"
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """What the lock's file says of the process that holds it; None where nobody does, or the file system has no locks."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return None if error.errno in WITHOUT_LOCKS else _owner(path)
+    finally:
+        os.close(file)
+    return None
 
 
 def _owner(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ripstop import provenance
 from ripstop.config import ConfigError, TrainingError
-from ripstop.files import replacing, write_text
+from ripstop.files import remove_left, replacing, write_text
 from ripstop.kernels import backend
 from ripstop.models.base import Model
 from ripstop.models.weights import save_weights
@@ -37,6 +37,7 @@ def write_results(folder: Path, model: Model, report: Mapping[str, Any], metadat
     try:
         with replacing(folder / MODEL) as temporary:
             save_weights(model, temporary, metadata)
+            _sort_metadata(temporary)
             with open(temporary, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             write_text(folder / REPORT, json.dumps({**report, "model_sha256": digest}, indent=1, allow_nan=False) + "\n")
@@ -45,6 +46,16 @@ def write_results(folder: Path, model: Model, report: Mapping[str, Any], metadat
             f"{folder}: the trained model cannot be written ({error}); free some space and start the same command "
             "again: it resumes from the last checkpoint"
         ) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Of a safetensors file, whose writer leaves it in an order of chance: the same weights are then the same bytes."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode().ljust(length))
 
 
 def check_room(run_dir: Path, model: Model, config: TrainingConfig) -> None:
@@ -87,5 +98,4 @@ def remove_results(folder: Path) -> None:
     for name in (MODEL, REPORT):
         (folder / name).unlink(missing_ok=True)
     for name in (MODEL, REPORT, "metrics.jsonl"):
-        for leftover in folder.glob(f".{name}.*"):
-            leftover.unlink()
+        remove_left(folder / name)
