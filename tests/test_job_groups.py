@@ -70,6 +70,16 @@ def test_a_training_of_several_processes_has_its_own_job() -> None:
     assert len(groups(group=2)) == 2 and len(set(groups(group=2).values())) == 1
 
 
+def test_what_reads_other_parts_is_not_with_its_run() -> None:
+    """Nor, where it reads what reads others itself, with those: a group that is left and entered again never starts."""
+    evaluation = {name: {"kind": "state_size"} for name in ("first", "second", "third")}
+    reads = {"a/parts/first": [], "a/parts/second": ["a/parts/first"], "a/parts/third": ["a/parts/second"]}
+    run = Run.parse(RUN | {"name": "a", "resources": {"group": 2}, "evaluation": evaluation}, "test")
+    groups = job_groups("s", [run], reads)
+    assert groups["a"] == groups["a/parts/first"] != groups["a/parts/second"]
+    assert "a/parts/third" not in groups
+
+
 def test_a_group_s_runs_are_alike(grid: Plan) -> None:
     """They are at most so many, of one study, with one data, all candidates or none."""
     members: dict[str, list[tuple[str, str, bool]]] = {}
