@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup paper smoke test lint bench clean
+.PHONY: help setup paper redraw smoke test lint bench clean
 VENV ?= .venv
 export VENV
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -22,6 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 paper: setup ## every table, figure and number of params.yaml's scale, and the PDF where LaTeX is installed
 	snakemake all
 
+redraw: setup ## the paper from the records in git, on a fresh clone too: figures, tables, numbers, claims; trains nothing
+	snakemake all --allowed-rules all render assemble pdf publish
+
 smoke: setup ## the whole graph in miniature, in minutes, below results/smoke; leaves paper/ alone
 	snakemake draft --config scale=smoke
 
@@ -40,4 +43,4 @@ bench: setup ## side by side with peers, in one process
 	python -m benchmarks
 
 clean: ## remove results of the smoke scale, caches and Snakemake's state; other results stay
-	rm -rf results/smoke results/metrics/smoke .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build
+	rm -rf results/smoke results/metrics/smoke results/records/smoke .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build

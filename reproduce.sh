@@ -29,7 +29,7 @@ stamp() { while IFS= read -r line || [[ -n $line ]]; do printf '%(%F %T)T %s\n' 
   echo "configuration:"
   cat params.yaml
   before=results/before-$started
-  for made in "results/$scale" "results/metrics/$scale" paper/tables paper/figures paper/contents.json paper/main.pdf .snakemake; do
+  for made in "results/$scale" "results/metrics/$scale" "results/records/$scale" paper/tables paper/figures paper/contents.json paper/main.pdf .snakemake; do
     [[ -e $made ]] || continue
     mkdir -p "$before/$(dirname "$made")"
     mv "$made" "$before/$made"

@@ -11,13 +11,9 @@ import hypothesis
 import pytest
 
 LONGEST = (
-    "tests/test_workflow.py",
-    "tests/paper/",
-    "tests/mixers/test_contract.py",
-    "tests/test_main.py",
-    "tests/verify/",
-    "tests/slurm/",
-)
+    "tests/test_workflow.py", "tests/faults/", "tests/paper/", "tests/mixers/test_contract.py", "tests/test_main.py",
+    "tests/verify/", "tests/slurm/",
+)  # fmt: skip
 """What takes most of a minute, or more: begun with, so that no process is left alone with it at the end."""
 
 

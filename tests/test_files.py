@@ -56,7 +56,7 @@ def test_a_file_takes_its_place_whole(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "f.txt"
     write_text(path, "old\n")
     with replacing(path) as temporary:
-        assert temporary.parent == path.parent and temporary.suffix == ".txt" and temporary.name.startswith(".f.txt.")
+        assert temporary.parent.parent == path.parent and temporary.name == "f.txt" and list(temporary.parent.iterdir())
         temporary.write_text("new\n", encoding="utf-8")
         assert path.read_text(encoding="utf-8") == "old\n"
     assert path.read_text(encoding="utf-8") == "new\n"
@@ -81,7 +81,7 @@ from ripstop.files import replacing, scratch_folder
 path = Path(sys.argv[2])
 with (replacing if sys.argv[1] == "file" else scratch_folder)(path) as temporary:
     (temporary if temporary.is_file() else temporary / "half.txt").write_text("half")
-    print(temporary.name, flush=True)
+    print((temporary.parent if temporary.is_file() else temporary).name, flush=True)
     os.kill(os.getpid(), signal.SIGKILL) if sys.argv[3] == "kill" else sys.stdin.read()
 """
 
@@ -98,8 +98,8 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(kind
     with writer(kind, path, "kill") as killed:
         assert killed.wait() == -signal.SIGKILL
     left = names(tmp_path)
-    assert len(left) == 1 and left[0].startswith(".out.pdf.")
-    foreign = [".out.pdf.notes", ".other.pdf.01234567.pdf", ".out.pdf.0123456.pdf"]
+    assert len(left) == 1 and left[0].startswith(".new-out.pdf-")
+    foreign = [".new-out.pdf-notes", ".new-other.pdf-01234567", ".new-out.pdf-0123456"]
     for name in foreign:
         (tmp_path / name).write_text("mine")
     with writer(kind, path, "wait") as living:

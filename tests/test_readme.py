@@ -57,7 +57,7 @@ def test_the_make_targets_that_it_names_exist() -> None:
 
 def test_the_commands_that_it_names_exist() -> None:
     main = (ROOT / "src" / "ripstop" / "__main__.py").read_text()
-    commands = {name.replace("_", "-") for name in re.findall(r"@app\.command\([^)]*\)\ndef (\w+)", main)}
+    commands = {name.replace("_", "-") for name in re.findall(r"@?app\.command\([^)]*\)(?:\ndef |\()(\w+)", main)}
     commands |= set(re.findall(r"add_typer\(\w+, name=\"([a-z-]+)\"", main))
     named = set(re.findall(r"-m ripstop ([a-z-]+)", README))
     assert named and named <= commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import re
 import shutil
@@ -88,9 +89,9 @@ def run(folder: Path, *command: str, **variables: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, env=there, capture_output=True, text=True, timeout=200)
 
 
-def call(folder: Path, *command: str, status: int = 0) -> str:
+def call(folder: Path, *command: str, status: int = 0, **variables: str) -> str:
     """Output of a command that must end with `status`."""
-    done = run(folder, *command)
+    done = run(folder, *command, **variables)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -158,10 +159,11 @@ class Shown:
 
 
 def shown(output: str) -> list[Shown]:
-    """Every job of a dry run. A planned file that does not lie there yet is in a temporary folder."""
+    """Every job of a dry run; those of a group stand indented. A planned file that does not lie there yet is in a temporary
+    folder."""
     found = []
-    for rule, body in re.findall(r"^(?:local)?rule (\w+):\n((?:    .+\n)+)", output, flags=re.M):
-        told = dict(re.findall(r"^    (\w+): (.*)$", body, flags=re.M))
+    for indent, rule, body in re.findall(r"^( *)(?:local)?rule (\w+):\n((?:\1    .+\n)+)", output, flags=re.M):
+        told = dict(re.findall(rf"^{indent}    (\w+): (.*)$", body, flags=re.M))
         paths = {key: set(filter(None, told.get(key, "").split(", "))) for key in ("input", "output")}
         below = {key: {re.sub(r"^(/\S+?/ripstop-plan-\w+|results/smoke)/", "", path) for path in paths[key]} for key in paths}
         wildcards = dict(pair.split("=") for pair in told.get("wildcards", "").split(", ") if pair)
@@ -193,9 +195,9 @@ def jobs_of(grid: Plan) -> Jobs:
         for choice, candidates in grid.choices[study].items():
             reports = {f"{study}/runs/{run}/training.json" for run in candidates}
             wanted["choose", study, choice] = (reports | {f"{study}/choose.code"}, {f"{study}/choices/{choice}.json"})
-        records, code = f"{study}/records.jsonl", f"{study}/paper.code"
+        records, code = f"results/records/smoke/{study}.jsonl.gz", f"{study}/paper.code"
         wanted["collect", study, ""] = (parts | {code}, {records})
-        others = {f"{other}/records.jsonl" for other in grid.reads[study]}
+        others = {f"results/records/smoke/{other}.jsonl.gz" for other in grid.reads[study]}
         made = {f"{study}/paper", f"results/metrics/smoke/{study}.json", f"results/metrics/smoke/{study}.csv"}
         wanted["render", study, ""] = ({records, code} | others, made)
     return wanted
@@ -276,8 +278,42 @@ def test_a_measure_of_time_has_the_machine_for_itself(shared: Path, dry: str, cl
     assert set(here) == set(there) == set(parts) and set(parts.values()) == {True, False}
     for name, exclusive in parts.items():
         assert here[name].get("threads", "1") == (str(available_cpu_count()) if exclusive else "1"), name
-        assert re.findall(r"slurm_extra=([^,]*)", there[name]["resources"]) == ["--exclusive" if exclusive else ""], name
+        assert ("--exclusive" in there[name]["resources"]) == exclusive, name
         assert "threads" not in there[name], "one core of a node that it has for itself"
+
+
+def test_what_a_site_and_a_run_ask_of_a_cluster(checkout: Path) -> None:
+    """Partition, most minutes, GPUs by type, several nodes, groups: as the jobs are asked for."""
+    studies = {
+        "nsa_needle": {"gpus": 4, "gpu_model": "h100", "nodes": 2, "group": 1, "runtime": 600},
+        "mqar_cliff": {"gpus": 2, "gpu_model": "a100", "group": 1, "runtime": 5},
+        "residual_init": {"group": 2, "runtime": 30},
+    }
+    scale = checkout / "workflow/scales/smoke.yaml"
+    text = scale.read_text(encoding="utf-8")
+    for study, resources in studies.items():
+        text = text.replace(f"\n{study}:\n", f"\n{study}:\n  resources: {json.dumps(resources)}\n")
+    scale.write_text(text, encoding="utf-8")
+    grid = grid_of(checkout)
+    targets = [f"results/smoke/{study}/runs/{run}/model.safetensors" for study in studies for run in list(grid.runs[study])[:3]]
+    told = call(
+        checkout, "snakemake", "--profile", "slurm", "--dry-run", "--printshellcmds", "--config", "scale=smoke", "--", *targets,
+        SBATCH_PARTITION="main", RIPSTOP_GPU_PARTITION="gpu", RIPSTOP_LONGEST_JOB="60",
+    )  # fmt: skip
+    asks = {job.wildcards["study"]: job.asks["resources"].split(", ") for job in shown(told) if job.rule == "train"}
+    assert {"slurm_partition=gpu", "gpu=0", "gres=gpu:h100:2", "nodes=2", "tasks=2", "mpi=srun", "runtime=60"} <= set(
+        asks["nsa_needle"]
+    )
+    assert {"slurm_partition=gpu", "gpu=2", "gpu_model=a100", "nodes=1", "runtime=5"} <= set(asks["mqar_cliff"])
+    assert not [ask for ask in asks["mqar_cliff"] if ask.startswith(("gres", "mpi"))]
+    assert {"slurm_partition=main", "gpu=0", "runtime=30", "slurm_extra=--signal=USR2@120"} <= set(asks["residual_init"])
+    assert "slurm_extra=" in asks["mqar_cliff"], "a job of five minutes would be warned when it begins"
+    starts = re.findall(r"workflow/scripts/torchrun (\d+ \d+) python", told)
+    assert sorted(starts) == ["1 2"] * 3 + ["2 2"] * 3
+    wrong = call(
+        checkout, "snakemake", "--profile", "slurm", "-n", "--config", "scale=smoke", status=1, RIPSTOP_LONGEST_JOB="1-0"
+    )
+    assert "error: RIPSTOP_LONGEST_JOB: is '1-0', and no number of minutes" in wrong and "Traceback" not in wrong
 
 
 def test_the_full_scale_asks_for_a_gpu_a_run(shared: Path) -> None:

@@ -14,6 +14,7 @@ try:
     from ripstop import ending
     from ripstop.config import ConfigError
     from ripstop.set_option import TakesSet
+    from ripstop.status.command import status
 except ImportError as broken:  # without these not even `doctor` can say what is broken
     sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
@@ -25,6 +26,7 @@ bench = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure o
 app.add_typer(bench, name="bench")
 wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents as wires: pack them, and ask what they hold.")
 app.add_typer(wire, name="wire")
+app.command()(status)
 
 Params = Annotated[Path, typer.Option(help="The parameters' file.")]
 Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]
@@ -84,6 +86,18 @@ def prune(
         print(f"{len(found)} folders removed")
     else:
         print(f"{len(found)} folders do not belong to the grid; --yes removes them" if found else "nothing left the grid")
+
+
+@app.command()
+def restore(
+    study: Annotated[list[str], typer.Argument(help="Studies whose results are fetched; none given: all.")] = [],  # noqa: B006
+    params: Params = Path("params.yaml"),
+) -> None:
+    """Fetch results from the DVC remote, and have Snakemake take for current what of them is."""
+    from ripstop.restore.restore import restore as fetch
+
+    for sentence in fetch(_plan(params, None, []), study):
+        print(sentence)
 
 
 @app.command()
@@ -303,7 +317,7 @@ def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of
 @app.command()
 def render(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    records: Annotated[Path, typer.Option(help="The study's collected records.jsonl.")],
+    records: Annotated[Path, typer.Option(help="The study's collected records.")],
     out: Out,
     reads: Annotated[list[str], typer.Option(help="Records of a study that this one reads, study=path. Repeatable.")] = [],  # noqa: B006
     dropped: Annotated[

@@ -1,14 +1,16 @@
-"""Text in, whole or refused; files out, whole or not at all."""
+"""Text in, whole or refused; files out, whole or not at all. A text whose name ends in .gz is compressed on the disk."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from ripstop.config import ConfigError
 
 MOVES_NO_NUMBER = "it moves bytes that others made"
 
+COMPRESSED = ".gz"
 REMEDIES = {
     errno.EACCES: "permission is denied; change the permissions, or choose another folder",
     errno.EDQUOT: "your quota of disk space is used up; free some space and run the command again",
@@ -50,6 +53,11 @@ def read_text(path: Path, hint: str = "") -> str:
         raise ConfigError(f"{path}: no such file" + (f"; {hint}" if hint else "")) from None
     except OSError as error:
         raise ConfigError(sentence(_named(error, path))) from None
+    if Path(path).suffix == COMPRESSED:
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error):
+            raise ConfigError(f"{path}: is damaged, or no gzip; restore it with git, or make it again") from None
     return decoded(data, str(path)).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -69,37 +77,34 @@ def decoded(data: bytes, where: str) -> str:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and is removed when it does not.
+    """A temporary path of the same name in a folder beside `path`; it takes its place when the block ends well, and is removed
+    when it does not, with whatever else the writer left in that folder.
 
     The file has the permissions that the user's umask gives. What the disk refuses is an `OSError` with the name of `path`.
     What a process that was killed left of the same file is removed.
     durable: the file is on the disk before it is seen under its name, so that a power cut leaves the old or the new one.
     """
     path = Path(path)
-    temporary = _temporary(path)
-    held: int | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists() and not path.is_file() and not path.is_dir():  # a device or a pipe would be gone
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        _remove_left(path)
-        held = _held(temporary, lambda: os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)))
-        yield temporary
-        if durable:
-            _sync(temporary)
-        os.replace(temporary, path)
-        if durable:
-            _sync(path.parent)
+        with scratch_folder(path) as scratch:
+            temporary = scratch / path.name
+            temporary.touch(exist_ok=False)
+            permissions = temporary.stat().st_mode
+            yield temporary
+            if temporary.stat().st_mode != permissions:  # safetensors makes a file of its own, for its owner alone
+                temporary.chmod(permissions)
+            if durable:
+                sync(temporary)
+            os.replace(temporary, path)
+            if durable:
+                sync(path.parent)
     except BaseException as error:
-        with suppress(OSError):  # where the folder is gone, or is none, so is the file
-            temporary.unlink(missing_ok=True)
-        refused = _refusal(error, path, temporary)
+        refused = _refusal(error, path)
         if refused is not None:
             raise refused from error
         raise
-    finally:
-        if held is not None:
-            os.close(held)
 
 
 @contextmanager
@@ -109,9 +114,9 @@ def scratch_folder(path: Path) -> Iterator[Path]:
     What a process that was killed left of the same is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left(path)
-    temporary = _temporary(path)
-    held = _held(temporary, temporary.mkdir)
+    remove_left(path)
+    temporary = path.with_name(f"{_beginning(path)}{secrets.token_hex(4)}")
+    held = _held(temporary)
     try:
         yield temporary
     finally:
@@ -128,6 +133,8 @@ def write_text(path: Path, text: str, durable: bool = True) -> None:
         data = text.encode()
     except UnicodeEncodeError as error:
         raise ConfigError(f"{path}: cannot be written, {halved(error)}") from None
+    if Path(path).suffix == COMPRESSED:
+        data = gzip.compress(data, mtime=0)  # no time stamp: the same text gives the same bytes
     with replacing(path, durable) as temporary:
         temporary.write_bytes(data)
 
@@ -150,6 +157,28 @@ def write_if_different(path: Path, text: str) -> bool:
     return True
 
 
+def remove_left(path: Path) -> None:
+    """What stands beside `path` for it and is held by nobody: a process was killed while it wrote."""
+    pattern = re.compile(re.escape(_beginning(path)) + "[0-9a-f]{8}")
+    for left in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
+        with suppress(OSError):  # held, gone by now, or not ours to remove: it is in nobody's way
+            handle = os.open(left, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left)
+            finally:
+                os.close(handle)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk holds the file, or the folder's entries."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def cache_folder() -> Path | None:
     """The user's folder for what can be made again: RIPSTOP_CACHE, or where a cache belongs; None without a home."""
     if os.environ.get("RIPSTOP_CACHE"):
@@ -158,39 +187,28 @@ def cache_folder() -> Path | None:
     return Path(base, "ripstop") if os.path.isabs(base) else None
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+def _beginning(path: Path) -> str:
+    """Of the name of a folder for what becomes `path`. Cut, so that it can be made for every name that can be written."""
+    return f".new-{path.name[:32]}-"
 
 
-def _held(temporary: Path, make: Callable[[], object]) -> int:
+def _held(folder: Path) -> int:
     """Make it, and hold a lock on it, which the kernel takes back when this process ends, however it ends."""
     while True:
-        make()
-        handle = os.open(temporary, os.O_RDONLY)
+        folder.mkdir()
+        handle = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # a file system without locks: then nothing is taken for left
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if temporary.exists():
+        if folder.exists():
             return handle
         os.close(handle)  # another process took it for left between our two calls
 
 
-def _remove_left(path: Path) -> None:
-    """What stands beside `path` for it and is held by nobody: a process was killed while it wrote."""
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}{re.escape(path.suffix)}")
-    for left in [entry for entry in path.parent.iterdir() if pattern.fullmatch(entry.name)]:
-        with suppress(OSError):  # held, gone by now, or not ours to remove: it is in nobody's way
-            handle = os.open(left, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
-            finally:
-                os.close(handle)
-
-
-def _refusal(error: BaseException, path: Path, temporary: Path) -> OSError | None:
+def _refusal(error: BaseException, path: Path) -> OSError | None:
     """The error as one about `path`, where it is the disk's and names no other file."""
     if isinstance(error, OSError):
-        return _named(error, path) if error.filename in (None, str(temporary), temporary) else _parent(error, path)
+        ours = error.filename is None or _beginning(path) in os.fsdecode(error.filename)
+        return _named(error, path) if ours else _parent(error, path)
     # Writers in Rust (safetensors) and C++ (torch.save) have errors of their own, which name the number in their text.
     number = re.search(r"\(os error (\d+)\)", str(error)) if isinstance(error, Exception) else None
     return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
@@ -206,12 +224,3 @@ def _parent(error: OSError, path: Path) -> OSError | None:
 
 def _named(error: OSError, path: Path) -> OSError:
     return OSError(error.errno, error.strerror or str(error), str(path)) if error.errno else error
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk holds the file, or the folder's entries."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

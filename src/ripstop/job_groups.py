@@ -26,7 +26,7 @@ def job_groups(study: str, runs: Sequence[Run], reads: Mapping[str, Sequence[str
     alike: dict[tuple[str, str, int], list[list[str]]] = defaultdict(list)
     for run in runs:
         size = run.resources.group
-        if size == 1:
+        if size == 1 or run.n_processes > 1:
             continue
         parts = [f"{run.name}/parts/{name}" for name, part in run.evaluation.items() if not part.exclusive]
         first = [run.name, *(part for part in parts if not reads[part])]

@@ -34,9 +34,12 @@ def digest(text: str | bytes) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex. `OSError` names the file, also where it cannot be read to its end."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def source_key() -> str:

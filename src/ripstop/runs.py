@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
 from os.path import normpath
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,6 +18,7 @@ from ripstop.data import DATA
 from ripstop.data.base import DataConfig
 from ripstop.evaluation import PARTS
 from ripstop.evaluation.base import PartConfig
+from ripstop.files import read_text
 from ripstop.models import MODELS
 from ripstop.models.base import ModelConfig
 from ripstop.records import Scalar
@@ -44,7 +48,10 @@ class Resources(Strict):
     runtime: int = Field(60, ge=1, le=10**6, description="minutes of a training")
     evaluation_runtime: int = Field(60, ge=1, le=10**6, description="minutes of each part of the evaluation")
     group: int = Field(
-        1, ge=1, le=10**4, description="runs of the study that one job of a cluster trains and evaluates, one after another"
+        1,
+        ge=1,
+        le=10**4,
+        description="runs of the study that one job of a cluster does, one after another; not of several processes",
     )
     environment: Literal["main", "gpu"] = Field("main", description="the folder of envs/ that its training needs")
 
@@ -148,8 +155,6 @@ class Run(Strict):
                 f"resources.nodes: {n} processes do not go into {asked.nodes} nodes, as many on each; change nodes, or gpus "
                 "(processes, on a CPU)"
             )
-        if n > 1 and asked.group > 1:
-            raise ConfigError(f"resources.group: {n} processes train together, and only small runs share a job; set it to 1")
 
     def files(self) -> dict[str, str]:
         """File name -> text of what the stages of this run read.
@@ -162,7 +167,7 @@ class Run(Strict):
         files = {"config.yaml": config, "reporting.yaml": self.reporting.model_dump(mode="json"), **parts}
         if self.parallel != Parallel():
             files["parallel.yaml"] = self.parallel.model_dump(mode="json")
-        return {name: yaml_file.dump(values) for name, values in files.items()}
+        return {name: _dump(values) for name, values in files.items()}
 
     @classmethod
     def load(cls, folder: Path, overrides: Sequence[str] = (), parts: Sequence[str] = ()) -> Run:
@@ -171,9 +176,12 @@ class Run(Strict):
         It has the settings that its arm chose. What is laid over is checked as a plan is.
         """
         values = yaml_file.parse(choices.resolved(folder, PLANNED), str(folder / "config.yaml"))
-        values["reporting"] = _read(folder / "reporting.yaml")
-        values["parallel"] = _read(folder / "parallel.yaml") if (folder / "parallel.yaml").is_file() else {}
-        values["evaluation"] = {part: _read(folder / f"{part}.yaml") for part in parts}
+        values["reporting"] = _read(folder / "reporting.yaml", Reporting.parse)
+        parallel = folder / "parallel.yaml"
+        values["parallel"] = _read(parallel, Parallel.parse) if parallel.is_file() else {}
+        values["evaluation"] = {part: _read(folder / f"{part}.yaml", PARTS.parse) for part in parts}
+        for stage in ("train", *parts):
+            _check_code(folder / f"{stage}.code")
         values = yaml_file.override(values, overrides, str(folder / "config.yaml"))
         run = cls.parse(values, str(folder / "config.yaml"))
         if overrides:
@@ -185,8 +193,27 @@ class Run(Strict):
         return Path(normpath(folder.absolute() / "../../../data" / self.data.id))
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return yaml_file.mapping(path, PLANNED)
+def _dump(values: dict[str, Any]) -> str:
+    """`yaml_file.dump` of values with text keys. It is slow, and what runs share, such as their data, is written once."""
+    return "".join(_entry(key, json.dumps(value)) for key, value in values.items()) or yaml_file.dump(values)
+
+
+@functools.lru_cache(maxsize=1024)
+def _entry(key: str, value: str) -> str:
+    return yaml_file.dump({key: json.loads(value)})
+
+
+def _read(path: Path, parse: Callable[[Any, str], Any]) -> dict[str, Any]:
+    """The values of a file, which `parse` takes: what is wrong with them is told of this file."""
+    values = yaml_file.mapping(path, PLANNED)
+    parse(values, str(path))
+    return values
+
+
+def _check_code(path: Path) -> None:
+    """`ConfigError` where the file is not one word in a line. It need not be there: not every stage reads it."""
+    if path.is_file() and not re.fullmatch(r"\w+\n", read_text(path)):
+        raise ConfigError(f"{path}: holds no digest of code, it was damaged or edited; {PLANNED}")
 
 
 def run_name(factors: Mapping[str, Scalar], seed: int | None = None) -> str:

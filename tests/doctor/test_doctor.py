@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -262,3 +263,15 @@ def test_whatever_a_check_raises_is_a_finding():
         yield
 
     assert next(examine("x", leaves)) == Finding("x", "FAIL", "SystemExit: 3")
+
+
+def test_kernels_that_a_gpu_could_use_are_named_with_what_they_need() -> None:
+    if importlib.util.find_spec("mamba_ssm"):
+        pytest.skip("they are installed here")
+    (without,), (with_nvcc,) = list(packages._kernels(None)), list(packages._kernels("/usr/local/cuda/bin/nvcc"))
+    for finding in (without, with_nvcc):
+        assert finding.level == "note" and finding.remedy == "envs/gpu/setup"
+        for name in ("causal-conv1d", "mamba-ssm", "flash-attn"):
+            assert f"{name} is not installed" in finding.said
+        assert "torchao" not in finding.said, "it is there"
+    assert "nvcc of CUDA" in without.said and "nvcc" not in with_nvcc.said

@@ -279,7 +279,7 @@ def test_what_a_killed_evaluation_left_is_removed_by_the_next(trained: tuple[Pat
     )
     assert subprocess.run([sys.executable, "-c", script, str(folder), str(data)]).returncode == -signal.SIGKILL
     (left,) = (folder / "parts").iterdir()
-    assert left.name.startswith(".recall.") and (left / "records.jsonl").read_text() == "half"
+    assert left.name.startswith(".new-recall-") and (left / "records.jsonl").read_text() == "half"
     evaluate(folder, data, "recall")
     assert [path.name for path in (folder / "parts").iterdir()] == ["recall"]
 

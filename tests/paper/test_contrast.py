@@ -66,10 +66,14 @@ def test_what_the_figure_draws(records: StudyRecords) -> None:
     labels = list(contrast.LINES.values())
     for ax, places in ((by_arm, ["none", "all"]), (by_distance, ["0", "1", ">1"]), (by_gender, ["er", "sie", "es"])):
         assert [tick.get_text() for tick in ax.get_xticklabels()] == places
-        assert list(dict.fromkeys(label for label, _, _ in plots.curves(ax))) == labels
-    assert [y for label, _, y in plots.curves(by_arm) if label == "own context"] == pytest.approx([0.785, 0.685])
-    assert [y for label, _, y in plots.curves(by_distance) if label == "sentence alone"] == pytest.approx([0.41, 0.31, 0.26])
-    assert [y for label, _, y in plots.curves(by_gender) if label == "wrong document"] == pytest.approx([0.21, 0.26, 0.31])
+        assert list(dict.fromkeys(point.label for point in plots.curves(ax))) == labels
+    assert [point.y for point in plots.curves(by_arm) if point.label == "own context"] == pytest.approx([0.785, 0.685])
+    assert [point.y for point in plots.curves(by_distance) if point.label == "sentence alone"] == pytest.approx(
+        [0.41, 0.31, 0.26]
+    )
+    assert [point.y for point in plots.curves(by_gender) if point.label == "wrong document"] == pytest.approx(
+        [0.21, 0.26, 0.31]
+    )
     dashed = [line.get_ydata().tolist() for line in by_distance.get_lines() if line.get_label() == "always es"]
     assert dashed == [pytest.approx([1 / 3 + 0.1, 1 / 3 - 0.1, 1 / 3 - 0.2])]
     assert [text.get_text() for text in by_arm.texts] == ["always es"]

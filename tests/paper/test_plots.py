@@ -94,7 +94,11 @@ def test_curve_leaves_gaps_and_draws_no_interval_that_is_unknown(ax):
     band = ax.collections[0].get_paths()
     heights = {tuple(v) for path in band for v in path.vertices}
     assert {(4.0, 0.8), (4.0, 1.0), (16.0, 0.5), (32.0, 0.1), (32.0, 0.3)} <= heights
-    assert plots.curves(ax) == [("Mamba-2", 4, 0.9), ("Mamba-2", 16, 0.5), ("Mamba-2", 32, 0.2)]
+    assert plots.curves(ax) == [
+        plots.Point("Mamba-2", 4, 0.9, 4, 4, 0.8, 1.0),
+        plots.Point("Mamba-2", 16, 0.5, 16, 16, 0.5, 0.5),
+        plots.Point("Mamba-2", 32, 0.2, 32, 32, 0.1, 0.3),
+    ]
 
 
 def test_a_bound_is_open_and_points_where_the_value_lies(ax):
@@ -103,7 +107,8 @@ def test_a_bound_is_open_and_points_where_the_value_lies(ax):
     fills = [line.get_markerfacecolor() for line in ax.get_lines() if line.get_gid()]
     assert fills.count("white") == 2
     assert [text.get_position()[1] for text in ax.texts] == [12, -12]
-    assert plots.curves(ax) == [("400 steps", 128, 64), ("400 steps", 16, 4), ("400 steps", 64, 16)]
+    points = [(p.x, p.x_low, p.x_high, p.y, p.y_low, p.y_high) for p in plots.curves(ax)]
+    assert points == [(128, 128, 128, 64, 40, 64), (16, 16, 16, 4, 4, 5), (64, 64, 64, 16, 12, 20)]
     assert len(ax.get_legend_handles_labels()[1]) == 1
 
 
@@ -114,7 +119,19 @@ def test_a_bound_in_a_row_points_along_the_row(ax):
     assert fills == {"a": True, "b": True, "c": False}
     assert [text.get_position() for text in ax.texts if not text.get_text()] == [(12, 0), (-12, 0)]
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["unknown"]
-    assert plots.curves(ax) == [("a", 64, 0), ("b", 4, 1), ("c", 16, 2)]
+    points = [(p.label, p.x, p.x_low, p.x_high, p.y, p.y_low, p.y_high) for p in plots.curves(ax)]
+    assert points == [("a", 64, 40, 64, 0, 0, 0), ("b", 4, 4, 5, 1, 1, 1), ("c", 16, 12, 20, 2, 2, 2)]
+
+
+def test_an_axis_is_named_by_its_label_with_ticks_that_are_words(ax):
+    ax.set_title("milliseconds")
+    ax.set_xlabel("layers")
+    assert (plots.axis_name(ax, "x"), plots.axis_name(ax, "y")) == ("layers", "milliseconds")
+    ax.set_ylabel("loss")
+    ax.set_xticks([0, 1], ["none", "1:7"])
+    assert (plots.axis_name(ax, "x"), plots.axis_name(ax, "y")) == ("layers (0: none, 1: 1:7)", "loss")
+    plots.log2_axis(ax, [4, 8], "pairs")
+    assert plots.axis_name(ax, "x") == "pairs"
 
 
 def test_a_fitted_line_is_drawn_where_the_model_says_something(ax):
@@ -132,7 +149,7 @@ def test_forest_puts_the_first_row_on_top_and_says_not_measured(ax):
     assert [label.get_text() for label in ax.get_yticklabels()] == ["layer 0", "none"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]
     assert {text.get_text() for text in ax.texts} == {"not measured", "chance"}
-    assert plots.curves(ax) == [("layer 0", 0.9, 0)]
+    assert plots.curves(ax) == [plots.Point("layer 0", 0.9, 0, 0.8, 1.0, 0, 0)]
     with pytest.raises(ValueError):
         plots.forest(ax, ["a"], [])
 

@@ -51,14 +51,21 @@ def test_what_dvc_shows_is_what_the_paper_prints(study, rendered):
     assert metrics == {name: pytest.approx(e.value, rel=1e-5) for name, e in numbers.items() if format_estimate(e) != "unknown"}
     assert list(metrics) == sorted(metrics)
     rows = list(csv.DictReader((rendered / study / "curves.csv").open()))
-    assert len(rows) > 4 and set(rows[0]) == {"label", "x", "y"}
+    assert len(rows) > 4
+    for row in rows:
+        assert float(row["x_low"]) <= float(row["x"]) <= float(row["x_high"]), row
+        assert float(row["y_low"]) <= float(row["y"]) <= float(row["y_high"]), row
+        assert row["x_axis"] and row["y_axis"] and {row["x_scale"], row["y_scale"]} <= {"linear", "log"}, row
 
 
 def test_the_curves_are_those_of_the_first_panel(records, rendered):
     table = render.load_records("mqar_cliff", records["mqar_cliff"])
-    rows = list(csv.reader((rendered / "mqar_cliff" / "curves.csv").open()))[1:]
+    rows = list(csv.DictReader((rendered / "mqar_cliff" / "curves.csv").open()))
     own = table.mean("accuracy", architecture="attention", control="own", num_pairs=8)
-    assert [float(y) for label, x, y in rows if (label, x) == ("attention", "8")] == [pytest.approx(own.value, rel=1e-5)]
+    (row,) = (row for row in rows if (row["label"], row["x"]) == ("attention", "8"))
+    found = [float(row[name]) for name in ("y", "y_low", "y_high")]
+    assert found == pytest.approx([own.value, own.low, own.high], rel=1e-5) and own.low < own.high
+    assert [row[name] for name in ("x_axis", "x_scale", "y_axis", "y_scale")] == ["key-value pairs", "log", "recall", "linear"]
 
 
 def test_the_same_records_give_the_same_bytes(records, rendered, tmp_path):
@@ -184,7 +191,8 @@ class TestPrinters:
         ]  # fmt: skip
         assert r"\label{tab:weaving_b}" in (out / "tables" / "weaving_b.tex").read_text()
         # of the main figure, not of the first
-        assert (out / "curves.csv").read_text() == "label,x,y\nweaving,0.5,0\n"
+        (point,) = csv.DictReader((out / "curves.csv").open())
+        assert (point["label"], point["x"], point["y"]) == ("weaving", "0.5", "0")
 
     def test_each_figure_is_drawn_once(self, printer, records, tmp_path, monkeypatch):
         path = printer(self.SOURCE)
@@ -267,7 +275,7 @@ class TestPrinters:
         )
         made = render.render_study("weaving", path, tmp_path / "out")
         assert made.numbers == {"a": Estimate(0.5, 0.5, 0.5, 2, "fraction")} and made.figures == made.tables == []
-        assert (tmp_path / "out" / "curves.csv").read_text() == "label,x,y\n"
+        assert (tmp_path / "out" / "curves.csv").read_text() == "label,x,y,x_low,x_high,y_low,y_high\n"
         assert studies.reads("weaving") == ()
 
 

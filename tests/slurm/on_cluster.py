@@ -57,22 +57,21 @@ def workflow(folder: Path, *targets: str, **variables: str) -> Iterator[subproce
             process.wait(60)
 
 
-def done(folder: Path, *targets: str, status: int = 0, **variables: str) -> list[dict[str, str]]:
-    """Make the targets. The jobs that the cluster had for it, in the order in which they ended."""
-    before = len(completed())
-    with workflow(folder, *targets, **variables) as process:
-        assert process.wait(800) == status, said(folder)
-    return completed()[before:]
-
-
 def said(folder: Path) -> str:
     return (folder / "said").read_text(encoding="utf-8")
 
 
-def completed() -> list[dict[str, str]]:
-    """The cluster's jobs that have ended, each as it logs them: JobState, Partition, NodeList, TimeLimit, Tres, ..."""
+def completed(folder: Path) -> list[dict[str, str]]:
+    """The jobs of a checkout in the order in which they ended, as the cluster logs them: JobState, Partition, NodeList, ..."""
     lines = COMPLETED.read_text(encoding="utf-8").splitlines() if COMPLETED.exists() else []
-    return [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+    jobs = [dict(re.findall(r"(\w+)=(\S*)", line)) for line in lines]
+    return [job for job in jobs if job["WorkDir"] == str(folder)]
+
+
+def nodes_at_work(folder: Path) -> list[str]:
+    """Those on which jobs of a checkout run."""
+    jobs = subprocess.check_output(["squeue", "-h", "-t", "R", "-o", "%N %Z"], text=True).splitlines()
+    return [job.split()[0] for job in jobs if job.split()[1] == str(folder)]
 
 
 def asked(job: dict[str, str], what: str) -> str:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from slurm.on_cluster import checkout, completed, digest, model, runs_of, said, wait_until, workflow
+from slurm.on_cluster import checkout, completed, digest, model, nodes_at_work, runs_of, said, wait_until, workflow
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -27,13 +27,13 @@ def test_one_fails(tmp_path: Path, weights: list[list[str]]) -> None:
     folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 6}})
     runs = runs_of(folder, "mqar_cliff")[:4]
     *good, bad = (folder / "results/smoke" / run for run in runs)
-    in_the_way, before = bad / "metrics.jsonl", len(completed())
+    in_the_way = bad / "metrics.jsonl"
     in_the_way.mkdir(parents=True)  # where a training writes a file
     with workflow(folder, *map(model, runs)) as process:
-        wait_until(lambda: len(completed()) > before, process, folder)
+        wait_until(lambda: completed(folder), process, folder)
         in_the_way.rmdir()
         assert process.wait(600) == 0, said(folder)
-    failed, last = completed()[before:]
+    failed, last = completed(folder)
     assert (failed["JobState"], last["JobState"]) == ("FAILED", "COMPLETED")
     trained_in = [json.loads((run / "env.json").read_text())["environment"]["SLURM_JOB_ID"] for run in (*good, bad)]
     assert trained_in == [failed["JobId"]] * 3 + [last["JobId"]]
@@ -45,15 +45,15 @@ def test_the_node_dies(tmp_path: Path, slurm: Path, weights: list[list[str]]) ->
     folder = checkout(tmp_path, mqar_cliff={"resources": {"group": 6}})
     runs = runs_of(folder, "mqar_cliff")[:4]
     at = [folder / "results/smoke" / run for run in runs]
-    before, kept = len(completed()), folder / ".snakemake/kept"
+    kept = folder / ".snakemake/kept"
     with workflow(folder, *map(model, runs)) as process:
         wait_until(lambda: list(kept.glob("*/results/smoke/*/*/*/model.safetensors")), process, folder)
         finished = {run: started(run) for run in at if (run / "model.safetensors").exists()}
         assert 0 < len(finished) < 4
-        node = subprocess.check_output(["squeue", "-h", "-t", "R", "-o", "%N"], text=True).strip()
+        (node,) = nodes_at_work(folder)
         subprocess.run([slurm, "kill", node], check=True)
         assert process.wait(600) == 0, said(folder)
-    jobs = completed()[before:]
+    jobs = completed(folder)
     assert jobs[-1]["JobState"] == "COMPLETED" and jobs[-1]["NodeList"] != node
     assert len({job["JobId"] for job in jobs}) == 1, "Slurm itself began the job again"
     assert finished == {run: started(run) for run in finished}

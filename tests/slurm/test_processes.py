@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from slurm.on_cluster import asked, change, checkout, done, model, runs_of
+from slurm.on_cluster import asked, change, checkout, completed, model, runs_of, said, workflow
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
@@ -22,7 +22,9 @@ def test_two_processes_on_one_node_and_on_two(tmp_path: Path) -> None:
     for nodes, processes in ((1, 1), (1, 2), (2, 2)):
         change(folder, swa_mla={"resources": {"nodes": nodes, "processes": processes}})
         (at / "model.safetensors").unlink(missing_ok=True)
-        (job,) = done(folder, model(run))
+        with workflow(folder, model(run)) as process:
+            assert process.wait(600) == 0, said(folder)
+        job = completed(folder)[-1]
         assert (job["NodeCnt"], asked(job, "cpu")) == (str(nodes), str(processes))
         assert json.loads((at / "training.json").read_text())["processes"] == processes
         ends[nodes, processes] = load_file(at / "model.safetensors")

@@ -24,8 +24,9 @@ def test_a_folder_in_the_place_of_a_file_loses_nothing(tmp_path: Path, name: str
 
 
 def test_the_rows_stay_and_what_kills_left_goes(tmp_path: Path) -> None:
-    for name in ("model.safetensors", "training.json", "metrics.jsonl", ".model.safetensors.x1", ".metrics.jsonl.x2"):
+    for name in ("model.safetensors", "training.json", "metrics.jsonl"):
         (tmp_path / name).write_text("x", encoding="utf-8")
+        (tmp_path / f".new-{name}-01234567").mkdir()
     remove_results(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
 

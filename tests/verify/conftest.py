@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from verify import tree
 
+from ripstop.files import read_text
 from ripstop.paper.numbers import StudyNumbers
 from ripstop.paper.render import render_study
 from ripstop.verify import rendered
@@ -28,7 +29,7 @@ def _each_drawn_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     places: dict[tuple[str, str], tuple[Path, StudyNumbers]] = {}
 
     def once(study: str, records: Path, out: Path, *rest: Any) -> StudyNumbers:
-        key = (study, records.read_text())
+        key = (study, read_text(records))
         if key not in places:
             place = tmp_path_factory.mktemp("drawn") / "out"
             places[key] = place, render_study(study, records, place, *rest)

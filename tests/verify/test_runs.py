@@ -58,7 +58,7 @@ def test_a_run_that_nothing_is_measured_of_needs_no_records(checkout: Path) -> N
     folder, jobs = checkout / "results/cpu/tide", dict(tree.plan().runs["tide"])
     candidate = jobs["arm-mamba2_seed-0"]
     jobs["candidate"] = type(candidate)(**{**vars(candidate), "parts": {}})
-    assert check_records(folder, jobs) == []
+    assert check_records(checkout / "results/records/cpu/tide.jsonl.gz", folder, jobs) == []
 
 
 def test_damaged_reports_and_records_are_sentences(checkout: Path) -> None:

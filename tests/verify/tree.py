@@ -141,10 +141,11 @@ def make_paper(root: Path) -> None:
     folders = []
     for study in STUDIES:
         folder = root / "results/cpu" / study
-        collect(sorted(folder.glob("runs/*/parts/*/records.jsonl")), folder / "records.jsonl")
+        records = root / f"results/records/cpu/{study}.jsonl.gz"
+        collect(sorted(folder.glob("runs/*/parts/*/records.jsonl")), records)
         metrics = root / "results/metrics/cpu"
         paths = (metrics / f"{study}.json", metrics / f"{study}.csv")
-        render_study(study, folder / "records.jsonl", folder / "paper", {}, (), *paths)
+        render_study(study, records, folder / "paper", {}, (), *paths)
         folders.append(folder / "paper")
     assemble(folders, "cpu", root / "results/cpu/paper", root / "paper", SCALES)
     publish(root / "results/cpu/paper", root / "paper")
@@ -170,7 +171,7 @@ def make(root: Path, main: str, recalls: dict[str, float] | None = None) -> Path
     """The whole checkout: claims are committed, then runs are made at that commit, then results are committed."""
     root.mkdir(parents=True, exist_ok=True)
     git(root, "init", "--quiet", "--initial-branch=main")
-    write_text(root / ".gitignore", "/results/*\n!/results/metrics/\n")
+    write_text(root / ".gitignore", "/results/*\n!/results/metrics/\n!/results/records/\n")
     write_paper(root, main)
     write_claims(root, CLAIMS)
     made_at = commit(root, "claims")

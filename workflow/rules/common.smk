@@ -1,5 +1,6 @@
 import atexit
 import functools
+import hashlib
 import os
 import shlex
 import shutil
@@ -7,6 +8,8 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+
+from snakemake.io import IOFile, flag
 
 # Every process of a cluster's job gets the signals that are meant for its training: SIGUSR1 asks where it is, SIGUSR2 warns it
 # before its time is over (`warning`). It hears them all the same; Snakemake, and all that does not listen, would end by them.
@@ -52,6 +55,7 @@ def longest_job():
 DATA = "results/{scale}/data/{data}"
 STUDY = "results/{scale}/{study}"
 RUN = f"{STUDY}/runs/{{run}}"
+RECORDS = "results/records/{scale}/{study}.jsonl.gz"
 CHOICE = f"{STUDY}/choices/{{choice}}.json"
 LOGS = "results/{scale}/logs"
 BENCHMARKS = "results/{scale}/benchmarks"
@@ -104,30 +108,80 @@ def alone():
 
 
 @functools.cache
-def beside(folder):
-    """The planned files of a folder."""
-    return [name for name in grid.files if name.rpartition("/")[0] == folder]
+def by_folder():
+    """Folder -> the planned files in it."""
+    found = {}
+    for name in grid.files:
+        found.setdefault(name.rpartition("/")[0], []).append(name)
+    return found
 
 
-def planned(name):
-    """A file of the plan as an input.
+def ends_all(function):
+    """An input function whose error ends everything. Snakemake would pass over a job whose inputs cannot be told, and take what
+    that job made before for a source."""
+
+    @functools.wraps(function)
+    def guarded(*arguments):
+        try:
+            return function(*arguments)
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
+        except OSError as error:
+            sys.exit(f"error: {sentence(error)}")
+
+    return guarded
+
+
+@ends_all
+def planned(name, made):
+    """A file of the plan as an input of the job that makes `made`; both below results/<scale>.
 
     Who executes the workflow writes it where it differs. Who only looks (a dry run, a summary) writes nothing into the
-    tree: a file that would differ is then one in a temporary folder, so that what depends on it shows as stale.
+    tree: a file that would differ is then one in a temporary folder, so that what depends on it shows as stale. Unless
+    `made` was made with just that, and the file was changed or removed later: once written, it makes nothing stale.
     """
     path = grid.folder() / name
     if not workflow.is_main_process or name not in grid.files:
         return str(path)
     if workflow.executor_plugin is not None and not workflow.dryrun:
-        alone()
-        # With all others of its folder, which Snakemake may list once and for all when it has seen one of them. (Some, as how
-        # often a training reports, are no input of anything, since they make nothing stale.)
-        grid.write(beside(name.rpartition("/")[0]))
-    elif not path.is_file() or path.read_text(encoding="utf-8") != grid.files[name]:
-        path = Path(LOOKED_AT.name) / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(grid.files[name], encoding="utf-8")
+        written(name.rpartition("/")[0])
+    elif instead := differing(name):
+        if was_made_with(path, grid.files[name], grid.folder() / made):
+            return ancient(
+                flag(instead, "sourcecache_entry", str(path))
+            )  # of the same name to Snakemake as the planned file
+        return instead
     return str(path)
+
+
+@functools.cache
+def written(folder):
+    """Write the planned files of a folder where they differ, once an execution.
+
+    All of them, since Snakemake may list a folder once and for all when it has seen one. (Some, as how often a training reports,
+    are no input of anything, since they make nothing stale.)
+    """
+    alone()
+    grid.write(by_folder()[folder])
+
+
+@functools.cache
+def differing(name):
+    """Where a file of the plan is kept for who only looks; "" where what lies in the tree is the same."""
+    path = grid.folder() / name
+    if path.is_file() and path.read_text(encoding="utf-8") == grid.files[name]:
+        return ""
+    instead = Path(LOOKED_AT.name) / name
+    instead.parent.mkdir(parents=True, exist_ok=True)
+    instead.write_text(grid.files[name], encoding="utf-8")
+    return str(instead)
+
+
+def was_made_with(path, text, made):
+    """Whether Snakemake noted that `made` was made when the file at `path` held `text`."""
+    record = workflow.persistence.metadata(IOFile(str(made)))
+    noted = record and (record.input_checksums or {}).get(str(path))
+    return bool(noted) and noted.removeprefix("sha256:") == hashlib.sha256(text.encode()).hexdigest()
 
 
 def of_data(*names):
@@ -135,14 +189,14 @@ def of_data(*names):
 
     def files(wildcards):
         wanted = [f"data/{wildcards.data}/{name}" for name in names]
-        return [planned(name) for name in wanted if name in grid.files]
+        return [planned(name, f"data/{wildcards.data}/data.json") for name in wanted if name in grid.files]
 
     return files
 
 
-def of_run(pattern):
-    """Input function: a planned file of a run."""
-    return lambda wildcards: planned("{study}/runs/{run}/".format(**wildcards) + pattern.format(**wildcards))
+def of_run(name, made):
+    """Input function: a planned file of a run, for the job that makes `made` of the run."""
+    return lambda wildcards: planned(*(f"{{study}}/runs/{{run}}/{path}".format(**wildcards) for path in (name, made)))
 
 
 @functools.cache
@@ -242,9 +296,9 @@ def parts_of_study(wildcards):
     return [f"{RUN}/parts/{part}".format(run=run, **wildcards) for run, found in runs for part in found.parts]
 
 
-def of_study(name):
-    """Input function: a planned file of a study."""
-    return lambda wildcards: planned(f"{wildcards.study}/{name}")
+def of_study(name, made):
+    """Input function: a planned file of a study, for the job that makes `made` of the study."""
+    return lambda wildcards: planned(*(f"{{study}}/{path}".format(**wildcards) for path in (name, made)))
 
 
 def records_read_by_study(wildcards):
@@ -253,8 +307,12 @@ def records_read_by_study(wildcards):
 
 
 def records_of(study):
-    """The collected records of a study."""
-    return f"{STUDY}/records.jsonl".format(scale=grid.scale, study=study)
+    """The collected records of a study. They have to be there where the paper is drawn again and nothing else may run."""
+    path = RECORDS.format(scale=grid.scale, study=study)
+    allowed = workflow.dag_settings.allowed_rules
+    if allowed and "collect" not in allowed and not os.path.isfile(path):
+        sys.exit(f"error: {path}: no such file, so {study} cannot be drawn; make it with `snakemake study_{study}`")
+    return path
 
 
 def options(name, values):

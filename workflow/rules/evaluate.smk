@@ -2,9 +2,9 @@
 rule evaluate:
     input:
         model=model_of_run,
-        config=of_run("config.yaml"),
-        settings=of_run("{part}.yaml"),
-        code=of_run("{part}.code"),
+        config=of_run("config.yaml", "parts/{part}"),
+        settings=of_run("{part}.yaml", "parts/{part}"),
+        code=of_run("{part}.code", "parts/{part}"),
         data=data_of_run,
         parts=parts_read,
     output:

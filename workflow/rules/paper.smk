@@ -1,9 +1,10 @@
+# What was measured, as git keeps it: all that is printed follows from these records, on a fresh clone too.
 rule collect:
     input:
         parts=parts_of_study,
-        code=of_study("paper.code"),
+        code=of_study("paper.code", "records.jsonl"),
     output:
-        f"{STUDY}/records.jsonl",
+        RECORDS,
     log:
         f"{LOGS}/{{study}}/collect.log",
     benchmark:
@@ -21,9 +22,9 @@ rule collect:
 # Every figure, table and number of a study, each drawn once; metrics and curves are what DVC shows.
 rule render:
     input:
-        records=f"{STUDY}/records.jsonl",
+        records=lambda wildcards: records_of(wildcards.study),
         reads=records_read_by_study,
-        code=of_study("paper.code"),
+        code=of_study("paper.code", "paper"),
     output:
         paper=report(
             directory(f"{STUDY}/paper"),
@@ -68,7 +69,7 @@ rule assemble:
         studies=of_every_study(f"{STUDY}/paper"),
         text=["paper/claims.yaml", *SOURCES],
         accepted=ACCEPTED,
-        code=lambda wildcards: planned("paper.code"),
+        code=lambda wildcards: planned("paper.code", "paper/numbers.tex"),
     output:
         numbers=f"{PAPER}/numbers.tex",
         table=f"{PAPER}/claims.tex",

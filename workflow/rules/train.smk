@@ -3,8 +3,8 @@
 rule train:
     input:
         choice=choice_of_run,
-        config=of_run("config.yaml"),
-        code=of_run("train.code"),
+        config=of_run("config.yaml", "model.safetensors"),
+        code=of_run("train.code", "model.safetensors"),
         data=data_of_run,
     output:
         model=f"{RUN}/model.safetensors",
@@ -45,7 +45,7 @@ rule train:
 rule choose:
     input:
         reports=candidates,
-        code=of_study("choose.code"),
+        code=of_study("choose.code", "choices/{choice}.json"),
     output:
         CHOICE,
     log:

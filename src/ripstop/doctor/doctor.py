@@ -23,6 +23,7 @@ CHECKS: tuple[tuple[str, Check, Level], ...] = (
     ("libraries", packages.libraries, "FAIL"),
     ("torch", packages.torch_library, "FAIL"),
     ("gpu", machine.gpu, "note"),
+    ("cuda kernels", packages.cuda_kernels, "note"),
     ("kernels", work.kernels, "FAIL"),
     ("mixers", work.mixers, "FAIL"),
     ("resume", work.resume, "FAIL"),

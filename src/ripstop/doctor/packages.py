@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 from ripstop import provenance
 from ripstop.doctor.finding import Finding, reason
 
-IMPORTED_AS = {"pyyaml": "yaml"}
+IMPORTED_AS = {"pyyaml": "yaml", "fla-core": "fla"}
 """Packages that are imported under another name than their own."""
 SETUP = "make setup"
 
@@ -112,6 +114,41 @@ def extra(name: str, purpose: str, level: Any) -> Iterator[Finding]:
         yield Finding(name, level, f"for {purpose}, missing: {', '.join(missing)}", f"pip install {pinned}[{name}]'")
     else:
         yield Finding(name, "ok", f"for {purpose}: all {len(asked)} packages are installed")
+
+
+def cuda_kernels() -> Iterator[Finding]:
+    """The packages with kernels, on a machine with a GPU alone: all of them are optional."""
+    import torch
+
+    if torch.cuda.is_available():
+        yield from _kernels(shutil.which("nvcc") or shutil.which("nvcc", path=f"{os.environ.get('CUDA_HOME', '')}/bin"))
+
+
+def _kernels(nvcc: str | None) -> Iterator[Finding]:
+    import torch
+
+    lacking: list[str] = []
+    there: list[str] = []
+    for one in requirements("gpu"):
+        try:
+            version = importlib.metadata.version(one.name)
+            importlib.import_module(IMPORTED_AS.get(one.name, one.name.replace("-", "_")))
+        except importlib.metadata.PackageNotFoundError:
+            lacking.append(f"{one.name} is not installed")
+        except (Exception, SystemExit) as error:  # as one that was compiled against another torch
+            lacking.append(f"{one.name} {version} does not import, {reason(error)}")
+        else:
+            fits = one.specifier.contains(version, prereleases=True)
+            (there if fits else lacking).append(
+                f"{one.name} {version}" + ("" if fits else f" is there, {one.specifier} needed")
+            )
+    if not lacking:
+        yield Finding("cuda kernels", "ok", ", ".join(there))
+        return
+    toolkit = "" if nvcc else f"; to compile them, nvcc of CUDA {torch.version.cuda or '13.0'} is missing, too"
+    yield Finding(
+        "cuda kernels", "note", f"{'; '.join(lacking)}{toolkit}: PyTorch's own operations run instead", "envs/gpu/setup"
+    )
 
 
 def _same(version: str, pinned: str | None) -> bool:

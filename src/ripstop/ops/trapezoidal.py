@@ -122,10 +122,7 @@ def trapezoidal_chunked(
     dtype = precision(x_BTHP)
     x, dt, a, share, B, C = (t.to(dtype) for t in (x_BTHP, dt_BTH, a_BTH, lambda_BTH, B_BTHN, C_BTHN))
     again = (1 - share) * dt
-    later = F.pad(again, (0, 0, 0, 1))[:, 1:]  # by the next token, if it is of the same document
-    if segments is not None:
-        goes_on_BT = F.pad(segments.run_BT, (0, 1), value=-1)[:, 1:] == segments.run_BT
-        later = later * goes_on_BT.to(dtype).unsqueeze(-1)
+    later = F.pad(again, (0, 0, 0, 1))[:, 1:]  # by the next token; one of another document does not see it
     initial = None
     if past is not None:
         first = again[:, 0].unsqueeze(-1) * past.x_BHP.to(dtype)

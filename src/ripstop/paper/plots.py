@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
@@ -20,13 +23,17 @@ from ripstop.paper.numbers import format_estimate
 from ripstop.paper.style import PLAIN, Look, style
 from ripstop.statistics import Estimate
 
+_ESTIMATES: WeakKeyDictionary[Line2D, tuple[str, Sequence[Estimate]]] = WeakKeyDictionary()
+"""What each line of the forms below stands for, and the axis of its values."""
+
 
 def curve_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Estimate], label: str, look: Look) -> None:
     """A line through the values with a band for the intervals. What was not measured leaves a gap.
 
     An empty label: no legend entry.
     """
-    ax.plot(x, [e.value for e in estimates], color=look.color, marker=look.marker, label=label or None, gid=label)
+    (line,) = ax.plot(x, [e.value for e in estimates], color=look.color, marker=look.marker, label=label or None, gid=label)
+    _ESTIMATES[line] = "y", estimates
     low, high = (np.array([_inside(e, end) for e in estimates]) for end in ("low", "high"))
     ax.fill_between(x, low, high, color=look.color, alpha=0.2, linewidth=0)
 
@@ -38,9 +45,9 @@ def scatter_with_interval(ax: Axes, x: Sequence[float], estimates: Sequence[Esti
         if not math.isfinite(e.value):
             continue
         if math.isinf(e.low) or math.isinf(e.high):
-            _bound(ax, at, e.value, e, look, label, (0, 1))
+            _bound(ax, at, e.value, e, look, label, "y")
         else:
-            _point(ax, at, e.value, look, label, yerr=_errors(e))
+            _point(ax, at, e.value, e, look, label, "y")
 
 
 def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], look: Look = PLAIN) -> None:
@@ -48,9 +55,9 @@ def forest(ax: Axes, labels: Sequence[str], estimates: Sequence[Estimate], look:
     is no value."""
     for row, (label, e) in enumerate(zip(labels, estimates, strict=True)):
         if math.isfinite(e.value) and (math.isinf(e.low) or math.isinf(e.high)):
-            _bound(ax, e.value, row, e, look, label, (1, 0))
+            _bound(ax, e.value, row, e, look, label, "x")
         elif math.isfinite(e.value):
-            _point(ax, e.value, row, look, label, xerr=_errors(e))
+            _point(ax, e.value, row, e, look, label, "x")
         else:
             at = ax.get_yaxis_transform()
             ax.text(0.02, row, format_estimate(e), transform=at, va="center", color="0.5", fontsize=7)
@@ -91,14 +98,45 @@ def fitted_line(ax: Axes, x: Sequence[float], y: Sequence[float], label: str) ->
         ax.plot(x, y, color="0.45", linestyle=(0, (4, 3)), linewidth=0.8, zorder=1, label=label)
 
 
-def curves(ax: Axes) -> list[tuple[str, float, float]]:
-    """What the forms above drew on `ax`, point by point: label, x, y. Without the intervals."""
+@dataclass(frozen=True)
+class Point:
+    """A point of a curve, with its interval along the axis of the estimate; along the other one, and where an end is unknown
+    or open, the ends are the value."""
+
+    label: str
+    x: float
+    y: float
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+
+
+def curves(ax: Axes) -> list[Point]:
+    """What the forms above drew on `ax`, point by point."""
     points = []
     for line in ax.get_lines():
-        if line.get_gid():
-            xy_N2 = np.asarray(line.get_xydata(), dtype=np.float64)
-            points += [(str(line.get_gid()), float(x), float(y)) for x, y in xy_N2 if math.isfinite(x + y)]
+        if not line.get_gid():
+            continue
+        which, estimates = _ESTIMATES.get(line, ("y", []))
+        for at, (x, y) in enumerate(np.asarray(line.get_xydata(), dtype=np.float64).tolist()):
+            if math.isfinite(x + y):
+                ends = {"x": (x, x), "y": (y, y)}
+                if estimates:
+                    ends[which] = float(_inside(estimates[at], "low")), float(_inside(estimates[at], "high"))
+                points.append(Point(str(line.get_gid()), x, y, *ends["x"], *ends["y"]))
     return points
+
+
+def axis_name(ax: Axes, which: Literal["x", "y"]) -> str:
+    """What an axis shows: its label, or the panel's title where the values are named there; and the ticks of x where those are
+    words (along y they name the curves)."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    name = axis.get_label_text() or (ax.get_title() if which == "y" else "")
+    named = isinstance(axis.get_major_locator(), FixedLocator) and axis.get_scale() == "linear" and which == "x"
+    at = [float(x) for x in axis.get_ticklocs()] if named else []
+    told = ", ".join(f"{x:g}: {word}" for x, word in zip(at, axis.get_major_formatter().format_ticks(at), strict=True))
+    return f"{name} ({told})" if told else name
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -121,24 +159,27 @@ def _point(
     ax: Axes,
     x: float,
     y: float,
+    e: Estimate,
     look: Look,
     label: str,
-    xerr: NDArray[np.float64] | None = None,
-    yerr: NDArray[np.float64] | None = None,
+    which: Literal["x", "y"],
 ) -> None:
-    bars: dict[str, Any] = {"color": look.color, "capsize": 2, "elinewidth": 0.8}
-    dot, _, _ = ax.errorbar([x], [y], xerr=xerr, yerr=yerr, marker=look.marker, **bars)
+    """which: the axis of the estimate."""
+    bars: dict[str, Any] = {"color": look.color, "capsize": 2, "elinewidth": 0.8, f"{which}err": _errors(e)}
+    dot, _, _ = ax.errorbar([x], [y], marker=look.marker, **bars)
     dot.set_gid(label)  # the dot alone: the caps of its bars are lines too
+    _ESTIMATES[dot] = which, [e]
 
 
-def _bound(ax: Axes, x: float, y: float, e: Estimate, look: Look, label: str, axis: tuple[int, int]) -> None:
-    """axis: (1, 0) where the bound is on x, (0, 1) where it is on y."""
+def _bound(ax: Axes, x: float, y: float, e: Estimate, look: Look, label: str, which: Literal["x", "y"]) -> None:
+    """which: the axis of the estimate."""
     length = 12 if e.high == math.inf else -12
-    ax.plot([x], [y], color=look.color, marker=look.marker, markerfacecolor="white", linestyle="none", gid=label)
+    (dot,) = ax.plot([x], [y], color=look.color, marker=look.marker, markerfacecolor="white", linestyle="none", gid=label)
+    _ESTIMATES[dot] = which, [e]
     ax.annotate(
         "",
         xy=(x, y),
-        xytext=(length * axis[0], length * axis[1]),
+        xytext=(length, 0) if which == "x" else (0, length),
         textcoords="offset points",
         # Reversed, so that the head is at the text's end, away from the marker.
         arrowprops={"arrowstyle": "<-", "color": look.color, "linewidth": 0.8},

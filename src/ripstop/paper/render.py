@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from ripstop.config import ConfigError, nearest
 from ripstop.files import write_text
 from ripstop.paper import studies
 from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
-from ripstop.paper.plots import curves, save
+from ripstop.paper.plots import Point, axis_name, curves, save
 from ripstop.paper.select import PART, StudyRecords
 from ripstop.paper.style import style
 from ripstop.paper.tables import Table, table_files
@@ -53,7 +54,7 @@ def render_study(
     """Write everything that the paper shows of a study below `out`: numbers.json, figures/, tables/, and for DVC
     metrics.json and curves.csv. Nothing is written where anything is wrong.
 
-    reads: records.jsonl of the other studies that the printer reads.
+    reads: the records of the other studies that the printer reads.
     dropped: what the parameters of the scale dropped, `factor=value` of an arm or `part=name`; `study/factor=value` of a
         study in `reads`.
     metrics, curve: other places for metrics.json and curves.csv.
@@ -107,7 +108,9 @@ def _others(study: str, reads: Mapping[str, Path], dropped: Sequence[str]) -> di
             raise ConfigError(f"--reads {name}: {study} does not read it{nearest(name, list(wanted)) if wanted else ''}")
     for name in wanted:
         if name not in reads:
-            raise ConfigError(f"{study} reads the records of {name}: pass --reads {name}=results/<scale>/{name}/records.jsonl")
+            raise ConfigError(
+                f"{study} reads the records of {name}: pass --reads {name}=results/records/<scale>/{name}.jsonl.gz"
+            )
     return {name: load_records(name, reads[name], _dropped(dropped, study, name)) for name in wanted}
 
 
@@ -139,10 +142,15 @@ def _check_named(study: str, factor: str, value: str, item: str) -> None:
 
 
 def _curves(study: str, figures: Mapping[str, Figure]) -> str:
-    """The curves of the first panel of the study's main figure as CSV (label, x, y), for `dvc plots`."""
+    """The curves of the first panel of the study's main figure as CSV, for `dvc plots`: points with intervals, and what each
+    axis shows and how, in every row, since that is all that a template of DVC sees."""
     main = figures.get(study) or next(iter(figures.values()), None)
     points = curves(main.axes[0]) if main is not None else []
-    table = pd.DataFrame(points, columns=["label", "x", "y"])
+    table = pd.DataFrame(points, columns=[field.name for field in fields(Point)])
+    if main is not None:
+        panel = main.axes[0]
+        table["x_axis"], table["x_scale"] = axis_name(panel, "x"), panel.get_xscale()
+        table["y_axis"], table["y_scale"] = axis_name(panel, "y"), panel.get_yscale()
     return str(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 

@@ -30,7 +30,7 @@ def by_bytes(records: StudyRecords) -> Figure:
     plots.scatter_with_interval(ax, [x for x, _ in whole], [y for _, y in whole], WHOLE, looks[WHOLE])
     for label, level in _levels(records, text).items():
         plots.reference_line(ax, level.value, label)
-    every = [x for _, x, _ in plots.curves(ax)]
+    every = [point.x for point in plots.curves(ax)]
     if every:
         low, high = int(min(every)).bit_length() - 1, int(max(every)).bit_length()
         plots.log2_axis(ax, [2**k for k in range(low, high + 1)], "bytes of the context, a mean over documents")

@@ -14,6 +14,7 @@ import torch
 
 from ripstop import provenance
 from ripstop.config import TrainingError
+from ripstop.files import sync
 from ripstop.training import checkpoint_file
 from ripstop.training.checkpoint_file import DIGITS
 from ripstop.training.distributed import checkpoint_folder
@@ -64,7 +65,8 @@ class Checkpoints:
     def save(self, step: int, state: dict[str, Any]) -> Path:
         """Write the checkpoint of `step`, then remove all but the newest `keep`, damaged ones too.
 
-        `TrainingError` where the disk does not take it; what was there before is then left as it was.
+        It is on the disk before an older one goes, and what stands in its companions is there before it. `TrainingError` where
+        the disk does not take it; what was there before is then left as it was.
         """
         temporary = self.folder / f".step-{step:08d}.tmp"
         content = {"identity": self.identity, "settings": self.settings, "step": step, "state": state}
@@ -75,7 +77,7 @@ class Checkpoints:
             else:
                 digest = checkpoint_folder.write(temporary, content, self.ranks)
                 path = self.folder / f"step-{step:08d}-{digest[:DIGITS]}"
-            self.ranks.once(lambda: _replace(temporary, path))
+            self.ranks.once(lambda: self._take_place(temporary, path))
         except OSError as error:
             raise TrainingError(
                 f"{self.folder}: the checkpoint of step {step} cannot be written ({error.strerror}); "
@@ -93,6 +95,13 @@ class Checkpoints:
                 if other not in self._good:
                     _remove(other)
         return path
+
+    def _take_place(self, temporary: Path, path: Path) -> None:
+        for companion in self.companions:
+            if companion.is_file():
+                sync(companion)
+        _replace(temporary, path)
+        sync(self.folder)
 
     def load(self, layout: Layout | None = None) -> tuple[int, dict[str, Any]] | None:
         """Step and state of the newest checkpoint that is whole and of this training; None where there is none.

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from ripstop import provenance
 from ripstop.config import ConfigError, TrainingError
-from ripstop.files import replacing, write_text
+from ripstop.files import remove_left, replacing, write_text
 from ripstop.kernels import backend
 from ripstop.models.base import Model
 from ripstop.models.weights import save_weights
@@ -98,5 +98,4 @@ def remove_results(folder: Path) -> None:
     for name in (MODEL, REPORT):
         (folder / name).unlink(missing_ok=True)
     for name in (MODEL, REPORT, "metrics.jsonl"):
-        for leftover in folder.glob(f".{name}.*"):
-            leftover.unlink()
+        remove_left(folder / name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ripstop.paper.numbers import FILE, StudyNumbers
@@ -13,10 +13,10 @@ from ripstop.verify.differences import file_differences, json_differences, text_
 GIVE = "the records give"
 
 
-def render_again(folder: Path, out: Path, reads: Sequence[str], dropped: Sequence[str]) -> StudyNumbers:
-    """Print the study in `folder`, results/<scale>/<study>, from its records into `out`."""
-    others = {name: folder.parent / name / "records.jsonl" for name in reads}
-    return render_study(folder.name, folder / "records.jsonl", out, others, dropped)
+def render_again(study: str, out: Path, records: Mapping[str, Path], dropped: Sequence[str]) -> StudyNumbers:
+    """Print the study into `out`, from its records and those that it reads. records: study -> its file."""
+    others = {name: file for name, file in records.items() if name != study}
+    return render_study(study, records[study], out, others, dropped)
 
 
 def check_rendered(folder: Path, again: Path, made: StudyNumbers, metrics: Path) -> list[str]:

@@ -46,9 +46,8 @@ def check_choices(folder: Path, choices: Mapping[str, Sequence[str]]) -> list[st
     return told
 
 
-def check_records(folder: Path, jobs: Mapping[str, Job]) -> list[str]:
-    """records.jsonl against the records of the parts, where they are there, and against the grid."""
-    file = folder / "records.jsonl"
+def check_records(file: Path, folder: Path, jobs: Mapping[str, Job]) -> list[str]:
+    """A study's records against those of the parts below `folder`, where they are there, and against the grid."""
     found = read_records(file)
     runs = {record.run for record in found}
     measured = [name for name, job in jobs.items() if job.parts]

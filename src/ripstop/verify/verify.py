@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -83,6 +83,7 @@ class _Checked:
     def __init__(self, grid: Plan, root: Path):
         self._grid, self._folder = grid, grid.folder(root)
         self._metrics = root / "results" / "metrics" / grid.scale
+        self._records = root / "results" / "records" / grid.scale
         self.told: list[str] = []
         self.notes: list[str] = []
         self.studies: dict[str, StudyNumbers] = {}
@@ -124,26 +125,28 @@ class _Checked:
 
     def check_studies(self, scratch: Path) -> None:
         for study in self._grid.studies:
-            folder, file = self._folder / study, self._folder / study / "paper" / FILE
+            file, read = self._folder / study / "paper" / FILE, [study, *self._grid.reads.get(study, [])]
+            records = {name: self._records / f"{name}.jsonl.gz" for name in read}
+            missing = [path for path in records.values() if not path.is_file()]
             try:
-                if (folder / "records.jsonl").is_file():
-                    self._again(study, folder, scratch / study)
+                if not missing:
+                    self._again(study, records, scratch / study)
                 elif file.is_file():
                     (self.studies[study],) = read_studies([file], self._grid.scale)
-                    self.notes.append(f"{folder}: the records are not here, so {FILE} is taken as it is")
+                    self.notes.append(f"{missing[0]}: not here, so {file} is taken as it is")
                 else:
-                    self.notes.append(f"{folder}: the records are not here, so its recorded verdicts are held against metrics")
+                    self.notes.append(f"{missing[0]}: not here, so the recorded verdicts of {study} are held against metrics")
             except ConfigError as error:
                 self.told.append(str(error))
 
-    def _again(self, study: str, folder: Path, out: Path) -> None:
-        jobs = self._grid.runs[study]
+    def _again(self, study: str, records: Mapping[str, Path], out: Path) -> None:
+        jobs, folder = self._grid.runs[study], self._folder / study
         if not (folder / "runs").is_dir():
-            self.notes.append(f"{folder}: the runs are not here, so its records are taken as they are")
+            self.notes.append(f"{folder}: the runs are not here, so its records are taken as git has them")
         self.told += check_runs(folder, jobs, self._folder / "data")
         self.told += check_choices(folder, self._grid.choices.get(study, {}))
-        self.told += check_records(folder, jobs)
-        made = render_again(folder, out, self._grid.reads.get(study, []), self._grid.dropped.get(study, []))
+        self.told += check_records(records[study], folder, jobs)
+        made = render_again(study, out, records, self._grid.dropped.get(study, []))
         self.studies[study] = made
         self.printed |= {name: out / name for name in table_files(made.tables)}
         self.printed |= {f"figures/{name}.pdf": out / "figures" / f"{name}.pdf" for name in made.figures}

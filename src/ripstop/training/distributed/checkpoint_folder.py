@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ripstop.files import sync
 from ripstop.training import checkpoint_file
 from ripstop.training.checkpoint_file import DIGITS
 from ripstop.training.distributed.parts import is_in_parts
 from ripstop.training.distributed.ranks import Ranks
 
 if TYPE_CHECKING:
+    from ripstop.training.distributed.part_reader import PartReader
     from ripstop.training.distributed.strategy import Layout
 
 MOVES_NO_NUMBER = "keeps the state of a training, which resumes to the same numbers"
@@ -54,6 +56,7 @@ def read(folder: Path) -> dict[str, Any] | None:
         if damage:
             print(f"{folder}: damaged, {damage}; not used", flush=True)
             return None
+        _reader(folder).read_metadata()  # in which nothing foreign may stand
         content = header(folder)
     except Exception as error:  # torch and pickle raise a dozen kinds for a file that is none of theirs
         checkpoint_file.unusable(folder, error)
@@ -68,9 +71,9 @@ def header(folder: Path) -> dict[str, Any]:
 
 def filled(content: dict[str, Any], folder: Path, layout: Layout | None, ranks: Ranks) -> dict[str, Any]:
     """`content` with its large tensors: as `layout` lays them out, else whole and on the CPU. By all ranks together."""
-    from torch.distributed.checkpoint import FileSystemReader, load
+    from torch.distributed.checkpoint import load
 
-    reader = FileSystemReader(folder)
+    reader = _reader(folder)
     told: Mapping[str, Any] = reader.read_metadata().state_dict_metadata
     tensors: dict[str, Tensor] = {}
     for name, tensor in told.items():
@@ -81,6 +84,12 @@ def filled(content: dict[str, Any], folder: Path, layout: Layout | None, ranks: 
         warnings.simplefilter("ignore")  # of a single process, which is meant
         load(tensors, storage_reader=reader, no_dist=ranks.alone)
     return content | {"state": _together(content["state"], tensors)}
+
+
+def _reader(folder: Path) -> PartReader:
+    from ripstop.training.distributed.part_reader import PartReader  # slow to import
+
+    return PartReader(folder)
 
 
 def _apart(value: Any, place: tuple[str, ...], tensors: dict[str, Tensor]) -> Any:
@@ -143,6 +152,7 @@ def _finish(folder: Path, rest: dict[str, Any], digests: dict[str, str]) -> str:
         json.dump(digests, file, indent=1, sort_keys=True)
         file.flush()
         os.fsync(file.fileno())
+    sync(folder)
     return checkpoint_file.digest(path)
 
 

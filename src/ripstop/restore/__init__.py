@@ -1,0 +1,1 @@
+"""Results back from the DVC remote on a fresh clone."""

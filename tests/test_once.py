@@ -1,0 +1,65 @@
+"""workflow/scripts/once: what a command made is taken where it ran on the same inputs before."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ONCE = Path(__file__).parents[1] / "workflow/scripts/once"
+COMMAND = 'echo ran >> log; mkdir -p out/parts; cat in > "out/a model"; cat in > out/parts/records; [ ! -e fail ]'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "in").write_text("1\n")
+    return tmp_path
+
+
+def once(folder: Path, command: str = COMMAND, status: int = 0) -> int:
+    """How often the command has run. Snakemake removes the outputs of a job before it begins."""
+    outputs = ["out/a model", "out/parts"]
+    shutil.rmtree(folder / "out", ignore_errors=True)
+    done = subprocess.run([ONCE, "in", "--", *outputs, "--", "sh", "-c", command], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return (folder / "log").read_text().count("ran")
+
+
+def test_what_was_made_comes_back(folder: Path) -> None:
+    assert once(folder) == 1
+    before = (folder / "out/a model").stat()
+    assert once(folder) == 1
+    after = (folder / "out/a model").stat()
+    assert after.st_ino == before.st_ino and after.st_mtime_ns > before.st_mtime_ns, "newer than every input"
+    assert (folder / "out/parts/records").read_text() == "1\n"
+
+
+def test_other_inputs_and_other_commands_run(folder: Path) -> None:
+    assert once(folder) == 1
+    (folder / "in").write_text("2\n")
+    assert once(folder) == 2
+    assert (folder / "out/parts/records").read_text() == "2\n"
+    assert once(folder, COMMAND + " # other") == 3
+    (folder / "in").write_text("1\n")
+    assert once(folder) == 3
+    assert (folder / "out/parts/records").read_text() == "1\n"
+
+
+def test_what_failed_is_not_kept(folder: Path) -> None:
+    (folder / "fail").touch()
+    assert once(folder, status=1) == 1
+    (folder / "fail").unlink()
+    assert once(folder) == 2
+    assert once(folder) == 2
+
+
+def test_a_file_that_a_folder_among_the_inputs_has_is_an_input(folder: Path) -> None:
+    (folder / "in").unlink()
+    (folder / "in").mkdir()
+    (folder / "in/one").write_text("1\n")
+    command = "echo ran >> log; mkdir -p out/parts; touch 'out/a model'; cat in/* > out/parts/records"
+    assert once(folder, command) == 1
+    (folder / "in/two").write_text("2\n")
+    assert once(folder, command) == 2
