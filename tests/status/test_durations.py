@@ -19,7 +19,7 @@ ARMS = {"arm-a_seed-0": 10, "arm-a_seed-1": 10, "arm-b_seed-0": 40}
 
 def plan(steps: int = 5) -> Plan:
     runs = {
-        name: PlannedJob("d", True, {"recall": Part("main", False)}, 1, 0, 100, 1, 1, "main", work)
+        name: PlannedJob("d", True, {"recall": Part("main", False)}, 1, 0, None, 1, 1, 100, 1, 1, "main", work)
         for name, work in ARMS.items()
     }
     files = {f"s/runs/{name}/config.yaml": CONFIG.format(steps=steps) for name in runs}

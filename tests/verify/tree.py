@@ -101,7 +101,7 @@ def write_paper(root: Path, main: str) -> None:
 
 
 def plan() -> Plan:
-    job = Job("d", True, {"recall": Part("main", False)}, 1, 0, 1, 1, 1, "main", 0)
+    job = Job("d", True, {"recall": Part("main", False)}, 1, 0, None, 1, 1, 1, 1, 1, "main", 0)
     return Plan("cpu", {study: {f"arm-{arm}_seed-{seed}": job for arm in ARMS for seed in (0, 1)} for study in STUDIES}, {})
 
 
