@@ -52,6 +52,17 @@ def dump(values: Any) -> str:
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
+def parse_dumped(text: str) -> Any:
+    """The value of what `dump` wrote, by libyaml, which is many times as quick as `parse`; `ValueError` where it is no YAML."""
+    reader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        return reader.get_single_data()
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    finally:
+        reader.dispose()
+
+
 def override(values: Mapping[str, Any], overrides: Sequence[str], where: str, fixed: int = 1) -> dict[str, Any]:
     """A copy of `values` with each `a.b=v` laid over; `v` is YAML, and `a.0=v` or `a[0]=v` sets an item of a list.
 

@@ -1,8 +1,8 @@
 """FLOPs as torch counts them: matrix products of the slow forms, without what these compute in vain.
 
 Some operations are no matrix products as they are written: reads of a state, its update by an outer product, and the short
-convolution. Here they are written as such, equal in value (tested), so that the counter sees their multiply-adds. What scales, adds,
-normalises or activates is counted by neither side.
+convolution. Here they are written as such, equal in value (tested), so that the counter sees their multiply-adds. What scales,
+adds, normalises or activates is counted by neither side.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from contract import CASES, D_MODEL, Case
+from models import counted
 from models.counted import as_products, causal_conv, causal_conv_step, slow, ssd_step, vain
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.testing import assert_close
@@ -19,7 +20,8 @@ from ripstop.models.accounting import training_flops_per_token
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.encoder_decoder import EncoderDecoderConfig
 from ripstop.models.presets import PRESETS
-from ripstop.ops import convolution, state_space
+from ripstop.ops import convolution, delta_rule, state_space, trapezoidal
+from ripstop.ops.trapezoidal import Trapezoid
 
 
 def preset(name: str) -> Any:
@@ -132,6 +134,13 @@ def test_the_products_are_the_operations() -> None:
     both = [step(*inputs) for step in (ssd_step, state_space.ssd_step)]
     assert_close(*both)
     assert_close(*(torch.autograd.grad((y.sin().sum() + after.cos().sum()), inputs) for y, after in both))
+    rows, wide = (2, 6), ((2, 6, 5), (2, 6, 5), (2, 6, 4), (2, 6, 5), (2, 6), (2, 6, 4, 5))
+    token = [torch.randn(*shape, dtype=torch.float64) for shape in wide]
+    assert_close(counted.delta_step(*token), delta_rule.delta_step(*token))
+    dt, a, share = torch.randn(3, *rows, dtype=torch.float64)
+    last = Trapezoid(token[5], token[0], token[2])
+    given = (token[2] + 1, dt, a, share, token[1], token[3], last)
+    assert_close(counted.trapezoidal_step(*given), trapezoidal.trapezoidal_step(*given))
     x, weight, bias, past = (torch.randn(*shape, dtype=torch.float64) for shape in ((2, 7, 3), (3, 4), (3,), (2, 3, 3)))
     for before in (None, past):
         assert_close(causal_conv(x, weight, bias, before), convolution.causal_conv_reference(x, weight, bias, before))
