@@ -475,7 +475,7 @@ def test_a_killed_execution_is_no_obstacle_and_a_living_one_is_named(checkout: P
 
 def test_whatever_is_asked_for_first_finds_the_files_of_the_plan(checkout: Path) -> None:
     (checkout / "workflow/scripts/logged").write_text("#!/bin/sh\nexit 3\n")
-    said = snakemake(checkout, "results/smoke/mqar_cliff/records.jsonl", status=1)  # by its first job
+    said = snakemake(checkout, "results/records/smoke/mqar_cliff.jsonl.gz", status=1)  # by its first job
     assert "MissingInput" not in said and "Error in rule prepare" in said
 
 
