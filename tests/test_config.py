@@ -32,7 +32,7 @@ class Outer(Strict):
         ({"inner": {"seedz": 1}}, "f.yaml: inner.seedz: unknown key; did you mean 'seeds'?"),
         ({"inner": {}, "table": {"M": {"sedes": 2}}}, "f.yaml: table.M.sedes: unknown key; did you mean 'seeds'?"),
         ({}, "f.yaml: inner: missing, add it"),
-        ({"inner": {"mixer": {"kind": "mamba3"}}}, "unknown kind 'mamba3'; did you mean 'mamba2'?"),
+        ({"inner": {"mixer": {"kind": "mamba22"}}}, "unknown kind 'mamba22'; did you mean 'mamba2'?"),
         (
             {"inner": {"mixer": {"kind": "mamba2", "d_sate": 4}}},
             "inner.mixer.d_sate: unknown key; did you mean 'd_state'?",
@@ -255,8 +255,8 @@ def test_a_kind_whose_class_is_missing_is_named(tmp_path: Path, monkeypatch: pyt
 def test_kinds_parse_says_where() -> None:
     with pytest.raises(ConfigError, match=r"^c.yaml: d_sate: unknown key; did you mean 'd_state'\?$"):
         MIXERS.parse({"kind": "mamba2", "d_sate": 1}, "c.yaml")
-    with pytest.raises(ConfigError, match=r"^c.yaml: unknown kind 'mamba3'; did you mean 'mamba2'\?$"):
-        MIXERS.parse({"kind": "mamba3"}, "c.yaml")
+    with pytest.raises(ConfigError, match=r"^c.yaml: unknown kind 'mamba22'; did you mean 'mamba2'\?$"):
+        MIXERS.parse({"kind": "mamba22"}, "c.yaml")
     with pytest.raises(ConfigError, match=r"^mamba2: d_sate: unknown key"):
         MIXERS.parse({"kind": "mamba2", "d_sate": 1})
     mixer = MIXERS.parse({"kind": "mamba2"})

@@ -379,7 +379,7 @@ ABSURD = {
     "patterns={}": "patterns",
     "patterns.mamba2=5": "patterns.mamba2: needs text; put it in quotes",
     "mixers.M.d_stat=3": r"mixers.M.d_stat: unknown key; did you mean 'd_state'\?",
-    "mixers.M.kind=mamba3": r"mixers.M: unknown kind 'mamba3'; did you mean 'mamba2'\?",
+    "mixers.M.kind=mamba22": r"mixers.M: unknown kind 'mamba22'; did you mean 'mamba2'\?",
     "mixers.M.d_state='16'": "mixers.M.d_state: needs a whole number",
     **{
         f"{key}=1000000000": f"{key}: input should be less than or equal to"

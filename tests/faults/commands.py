@@ -17,7 +17,7 @@ from typing import Any
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["ripstop.__main__", "ripstop.training.train", "ripstop.evaluation.evaluate"])
-SECONDS = 120
+SECONDS = 250
 
 
 @dataclass(frozen=True)

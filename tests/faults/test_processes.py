@@ -18,7 +18,7 @@ from faults import commands, injected
 from faults.conftest import ROOT, Tree
 from faults.test_disks import numbers
 
-LONG = ("--set", "training.steps=2000")
+LONG = ("--set", "training.steps=500")
 """Seconds of it."""
 
 

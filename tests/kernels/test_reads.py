@@ -68,6 +68,14 @@ BY_HAND: dict[tuple[str, str], Callable[[int], tuple[int, int, int]]] = {
     # The latent and the rotary key of a token, once for all heads.
     ("mla", "values_narrower"): keys(10 + 4),
     ("mla", "query_latent_yarn"): keys(7 + 8),
+    # The memory of each head, and three past inputs of all channels.
+    ("gated_delta", "values_wider"): constant(18 * 5 + 3 * 48),
+    ("gated_delta", "one_head_negative_large_decay"): constant(3 * 20 + 1 * 43),
+    ("kda", "a_decay_a_channel"): constant(8 * 5 + 3 * 28),
+    # The state, the last B of 6 heads and the last x, and 2 angles a head.
+    ("mamba3", "half_complex_groups"): constant(48 * 9 + 6 * 9 + 48 + 6 * 2),
+    ("mamba3", "all_complex_one_head_large_steps"): constant(24 * 6 + 6 + 24 + 3),
+    ("mamba3", "real"): constant(48 * 5 + 3 * 5 + 48),
     ("nsa", "all_selected"): sparse(24, l=8, d=4, block=8, n=16, w=12),
     ("nsa", "few_selected_conv"): sparse(24, l=8, d=4, block=8, n=4, w=12, conv=2 * (24 + 3 * 2 * 12)),
     ("nsa", "score_weighted_every_size_the_same"): sparse(12, l=4, d=4, block=4, n=30, w=7),

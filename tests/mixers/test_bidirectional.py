@@ -36,7 +36,7 @@ def test_survives_its_own_yaml() -> None:
     [
         ({"kind": "attention", "causal": False}, "sees both ways already"),
         ({"kind": "bidirectional", "mixer": MAMBA2}, "sees both ways already"),
-        ({"kind": "mamba3"}, "unknown kind 'mamba3'; did you mean 'mamba2'"),
+        ({"kind": "mamba22"}, "unknown kind 'mamba22'; did you mean 'mamba2'"),
         ({**MAMBA2, "d_stat": 3}, "did you mean 'd_state'"),
     ],
 )

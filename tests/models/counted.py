@@ -1,7 +1,7 @@
 """FLOPs as torch counts them: matrix products of the slow forms, without what these compute in vain.
 
-Two operations are no matrix products as they are written, the update of a state by an outer product and the short convolution.
-Here they are written as such, equal in value (tested), so that the counter sees their multiply-adds. What scales, adds,
+Some operations are no matrix products as they are written: reads of a state, its update by an outer product, and the short
+convolution. Here they are written as such, equal in value (tested), so that the counter sees their multiply-adds. What scales, adds,
 normalises or activates is counted by neither side.
 """
 
@@ -20,9 +20,10 @@ from ripstop.mixers.attention import AttentionConfig
 from ripstop.mixers.base import MixerConfig
 from ripstop.mixers.mla import MlaConfig
 from ripstop.mixers.sliding_window import SlidingWindowConfig
-from ripstop.ops import convolution, state_space
+from ripstop.ops import convolution, delta_rule, state_space, trapezoidal
+from ripstop.ops.trapezoidal import Trapezoid
 
-KINDS = ("attention", "mamba2", "mla", "nsa", "sliding_window")
+KINDS = ("attention", "gated_delta", "kda", "mamba2", "mamba3", "mla", "nsa", "sliding_window")
 
 
 def ssd_step(
@@ -35,6 +36,26 @@ def ssd_step(
     kept_BHPN = torch.exp(dt_BH * A_H)[..., None, None] * state_BHPN
     state_BHPN = kept_BHPN + (dt_BH.unsqueeze(-1) * x_BHP).unsqueeze(-1) @ B_BHN.unsqueeze(-2)
     return (state_BHPN @ C_BHN.unsqueeze(-1)).squeeze(-1) + D_H[:, None] * x_BHP, state_BHPN
+
+
+def delta_step(
+    q_BHK: Tensor, k_BHK: Tensor, v_BHP: Tensor, g_BHK: Tensor, beta_BH: Tensor, memory_BHPK: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`delta_rule.delta_step`, both reads and the update as products."""
+    memory_BHPK = memory_BHPK * g_BHK.exp().unsqueeze(-2)
+    written_BHP = beta_BH.unsqueeze(-1) * (v_BHP - (memory_BHPK @ k_BHK.unsqueeze(-1)).squeeze(-1))
+    memory_BHPK = memory_BHPK + written_BHP.unsqueeze(-1) @ k_BHK.unsqueeze(-2)
+    return (memory_BHPK @ q_BHK.unsqueeze(-1)).squeeze(-1), memory_BHPK
+
+
+def trapezoidal_step(
+    x_BHP: Tensor, dt_BH: Tensor, a_BH: Tensor, lambda_BH: Tensor, B_BHN: Tensor, C_BHN: Tensor, past: Trapezoid
+) -> tuple[Tensor, Trapezoid]:
+    """`trapezoidal.trapezoidal_step`, both updates and the read as products."""
+    before = (((1 - lambda_BH) * dt_BH).unsqueeze(-1) * past.x_BHP).unsqueeze(-1) @ past.B_BHN.unsqueeze(-2)
+    now = ((lambda_BH * dt_BH).unsqueeze(-1) * x_BHP).unsqueeze(-1) @ B_BHN.unsqueeze(-2)
+    h_BHPN = a_BH.exp()[..., None, None] * (past.h_BHPN + before) + now
+    return (h_BHPN @ C_BHN.unsqueeze(-1)).squeeze(-1), Trapezoid(h_BHPN, B_BHN, x_BHP)
 
 
 def causal_conv(
@@ -64,6 +85,8 @@ def as_products() -> Iterator[FlopCounterMode]:
     """Counts what runs inside."""
     with pytest.MonkeyPatch.context() as patch, FlopCounterMode(display=False) as counter:
         patch.setattr(state_space, "ssd_step", ssd_step)
+        patch.setattr(delta_rule, "delta_step", delta_step)
+        patch.setattr(trapezoidal, "trapezoidal_step", trapezoidal_step)
         patch.setattr(convolution, "causal_conv", causal_conv)
         patch.setattr(convolution, "causal_conv_reference", causal_conv)
         patch.setattr(convolution, "causal_conv_step", causal_conv_step)

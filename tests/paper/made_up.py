@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from ripstop.metrics import METRICS
-from ripstop.paper import studies, translations
+from ripstop.paper import plots, studies, translations
 from ripstop.paper.select import StudyRecords
 from ripstop.records import Record, Scalar, frame, write_records
 from ripstop.statistics import Estimate
@@ -452,3 +453,8 @@ def write(folder: Path) -> dict[str, Path]:
         paths[study] = folder / study / "records.jsonl"
         write_records(paths[study], list(make(run, noise)))
     return paths
+
+
+def spots(ax: Axes) -> list[tuple[str, float, float]]:
+    """Label, x and y of every point that `paper.plots` drew on `ax`."""
+    return [(point.label, point.x, point.y) for point in plots.curves(ax)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from paper.made_up import made_up
+from paper.made_up import made_up, spots
 
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.translation_costs import FIRST, MEMORY, RATE, TranslationCosts, figures, worse
 from ripstop.records import Record, frame
@@ -78,7 +78,7 @@ def test_what_the_figures_draw() -> None:
     assert {name: len(figure.axes) for name, figure in found.items()} == {"throughput": 3, "latency": 2, "memory": 3}
     by_source = found["throughput"].axes[0]
     assert by_source.get_xscale() == by_source.get_yscale() == "log"
-    drawn = [(x, y) for label, x, y in plots.curves(by_source) if label == "hybrid"]
+    drawn = [(x, y) for label, x, y in spots(by_source) if label == "hybrid"]
     assert [x for x, _ in drawn] == [64, 512, 4096] and drawn[0][1] == pytest.approx(767 + 3.5)
     open_ = [line.get_xdata().tolist() for line in by_source.get_lines() if line.get_markerfacecolor() == "white"]
     assert open_ == [[], [64, 512]]

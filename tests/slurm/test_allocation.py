@@ -21,7 +21,7 @@ from training.distributed.test_torchrun import SETTINGS, lay_out
 from ripstop.runs import Run
 from ripstop.training.train import train
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm"), pytest.mark.timeout(900)]
 
 STEPS = 40
 TORCHRUN = f"{sys.executable} -m torch.distributed.run"

@@ -14,7 +14,7 @@ from storm.study import COMMAND, HOME, assert_same, checkout, made, there
 
 from ripstop.left_jobs import jobs
 
-pytestmark = pytest.mark.slurm
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 CLUSTER = ("--profile", "slurm", "--slurm-init-seconds-before-status-checks", "1")
 

@@ -17,6 +17,7 @@ from status.small_graph import call
 
 from ripstop import yaml_file
 from ripstop.status import report, workflow
+from ripstop.training.lock import Lock
 
 RUN = "results/smoke/pairs/runs/arm-one_seed-0"
 PAPER = {"assemble": 1, "publish": 1}
@@ -220,3 +221,44 @@ def test_snakemake_runs_what_was_listed_and_after_that_nothing(checkout: Path, n
     before = listed(told(checkout))
     assert executed(checkout) == before
     assert not listed(told(checkout))
+
+
+def test_one_study_is_asked_for_and_a_check_fails_where_anything_would_run(checkout: Path) -> None:
+    params("studies.lines.training.lr=0.02")(checkout)
+    assert listed(told(checkout, "--study", "pairs")) == Counter()
+    said = json.loads(call(checkout, "ripstop", "status", "--json", "--study", "lines", "--check", status=1))
+    assert {job["study"] for job in said["jobs"]} == {"lines"} == {run["study"] for run in said["runs"]}
+    assert said["command"] == "snakemake study_lines"
+    assert "did you mean 'lines'" in call(checkout, "ripstop", "status", "--study", "line", status=2)
+
+
+def test_a_training_that_was_stopped_and_one_that_runs_are_told(checkout: Path) -> None:
+    home = checkout / RUN
+    for name in ("model.safetensors", "training.json"):
+        (home / name).unlink()
+    shutil.rmtree(home / "parts")
+    shutil.rmtree(checkout / "results/smoke/benchmarks/pairs")
+    shutil.rmtree(checkout / ".snakemake/metadata")
+    (home / "checkpoints/step-00000002-0123456789abcdef.pt").parent.mkdir()
+    (home / "checkpoints/step-00000002-0123456789abcdef.pt").touch()
+    touched(f"{RUN}/config.yaml")(checkout)
+    found = {run["name"]: run for run in told(checkout)["runs"] if run["study"] == "pairs"}["arm-one_seed-0"]
+    assert (found["state"], found["step"], found["steps"]) == ("stopped", 2, 4)
+    with Lock(home / "training.lock"):
+        found = {run["name"]: run for run in told(checkout)["runs"] if run["study"] == "pairs"}["arm-one_seed-0"]
+    assert found["state"] == "running"
+
+
+def test_a_planned_file_that_cannot_be_written_ends_the_execution(checkout: Path) -> None:
+    """Snakemake passes over a job whose input function fails, and would call everything up to date."""
+    path = checkout / "results/smoke/pairs/paper.code"
+    path.unlink()
+    path.mkdir()
+    assert "paper.code: this is a folder, not a file; move it away" in call(checkout, "snakemake", "all", status=1)
+
+
+def test_what_snakemake_complains_of_is_told(checkout: Path) -> None:
+    (checkout / "paper/claims.yaml").unlink()
+    assert "paper/claims.yaml" in call(checkout, "ripstop", "status", status=2)
+    (checkout / "Snakefile").unlink()
+    assert "run `status` in the root of the checkout" in call(checkout, "ripstop", "status", status=2)

@@ -19,7 +19,21 @@ ARMS = {"arm-a_seed-0": 10, "arm-a_seed-1": 10, "arm-b_seed-0": 40}
 
 def plan(steps: int = 5) -> Plan:
     runs = {
-        name: PlannedJob("d", True, {"recall": Part("main", False)}, 1, 0, 100, 1, 1, "main", work)
+        name: PlannedJob(
+            data="d",
+            trains=True,
+            parts={"recall": Part("main", False)},
+            threads=1,
+            gpus=0,
+            gpu_model=None,
+            nodes=1,
+            processes=1,
+            mem_mb=100,
+            runtime=1,
+            evaluation_runtime=1,
+            environment="main",
+            work=work,
+        )
         for name, work in ARMS.items()
     }
     files = {f"s/runs/{name}/config.yaml": CONFIG.format(steps=steps) for name in runs}

@@ -13,7 +13,7 @@ from ripstop import yaml_file
 
 STUDY = "mqar_cliff"
 HOME = Path("results/smoke") / STUDY
-RECORDS = HOME / "records.jsonl"
+RECORDS = Path(f"results/records/smoke/{STUDY}.jsonl.gz")
 COMMAND = ["snakemake", str(RECORDS), "--config", "scale=smoke"]
 PATTERNS = {"attention": "A", "mamba2_attention": "MA"}
 

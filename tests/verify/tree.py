@@ -101,7 +101,10 @@ def write_paper(root: Path, main: str) -> None:
 
 
 def plan() -> Plan:
-    job = Job("d", True, {"recall": Part("main", False)}, 1, 0, 1, 1, 1, "main", 0)
+    job = Job(
+        data="d", trains=True, parts={"recall": Part("main", False)}, threads=1, gpus=0, gpu_model=None, nodes=1, processes=1,
+        mem_mb=100, runtime=1, evaluation_runtime=1, environment="main", work=0,
+    )  # fmt: skip
     return Plan("cpu", {study: {f"arm-{arm}_seed-{seed}": job for arm in ARMS for seed in (0, 1)} for study in STUDIES}, {})
 
 

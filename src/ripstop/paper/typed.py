@@ -22,8 +22,8 @@ Known = Mapping[str, Mapping[str, float]]
 MOVES_NO_NUMBER = "it only reads what was written by hand"
 _MEASURED = (
     r"recall\w*|accurac\w+|loss\w*|perplexit\w+|BLEU|chrF\+*|COMET|F1|exact match|bits? per|bpb|exponents?|capacit\w+|"
-    r"found|verdicts?|refuted|supported|throughput|latenc\w+|speed-?ups?|faster|slower|quicker|gains?|costs?|"
-    r"cheaper|fewer|better|worse|higher|lower|beats?|outperforms?|ahead|behind|seeds?|significan\w+|intervals?"
+    r"verdicts?|refuted|supported|throughput|latenc\w+|speed-?ups?|faster|slower|quicker|gains?|costs?|"
+    r"cheaper|fewer|better|worse|higher|lower|beats?|outperforms?|ahead|behind|significan\w+"
 )
 _WORD = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|fifty|a hundred|a thousand|a dozen"
 _COUNTING = re.compile(

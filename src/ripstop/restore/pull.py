@@ -19,7 +19,7 @@ def pull(grid: Plan, studies: Sequence[str]) -> None:
     data = sorted({job.data for study in studies for job in grid.runs[study].values()})
     folders = [str(grid.folder() / "data" / name) for name in data]
     with _dvc() as (repo, remote, where):
-        from dvc.exceptions import CheckoutError, ConfirmRemoveError, DownloadError
+        from dvc.exceptions import CheckoutError, DownloadError
 
         for stage in ("data", *stages):
             (found,) = repo.stage.collect(stage)
@@ -30,9 +30,6 @@ def pull(grid: Plan, studies: Sequence[str]) -> None:
         try:
             for targets in (stages, folders):  # of both at once DVC leaves out the folders
                 repo.pull(targets=targets)
-        except ConfirmRemoveError as error:
-            file = os.path.relpath(str(error).splitlines()[-1])
-            raise ConfigError(f"{file}: is none of the results to be restored, and would be lost; move it away") from None
         except (CheckoutError, DownloadError) as error:
             lacking = ", ".join(getattr(error, "target_infos", stages))
             if not remote:
@@ -44,6 +41,10 @@ def pull(grid: Plan, studies: Sequence[str]) -> None:
                 why = f"the remote {remote} ({where}) lacks a part of it, or holds a damaged one; {again}"
             raise ConfigError(f"{lacking}: {why}") from None
         except Exception as error:  # every kind of remote has errors of its own
+            if "unsaved files" in str(error):  # this one has no class of its own
+                file = os.path.relpath(str(error).splitlines()[1])
+                told = f"{file}: is none of the results to be restored, and would be lost; move it away"
+                raise ConfigError(told) from None
             raise ConfigError(
                 f"the remote {remote} ({where}) cannot be read: {_last(error)}; see `dvc remote list` and .dvc/config.local"
             ) from None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.blind_start import NUMBERS, figures, numbers, tables
 from ripstop.records import Record
@@ -142,13 +142,13 @@ def test_every_point(records):
     assert (short.get_title(), long.get_title()) == ("10 steps", "20 steps")
     assert long.get_xlabel() == "recall at 8 pairs"
     for ax, recall in ((short, {name: SHORT.get(name, (0.5, 0.5)) for name in ORDER}), (long, RECALL)):
-        found = plots.curves(ax)
+        found = spots(ax)
         assert [(label, row) for label, _, row in found] == [(label, row) for row, label in enumerate(LABELS)]
         assert [x for _, x, _ in found] == pytest.approx([sum(recall[name]) / 2 for name in ORDER])
         ends = [segment[:, 0].tolist() for bars in ax.collections for segment in bars.get_segments()]
         assert sorted(map(sorted, ends)) == [pytest.approx(sorted(v)) for v in sorted(sorted(recall[name]) for name in ORDER)]
     assert (steps.get_title(), steps.get_xlabel()) == ("20 steps", "steps to 0.9 recall")
-    found = plots.curves(steps)
+    found = spots(steps)
     assert [(label, row) for label, _, row in found] == [(label, row) for row, label in enumerate(LABELS)]
     reached = {"layer_0": (40 / 3 * 12) ** 0.5, "adaptive": (14.4 * 7.2 / 0.95) ** 0.5}
     assert [x for _, x, _ in found] == pytest.approx([reached.get(name, 20) for name in ORDER])
@@ -203,4 +203,4 @@ def test_a_dropped_learning_curve_marks_and_tells_nothing():
     assert list(found) == ["blind_start", "blind_start_settings"] and [row[0] for row in found["blind_start"].rows] == LABELS
     with style.style():
         last = figures(records)["blind_start"].axes[-1]
-    assert plots.curves(last) == [] and {text.get_text() for text in last.texts} == {"not measured"}
+    assert spots(last) == [] and {text.get_text() for text in last.texts} == {"not measured"}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop import recall_surface
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.d_state_scaling import NUMBERS, figures, numbers, tables
 from ripstop.recall_surface import fit_surface
@@ -147,10 +147,10 @@ def test_every_point(records):
         for d, a, b in ((4, 4, 16), (16, 16, 32))
         for n in PAIRS
     ]  # fmt: skip
-    found = plots.curves(left)
+    found = spots(left)
     assert [(label, x) for label, x, _ in found] == [(label, x) for label, x, _ in wanted]
     assert [y for *_, y in found] == pytest.approx([y for *_, y in wanted])
-    points = plots.curves(right)
+    points = spots(right)
     assert [(label, x) for label, x, _ in points] == [(f"{s} steps", x) for s in (10, 100) for x in (128, 256, 1024)]
     expected = [32**0.5, 32**0.5, 8**0.5, 8, 8, 512**0.5]
     assert [y for *_, y in points] == pytest.approx(expected, rel=1e-3)

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 
 import pytest
-from paper.made_up import asked, made_up
+from paper.made_up import asked, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.decode_cost import LABELS, NUMBERS, figures, numbers, tables
 from ripstop.records import Record
@@ -206,10 +206,10 @@ def test_every_point(records):
     assert list(found) == ["decode_cost", "decode_cost_prompts"]
     read, held, took = found["decode_cost"].axes
     whole, peak = found["decode_cost_prompts"].axes
-    for label, x, y in plots.curves(read):
+    for label, x, y in spots(read):
         name = next(name for name, text in LABELS.items() if text == label)
         assert y == READS[name][int(x)]
-    assert len(plots.curves(read)) == len(READS) * len(CONTEXTS)
+    assert len(spots(read)) == len(READS) * len(CONTEXTS)
     colors = {line.get_gid(): line.get_color() for line in read.get_lines() if line.get_gid()}
     assert len(set(colors.values())) == len(READS)
     for ax, factor in ((read, 1), (held, 2)):
@@ -226,7 +226,7 @@ def test_every_point(records):
         one for one in took.get_lines() if one.get_color() == colors["Mamba-2"] and one.get_markerfacecolor() == "white"
     ]
     assert list(hollow.get_xdata()) == [512, 1024], "Mamba-2 is slower there"
-    points = {(label, x): y for label, x, y in plots.curves(whole)}
+    points = {(label, x): y for label, x, y in spots(whole)}
     assert points == {
         ("attention", 1024): pytest.approx(1024e-5),
         ("NSA", 1024): pytest.approx(1024e-5),

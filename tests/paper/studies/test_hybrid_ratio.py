@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from paper.made_up import FIGURES, asked, close, made_up
+from paper.made_up import FIGURES, asked, close, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import ablations, plots, style
+from ripstop.paper import ablations, style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.hybrid_ratio import NUMBERS, PARTS, QUALITY, figures, numbers, tables
 from ripstop.records import Record, Scalar
@@ -230,7 +230,7 @@ def test_every_point(records):
         for control in ("own", "shuffled", "wrong")
         for at, ratio in enumerate(ORDER)
     ]
-    found = plots.curves(left)
+    found = spots(left)
     assert [(label, x) for label, x, _ in found] == [(label, x) for label, x, _ in wanted]
     assert [y for *_, y in found] == pytest.approx([y for *_, y in wanted])
     (line,) = right.get_lines()
@@ -240,9 +240,9 @@ def test_every_point(records):
         assert [tick.get_text() for tick in ax.get_xticklabels()] == LABELS
     by_arm = drawn["hybrid_ratio_pronouns"].axes[0]
     assert [tick.get_text() for tick in by_arm.get_xticklabels()] == LABELS
-    own = [y for label, _, y in plots.curves(by_arm) if label == "own context"]
+    own = [y for label, _, y in spots(by_arm) if label == "own context"]
     assert own == pytest.approx([0.31, 0.0, 0.52, 0.0, 0.23])
-    first = plots.curves(drawn["hybrid_ratio_latency"].axes[0])
+    first = spots(drawn["hybrid_ratio_latency"].axes[0])
     assert [y for label, _, y in first if label == "none"] == pytest.approx([16, 32])
 
 

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.latent_compression import NUMBERS, figures, numbers, tables
 from ripstop.paper.wires import FORMATS, HEADLINE, LABELS, TEXTS
@@ -231,7 +231,7 @@ def test_every_table(records: StudyRecords) -> None:
 def test_every_figure(records: StudyRecords) -> None:
     with style.style():
         drawn = figures(records)
-    points = plots.curves(drawn["latent_compression"].axes[0])
+    points = spots(drawn["latent_compression"].axes[0])
     wires = [(x, y) for label, x, y in points if label == "pointer, M = 8"]
     assert [x for x, _ in wires] == [SIZES[bits] for bits in FORMATS]
     assert [y for _, y in wires] == pytest.approx([2.01, 2.02, 2.03, 2.04])
@@ -242,9 +242,9 @@ def test_every_figure(records: StudyRecords) -> None:
     coded = [x for label, x, _ in points if label == "full text, coded"]
     assert coded == pytest.approx([400, 320, 240, 160])  # what the coded documents shrink to, of the mean of all
     left, right = drawn["latent_compression_controls"].axes
-    assert {label: x for label, x, _ in plots.curves(left)} == pytest.approx(
+    assert {label: x for label, x, _ in spots(left)} == pytest.approx(
         {"own wire": 2.005, "another document's wire": 2.505, "wires shuffled in the batch": 2.605, "wire of zeros": 2.705,
          "random wire of equal norm": 2.805, "closed book": 5.0, "first M tokens of the text": 1.8, "full text": 1.2,
          "learned constant wire": 3.6}
     )  # fmt: skip
-    assert dict((label, x) for label, x, _ in plots.curves(right))["own wire"] == pytest.approx(3.005)
+    assert dict((label, x) for label, x, _ in spots(right))["own wire"] == pytest.approx(3.005)

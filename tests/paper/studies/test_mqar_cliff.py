@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.mqar_cliff import NUMBERS, figures, numbers, tables
 from ripstop.records import Record
@@ -146,7 +146,7 @@ def test_every_point(records):
         for label, name in zip(labels, ARMS, strict=True)
         for pair, n in enumerate(PAIRS)
     ]
-    found = plots.curves(ax)
+    found = spots(ax)
     assert [(label, x) for label, x, _ in found] == [(label, x) for label, x, _ in wanted]
     assert [y for *_, y in found] == pytest.approx([y for *_, y in wanted])
     for band, name in zip(ax.collections, ARMS, strict=True):
@@ -178,7 +178,7 @@ def test_a_dropped_arm_and_part_are_not_measured():
     table = tables(records)["mqar_cliff"]
     assert [row[-1] for row in table.rows] == [None] * 5
     with style.style():
-        assert len({label for label, *_ in plots.curves(figures(records)["mqar_cliff"].axes[0])}) == 5
+        assert len({label for label, *_ in spots(figures(records)["mqar_cliff"].axes[0])}) == 5
 
 
 def test_a_dropped_learning_curve_marks_and_tells_nothing():

@@ -7,10 +7,10 @@ import warnings
 from typing import Any
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.needles import LABELS, TAUGHT, WAYS
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.nsa_needle import CONTROLS, NUMBERS, figures, numbers, tables
@@ -154,7 +154,7 @@ def test_every_figure(records: StudyRecords) -> None:
     with style.style():
         drawn = figures(records)
     assert list(drawn) == ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]
-    curves = plots.curves(drawn["nsa_needle"].axes[0])
+    curves = spots(drawn["nsa_needle"].axes[0])
     assert [(label, x) for label, x, _ in curves] == [(LABELS[name], n) for name in LABELS for n in LENGTHS]
     assert [y for label, x, y in curves if x == 65536] == pytest.approx([0.1055, 0.6055, 0.5055, 0.4055, 0.3055])
     maps = drawn["nsa_needle_depth"].axes
@@ -163,14 +163,14 @@ def test_every_figure(records: StudyRecords) -> None:
     assert window.get_array()[:, -1].tolist() == pytest.approx([0.99, 0.503, 0.508, 0.99])
     (luck,) = maps[5].get_images()
     assert luck.get_array()[1, -1] == pytest.approx(0.1 + 0.06 + 0.003)
-    selection = plots.curves(drawn["nsa_needle_selection"].axes[0])
+    selection = spots(drawn["nsa_needle_selection"].axes[0])
     assert {label: y for label, x, y in selection if x == 512} == pytest.approx(
         {"layer 1, group 1": 0.8005, "layer 1, group 2": 0.8105, "random, by count": 0.1755}
     )
     shares, gates = drawn["nsa_needle_blocks"].axes[:2]
     (image,) = shares.get_images()
     assert image.get_array()[2].tolist() == pytest.approx([0.25, 0.35, 0.45])
-    assert [(label, y) for label, _, y in plots.curves(gates)] == [
+    assert [(label, y) for label, _, y in spots(gates)] == [
         ("compressed", pytest.approx(0.3)), ("selected", pytest.approx(0.4)), ("window", pytest.approx(0.5))
     ]  # fmt: skip
 
@@ -196,7 +196,7 @@ def test_without_the_way_that_stands_for_sparse_attention_nothing_of_it_is_drawn
     with style.style(), warnings.catch_warnings():
         warnings.simplefilter("error")
         (gates,) = figures(records)["nsa_needle_blocks"].axes
-    assert not plots.curves(gates) and numbers(records)["found_nsa"].n == 0
+    assert not spots(gates) and numbers(records)["found_nsa"].n == 0
 
 
 def test_without_prose_its_numbers_are_not_measured() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop.config import ConfigError
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.residual_init import NUMBERS, figures, numbers, tables
 from ripstop.records import Record
@@ -104,7 +104,7 @@ def test_every_point(records):
             assert list(line.get_ydata()) == pytest.approx([mean + 0.1, mean - 0.1])
         assert len({line.get_color() for line in lines}) == 2
         assert [CHANCE, CHANCE] in [list(line.get_ydata()) for line in ax.get_lines()]
-    assert [label for label, *_ in plots.curves(figure.axes[0])] == [LABELS["depth"]] * 2 + [LABELS["plain"]] * 2
+    assert [label for label, *_ in spots(figure.axes[0])] == [LABELS["depth"]] * 2 + [LABELS["plain"]] * 2
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == list(LABELS.values())
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from paper.made_up import asked, close, made_up
+from paper.made_up import asked, close, made_up, spots
 
 from ripstop.claims import registry
 from ripstop.claims.verdicts import judge, verdicts
 from ripstop.config import ConfigError
 from ripstop.paper import language_models as lm
-from ripstop.paper import plots, style
+from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies.swa_mla import NUMBERS, figures, numbers, tables
 from ripstop.records import Record
@@ -195,7 +195,7 @@ def test_every_figure(records: StudyRecords) -> None:
     with style.style():
         drawn = figures(records)
     assert list(drawn) == ["swa_mla", *(f"swa_mla_{more}" for more in ("sweeps", "optimizers", "stability"))]
-    curves = plots.curves(drawn["swa_mla"].axes[0])
+    curves = spots(drawn["swa_mla"].axes[0])
     assert [(label, x) for label, x, _ in curves] == [(label, x) for label in lm.LABELS.values() for x in range(4)]
     assert [y for label, x, y in curves if x == 3] == pytest.approx([2.2, 2.25, 2.205, 2.19, 2.18])
     assert [tick.get_text() for tick in drawn["swa_mla"].axes[0].get_xticklabels()] == ["0-15", "16-31", "32-63", "64+"]
@@ -205,12 +205,12 @@ def test_every_figure(records: StudyRecords) -> None:
     assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in panels[3:]] == [
         ["16", "32", "64"], ["SSSSSL", "SSL", "SL"], ["16", "32"]
     ]  # fmt: skip
-    assert [y for _, _, y in plots.curves(panels[0])[:3]] == pytest.approx([2.02, 2.005, 2.001])
-    assert [y for _, _, y in plots.curves(panels[0])[3:]] == pytest.approx([1.835, 1.805, 1.797])
+    assert [y for _, _, y in spots(panels[0])[:3]] == pytest.approx([2.02, 2.005, 2.001])
+    assert [y for _, _, y in spots(panels[0])[3:]] == pytest.approx([1.835, 1.805, 1.797])
     assert drawn["swa_mla_sweeps"].axes[3].get_lines()[0].get_ydata().tolist() == [10, 10, 10]  # type: ignore[union-attr]
-    losses = plots.curves(drawn["swa_mla_optimizers"].axes[0])
+    losses = spots(drawn["swa_mla_optimizers"].axes[0])
     assert [y for label, _, y in losses if label == "Muon"] == pytest.approx([4.05, 3.3, 3.05])
-    shares = plots.curves(drawn["swa_mla_stability"].axes[0])
+    shares = spots(drawn["swa_mla_stability"].axes[0])
     assert shares == [("no sink", 0, 0), ("no sink", 1, 1), ("sink of 4", 0, 0), ("sink of 4", 1, 0)]
 
 
