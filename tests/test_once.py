@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,11 +19,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def once(folder: Path, command: str = COMMAND, status: int = 0) -> int:
+def once(folder: Path, command: str = COMMAND, status: int = 0, job: str = "1") -> int:
     """How often the command has run. Snakemake removes the outputs of a job before it begins."""
     outputs = ["out/a model", "out/parts"]
     shutil.rmtree(folder / "out", ignore_errors=True)
-    done = subprocess.run([ONCE, "in", "--", *outputs, "--", "sh", "-c", command], cwd=folder, capture_output=True, text=True)
+    line = [ONCE, "in", "--", *outputs, "--", "sh", "-c", command]
+    done = subprocess.run(line, cwd=folder, env=os.environ | {"SLURM_JOB_ID": job}, capture_output=True, text=True)
     assert done.returncode == status, done.stderr
     return (folder / "log").read_text().count("ran")
 
@@ -45,6 +47,12 @@ def test_other_inputs_and_other_commands_run(folder: Path) -> None:
     (folder / "in").write_text("1\n")
     assert once(folder) == 3
     assert (folder / "out/parts/records").read_text() == "1\n"
+
+
+def test_without_slurm_it_runs_and_nothing_is_kept(folder: Path) -> None:
+    assert once(folder, job="") == 1
+    assert once(folder, job="") == 2
+    assert not (folder / ".snakemake").exists()
 
 
 def test_what_failed_is_not_kept(folder: Path) -> None:

@@ -282,6 +282,17 @@ def test_a_measure_of_time_has_the_machine_for_itself(shared: Path, dry: str, cl
         assert "threads" not in there[name], "one core of a node that it has for itself"
 
 
+def test_in_a_job_of_a_cluster_every_command_is_the_same(shared: Path, dry: str) -> None:
+    """Else Snakemake, started again there, would find all stale that the job depends on, and make it anew."""
+
+    def commands(output: str) -> set[str]:
+        found = re.findall(r"Shell command: (workflow/scripts/.*)", output)
+        return {re.sub(r"/\S+?/ripstop-plan-\w+/", "results/smoke/", command) for command in found}
+
+    there = snakemake(shared, "--dry-run", "--printshellcmds", "--mode", "remote", "--cores", "1", "draft")
+    assert commands(there) == commands(dry) != set()
+
+
 def test_what_a_site_and_a_run_ask_of_a_cluster(checkout: Path) -> None:
     """Partition, most minutes, GPUs by type, several nodes, groups: as the jobs are asked for."""
     studies = {

@@ -61,6 +61,7 @@ LOGS = "results/{scale}/logs"
 BENCHMARKS = "results/{scale}/benchmarks"
 PAPER = f"results/{grid.scale}/paper"
 LOGGED = "workflow/scripts/logged {log:q}"
+ONCE = "workflow/scripts/once {input:q} -- {output:q} --"
 KEPT = Path(".snakemake/kept")
 SOURCES = ["paper/main.tex", *sorted(str(path) for path in Path("paper/sections").glob("*.tex"))]
 ACCEPTED = [str(path) for path in [accepted.FILE] if path.is_file()]
@@ -69,7 +70,6 @@ LONGEST_JOB = longest_job()
 LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
 if workflow.remote_exec:  # inside a job of a cluster
-    LOGGED = f"workflow/scripts/once {{input:q}} -- {{output:q}} -- {LOGGED}"
     workflow.register_resource("serial", 1)  # no profile is read here
 
 

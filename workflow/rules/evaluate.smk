@@ -32,4 +32,4 @@ rule evaluate:
         data=subpath(input.data, parent=True),
         python=python_of_part,
     shell:
-        f"{LOGGED} {{params.python}} -m ripstop evaluate {{params.run:q}} --data {{params.data:q}} --part {{wildcards.part:q}}"
+        f"{ONCE} {LOGGED} {{params.python}} -m ripstop evaluate {{params.run:q}} --data {{params.data:q}} --part {{wildcards.part:q}}"

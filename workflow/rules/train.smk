@@ -38,7 +38,7 @@ rule train:
         data=subpath(input.data, parent=True),
         python=python_of_training,
     shell:
-        f"{LOGGED} {{params.python}} -m ripstop train --wait {{params.run:q}} --data {{params.data:q}}"
+        f"{ONCE} {LOGGED} {{params.python}} -m ripstop train --wait {{params.run:q}} --data {{params.data:q}}"
 
 
 # What an arm trains with, chosen by the held-out loss of its candidates.
