@@ -258,7 +258,8 @@ def test_a_planned_file_that_cannot_be_written_ends_the_execution(checkout: Path
 
 
 def test_what_snakemake_complains_of_is_told(checkout: Path) -> None:
-    (checkout / "paper/claims.yaml").unlink()
+    for path in ("paper/claims.yaml", "paper/tables", "results/smoke/paper"):
+        deleted(path)(checkout)
     assert "paper/claims.yaml" in call(checkout, "ripstop", "status", status=2)
     (checkout / "Snakefile").unlink()
     assert "run `status` in the root of the checkout" in call(checkout, "ripstop", "status", status=2)

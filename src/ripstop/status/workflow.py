@@ -16,6 +16,7 @@ MOVES_NO_NUMBER = "it shows what the workflow would do"
 LOOKED_AT = re.compile(r"^/\S*/ripstop-plan-\w+/")
 """Where a dry run keeps the planned files that would differ from those in the tree (workflow/rules/common.smk)."""
 _JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)", flags=re.M)
+EXCEPTION = re.compile(r"\w+(Exception|Error)\b")
 _TOLD = re.compile(r"^    (\w+): (.*)$", flags=re.M)
 
 
@@ -59,7 +60,7 @@ def would_run(scale: str, targets: list[str]) -> list[Job]:
     except OSError as error:
         raise ConfigError(f"snakemake: cannot be started ({error.strerror}); make the environment with `make setup`") from None
     if done.returncode:
-        raise ConfigError(f"snakemake {' '.join(targets)} --dry-run: {_complaint(done.stdout + done.stderr)}")
+        raise ConfigError(f"snakemake {' '.join(targets)} --dry-run: {_complaint(done.stdout, done.stderr)}")
     return jobs(done.stdout + done.stderr, scale)
 
 
@@ -100,9 +101,13 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "TERM": "dumb"}
 
 
-def _complaint(output: str) -> str:
-    """What Snakemake says of the mistake: our own sentence, or its last lines."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    start = next((number for number, line in enumerate(lines) if re.match(r"\w+(Exception|Error)\b", line)), -3)
-    return ours[-1] if ours else " ".join(lines[start:])
+def _complaint(*streams: str) -> str:
+    """What Snakemake says of the mistake: our own sentence, its exception, or its last lines."""
+    told = [[line.strip() for line in stream.splitlines() if line.strip()] for stream in streams]
+    for lines in told:
+        for number, line in enumerate(lines):
+            if line.startswith("error: "):
+                return line.removeprefix("error: ")
+            if EXCEPTION.match(line):
+                return " ".join(lines[number:])
+    return " ".join([line for lines in told for line in lines][-3:])
