@@ -85,13 +85,25 @@ localrule render:
     output: results/smoke/pairs/paper
     reason: Missing output files: results/smoke/pairs/paper; Input files updated by another job: results/records.jsonl
     wildcards: scale=smoke, study=pairs
+
+group job 1c2 (jobs in lexicogr. order):
+
+    [Thu Jan  1 00:00:00 2026]
+    rule evaluate:
+        input: results/smoke/pairs/runs/r/recall.yaml
+        output: results/smoke/pairs/runs/r/parts/recall
+        reason: Missing output files: results/smoke/pairs/runs/r/parts/recall
+        wildcards: scale=smoke, study=pairs, run=r, part=recall
+
 Job stats:
 """
 
 
 def test_a_dry_run_is_read() -> None:
-    train, render = jobs(DRY, "smoke")
+    train, render, grouped = jobs(DRY, "smoke")
     config = "results/smoke/pairs/runs/r/config.yaml"
     assert (train.rule, train.study, train.run, train.inputs[0], train.updated) == ("train", "pairs", "r", config, (config,))
     assert train.other == ("Code has changed since last execution",)
     assert (render.missing, render.remade) == (("results/smoke/pairs/paper",), ("results/records.jsonl",))
+    part = "results/smoke/pairs/runs/r/parts/recall"
+    assert (grouped.rule, grouped.wildcards["part"], grouped.outputs, grouped.missing) == ("evaluate", "recall", (part,), (part,))

@@ -15,9 +15,10 @@ MOVES_NO_NUMBER = "it shows what the workflow would do"
 
 LOOKED_AT = re.compile(r"^/\S*/ripstop-plan-\w+/")
 """Where a dry run keeps the planned files that would differ from those in the tree (workflow/rules/common.smk)."""
-_JOB = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):\n((?:    .*\n)+)", flags=re.M)
+_JOB = re.compile(r"^( *)(?:local)?(?:rule|checkpoint) (\w+):\n((?:\1    .*\n)+)", flags=re.M)
+"""A job, indented where it is in a group of them."""
 EXCEPTION = re.compile(r"\w+(Exception|Error)\b")
-_TOLD = re.compile(r"^    (\w+): (.*)$", flags=re.M)
+_TOLD = re.compile(r"^ +(\w+): (.*)$", flags=re.M)
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def would_run(scale: str, targets: list[str]) -> list[Job]:
 
 def jobs(output: str, scale: str) -> list[Job]:
     """The jobs of a dry run's output."""
-    return [_job(rule, dict(_TOLD.findall(body)), scale) for rule, body in _JOB.findall(output)]
+    return [_job(rule, dict(_TOLD.findall(body)), scale) for _, rule, body in _JOB.findall(output)]
 
 
 def _job(rule: str, told: dict[str, str], scale: str) -> Job:
