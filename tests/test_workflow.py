@@ -443,9 +443,12 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
         path.write_text("# a comment\n" + path.read_text())
     mentioned = {"reporting": {"log_every": 3}, "resources": {"mem_mb": 2000}}
     overlay.write_text(yaml_file.dump(smoke | {"mqar_cliff": smoke["mqar_cliff"] | mentioned}))
-    study = "d_state_scaling"
-    with other_content(checkout / f"results/smoke/{study}/choose.code"):
-        found = set(jobs_in(snakemake(checkout, "--dry-run", "draft")))
+    study, planner = "d_state_scaling", checkout / "src/ripstop/plan.py"
+    before, line = planner.read_text(), "_code(CHOOSE, NOT_ACCEPTED)"
+    assert line in before
+    planner.write_text(before.replace(line, f'{line} * (1 + (name == "{study}"))'))
+    found = set(jobs_in(snakemake(checkout, "--dry-run", "draft")))
+    planner.write_text(before)
     wanted = {job for job in trained | evaluated | chosen if job[1] == study and job[2] not in candidates[study]}
     assert found == wanted | joined({study})
 

@@ -106,4 +106,9 @@ def test_a_dry_run_is_read() -> None:
     assert train.other == ("Code has changed since last execution",)
     assert (render.missing, render.remade) == (("results/smoke/pairs/paper",), ("results/records.jsonl",))
     part = "results/smoke/pairs/runs/r/parts/recall"
-    assert (grouped.rule, grouped.wildcards["part"], grouped.outputs, grouped.missing) == ("evaluate", "recall", (part,), (part,))
+    assert (grouped.rule, grouped.wildcards["part"], grouped.outputs, grouped.missing) == (
+        "evaluate",
+        "recall",
+        (part,),
+        (part,),
+    )
