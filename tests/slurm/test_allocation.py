@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm"), pytest.mark.t
 STEPS = 40
 TORCHRUN = f"{sys.executable} -m torch.distributed.run"
 LAUNCHES = {
-    "four processes on a node": ("-N1 -n1 -c4", f"{TORCHRUN} --standalone --nproc_per_node=4"),
+    "four processes on a node": ("-N1 -n1 -c2", f"{TORCHRUN} --standalone --nproc_per_node=4"),
     "a process on each of two nodes": (
         "-N2 -n2 --ntasks-per-node=1",
         f"srun {TORCHRUN} --nnodes=2 --nproc_per_node=1 --rdzv_backend=c10d --rdzv_id=$SLURM_JOB_ID"

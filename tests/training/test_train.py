@@ -69,7 +69,8 @@ def test_it_leaves_the_model_and_what_is_known_of_it(tmp_path: Path, capsys: pyt
     run, folder, data = lay_out(tmp_path)
     before = {path.name for path in folder.iterdir()}
     for name in ("model.safetensors", "training.json", "metrics.jsonl"):
-        (folder / f".{name}.abc123").write_text("what a kill left")
+        (folder / f".new-{name}-0123abcd").mkdir()
+        (folder / f".new-{name}-0123abcd" / name).write_text("what a kill left")
     train(folder, data)
     assert {path.name for path in folder.iterdir()} - before == {
         "env.json", "metrics.jsonl", "training.json", "model.safetensors"
