@@ -157,9 +157,7 @@ def test_json_says_the_same(monkeypatch: pytest.MonkeyPatch):
     assert "broken [bold]" in out.getvalue() and "scale cpu works here; 1 notes" in out.getvalue()
 
 
-WITH_LATEX = pytest.param(
-    tools.latex, marks=pytest.mark.skipif(shutil.which("latexmk") is None, reason="LaTeX is not installed")
-)
+NO_LATEX = pytest.mark.skipif(shutil.which("latexmk") is None, reason="LaTeX is not installed")
 
 
 @pytest.mark.parametrize("check", [machine.disk, work.resume, pytest.param(tools.latex, marks=NO_LATEX)])
