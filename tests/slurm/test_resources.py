@@ -13,6 +13,7 @@ from slurm.on_cluster import asked, checkout, completed, model, runs_of, said, w
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(900)]
 
 
+@pytest.mark.slow
 def test_gpus_memory_and_time(tmp_path: Path) -> None:
     """Three studies at once: on GPUs of a type and in one job; with too little memory; with a training that hangs."""
     folder = checkout(

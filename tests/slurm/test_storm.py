@@ -98,6 +98,7 @@ def test_fifty_kills(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert jobs(stormy) == []
 
 
+@pytest.mark.slow
 def test_jobs_that_a_killed_execution_left_are_cancelled_and_go_on(slurm: Path, tmp_path: Path) -> None:
     """The training is stopped on its way, with a checkpoint, and not done twice at once."""
     calm, stormy = (checkout(tmp_path / name, steps=800, seeds=1) for name in ("calm", "stormy"))
