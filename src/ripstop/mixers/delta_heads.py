@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from ripstop.config import Size
 from ripstop.kernels import delta_rule
 from ripstop.mixers.base import Mixer, MixerConfig, missing
 from ripstop.mixers.short_conv import ShortConv, conv_backend
+from ripstop.mixers.step_sizes import Range, dt_bias
 from ripstop.ops.normalize import rms_norm
 from ripstop.ops.segments import Segments, without_padding
 from ripstop.ops.state_space import precision
@@ -35,17 +35,9 @@ class DeltaConfig(MixerConfig):
     d_conv: int = Field(4, ge=2, le=2**10)
     negative_eigenvalues: bool = Field(False, description="what a key held may be replaced twice over (arXiv 2411.12537)")
     chunk_size: Size = 64
-    A_init_range: tuple[float, float] = (1.0, 16.0)
-    dt_init_range: tuple[float, float] = (1e-3, 0.1)
+    A_init_range: Range = (1.0, 16.0)
+    dt_init_range: Range = (1e-3, 0.1)
     backend: Literal["auto", "reference", "torch", "fla"] = "auto"
-
-    @model_validator(mode="after")
-    def _ranges(self) -> DeltaConfig:
-        for name in ("A_init_range", "dt_init_range"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ValueError(f"{name} must be two positive numbers, the smaller first, not {[low, high]}")
-        return self
 
     @property
     def key_dim(self) -> int:
@@ -98,20 +90,18 @@ class DeltaMixer(Mixer):
         self.qkv_proj = nn.Linear(d_model, config.conv_channels, bias=False)
         self.b_proj = nn.Linear(d_model, config.n_heads, bias=False)
         self.conv1d = ShortConv(config.conv_channels, config.d_conv, silu=True, backend=conv_backend(config.backend))
-        low, high = (math.log(bound) for bound in config.dt_init_range)
-        dt = torch.exp(torch.empty(config.n_decays).uniform_(low, high))
-        self.dt_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
+        self.dt_bias = nn.Parameter(dt_bias(config.n_decays, config.dt_init_range))
         self.A_log = nn.Parameter(torch.empty(config.n_heads).uniform_(*config.A_init_range).log())
         self.norm = nn.Parameter(torch.ones(config.head_v_dim))
         self.out_proj = nn.Linear(config.value_dim, d_model, bias=False)
 
     def _decay(self, x: Tensor) -> Tensor:
         """What softplus is taken of, the bias apart: (..., n_decays)."""
-        raise NotImplementedError
+        missing(self, "_decay(self, x)")
 
     def _gate(self, x: Tensor) -> Tensor:
         """What the output is multiplied with, (..., value_dim)."""
-        raise NotImplementedError
+        missing(self, "_gate(self, x)")
 
     def forward(self, x_BTD: Tensor, segments: Segments | None = None) -> Tensor:
         x_BTD = without_padding(x_BTD, segments)

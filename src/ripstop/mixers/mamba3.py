@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ripstop.config import ConfigError, Size
 from ripstop.kernels import trapezoidal
 from ripstop.mixers.base import Mixer, MixerConfig
+from ripstop.mixers.step_sizes import Range, dt_bias
 from ripstop.ops.normalize import rms_norm
 from ripstop.ops.segments import Segments, without_padding
 from ripstop.ops.state_space import precision
@@ -39,14 +40,11 @@ class Mamba3Config(MixerConfig):
     rope_fraction: float = Field(0.5, ge=0, le=1, description="part of the state that is complex; 0 keeps it real")
     chunk_size: Size = 64
     A_floor: float = Field(1e-4, gt=0)
-    dt_init_range: tuple[float, float] = (1e-3, 0.1)
+    dt_init_range: Range = (1e-3, 0.1)
     backend: Literal["auto", "reference", "torch", "mamba_ssm"] = "auto"
 
     @model_validator(mode="after")
-    def _ranges(self) -> Mamba3Config:
-        low, high = self.dt_init_range
-        if not 0 < low <= high:
-            raise ValueError(f"dt_init_range must be two positive numbers, the smaller first, not {[low, high]}")
+    def _has_a_pair(self) -> Mamba3Config:
         if self.rope_fraction and not self.n_angles:
             raise ValueError(f"d_state {self.d_state} has no pair to turn at rope_fraction {self.rope_fraction}; set it to 0")
         return self
@@ -97,9 +95,7 @@ class Mamba3(Mixer):
         self.d_inner, self.n_heads = config.expand * d_model, config.n_heads(d_model)
         self.parts = config.parts(d_model)
         self.in_proj = nn.Linear(d_model, sum(self.parts), bias=False)
-        low, high = (math.log(bound) for bound in config.dt_init_range)
-        dt_H = torch.exp(torch.empty(self.n_heads).uniform_(low, high))
-        self.dt_bias = nn.Parameter(dt_H + torch.log(-torch.expm1(-dt_H)))  # the inverse of softplus
+        self.dt_bias = nn.Parameter(dt_bias(self.n_heads, config.dt_init_range))
         self.B_bias = nn.Parameter(torch.ones(self.n_heads, config.d_state))
         self.C_bias = nn.Parameter(torch.ones(self.n_heads, config.d_state))
         self.B_norm = nn.Parameter(torch.ones(config.d_state))

@@ -5,12 +5,16 @@ Checked against the source of fla-core 0.6.0. Its `state_v_first` is our layout 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from fla.ops.gated_delta_rule import chunk_gated_delta_rule, fused_recurrent_gated_delta_rule
 from fla.ops.kda import chunk_kda, fused_recurrent_kda
 from torch import Tensor
 
 from ripstop.ops.segments import Segments
+
+Kernel = Callable[..., tuple[Tensor, Tensor]]
 
 
 def delta(
@@ -24,14 +28,14 @@ def delta(
 ) -> tuple[Tensor, Tensor]:
     """As `ops.delta_rule.delta_chunked`; with `segments` there is no initial memory, and the last one is empty."""
     n_batch, n_time = k_BTHK.shape[:2]
-    run, inputs = _inputs(chunk_gated_delta_rule, chunk_kda, q_BTHK, k_BTHK, v_BTHP, g_BTHK, beta_BTH)
+    kernel, decay = (chunk_gated_delta_rule, g_BTHK.squeeze(-1)) if g_BTHK.shape[-1] == 1 else (chunk_kda, g_BTHK)
+    tokens = (q_BTHK, k_BTHK, v_BTHP, decay, beta_BTH)
     if segments is None:
-        o_BTHP, final_BHPK = run(*inputs, initial_state=_full(initial_BHPK), output_final_state=True)
-        return o_BTHP, final_BHPK
+        return _run(kernel, *tokens, initial_state=_full(initial_BHPK), output_final_state=True)
     assert initial_BHPK is None
     # All rows laid end to end, the runs of documents and of padding as its sequences.
-    laid = (t.flatten(0, 1).unsqueeze(0) for t in inputs)
-    o_BTHP, _ = run(*laid, output_final_state=False, cu_seqlens=segments.offsets.long())
+    laid = (t.flatten(0, 1).unsqueeze(0) for t in tokens)
+    o_BTHP, _ = _run(kernel, *laid, output_final_state=False, cu_seqlens=segments.offsets.long())
     return o_BTHP.squeeze(0).unflatten(0, (n_batch, n_time)), v_BTHP.new_empty(0)
 
 
@@ -39,22 +43,17 @@ def delta_step(
     q_BHK: Tensor, k_BHK: Tensor, v_BHP: Tensor, g_BHK: Tensor, beta_BH: Tensor, memory_BHPK: Tensor
 ) -> tuple[Tensor, Tensor]:
     """As `ops.delta_rule.delta_step`, without gradients."""
-    token = (t.unsqueeze(1) for t in (q_BHK, k_BHK, v_BHP, g_BHK, beta_BH))
-    run, inputs = _inputs(fused_recurrent_gated_delta_rule, fused_recurrent_kda, *token)
-    o_BTHP, memory_BHPK = run(*inputs, initial_state=_full(memory_BHPK), output_final_state=True)
+    one = g_BHK.shape[-1] == 1
+    kernel = fused_recurrent_gated_delta_rule if one else fused_recurrent_kda
+    token = (t.unsqueeze(1) for t in (q_BHK, k_BHK, v_BHP, g_BHK.squeeze(-1) if one else g_BHK, beta_BH))
+    o_BTHP, memory_BHPK = _run(kernel, *token, initial_state=_full(memory_BHPK), output_final_state=True)
     return o_BTHP.squeeze(1), memory_BHPK
 
 
-def _inputs(gated_delta, kda, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor):  # type: ignore[no-untyped-def]
-    """The kernel for one decay a head or one a channel, and what it takes."""
-    one = g.shape[-1] == 1
-    kernel = gated_delta if one else kda
-    inputs = (q.to(v.dtype), k.to(v.dtype), v, g.squeeze(-1).float() if one else g.float(), beta.float())
-
-    def run(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **settings: object) -> tuple[Tensor, Tensor]:
-        return kernel(q, k, v, g=g, beta=beta, scale=1.0, state_v_first=True, **settings)
-
-    return run, inputs
+def _run(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **settings: object) -> tuple[Tensor, Tensor]:
+    """g: (B, T, H) for the kernels of one decay a head, (B, T, H, K) for the others."""
+    half = (q.to(v.dtype), k.to(v.dtype), v)
+    return kernel(*half, g=g.float(), beta=beta.float(), scale=1.0, state_v_first=True, **settings)
 
 
 def _full(memory: Tensor | None) -> Tensor | None:
