@@ -12,9 +12,11 @@ try:
     import typer
 
     from ripstop import ending
+    from ripstop.command_options import Data, Out, Params, Scale, Set
     from ripstop.config import ConfigError
     from ripstop.set_option import TakesSet
     from ripstop.status.command import status
+    from ripstop.train_command import train
 except ImportError as broken:  # without these not even `doctor` can say what is broken
     sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
@@ -27,12 +29,7 @@ app.add_typer(bench, name="bench")
 wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents as wires: pack them, and ask what they hold.")
 app.add_typer(wire, name="wire")
 app.command()(status)
-
-Params = Annotated[Path, typer.Option(help="The parameters' file.")]
-Scale = Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")]
-Set = Annotated[list[str], typer.Option("--set", help="Overrides, e.g. studies.mqar_cliff.seeds=[0]. Several, repeatable.")]
-Out = Annotated[Path, typer.Option(help="Where to write.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the prepared data; none given: where the plan puts it.")]
+app.command(cls=TakesSet)(train)
 
 
 @app.command(cls=TakesSet)
@@ -150,65 +147,6 @@ def loader(
     print(f"{folder}: {reading.read(folder, tokens_per_step, batches, seed, workers, rank, ranks)}")
 
 
-@app.command(cls=TakesSet)
-def train(
-    folder: Annotated[Path | None, typer.Argument(help="Folder of the run; none for a free run, which --study begins.")] = None,
-    data: Data = None,
-    set_: Annotated[
-        list[str], typer.Option("--set", help="Overrides of the run, --set training.steps=9 seed=1. Repeatable.")
-    ] = [],  # noqa: B006
-    study: Annotated[str | None, typer.Option(help="Of a free run: the study whose data and settings it takes.")] = None,
-    preset: Annotated[str | None, typer.Option(help="Of a free run: its model, e.g. base for <study>_base.")] = None,
-    arm: Annotated[str | None, typer.Option(help="Of a free run: the arm of the study; none given: its first.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Of a free run: its folder's name; none given: as preset and seed say.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Of a free run: what stands for results/free.")] = None,
-    params: Params = Path("params.yaml"),
-    scale: Scale = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Of a free run: print what it comes to, and write nothing.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait where another process trains the run: it is not refused.")] = False,
-) -> None:
-    """Train one run; resumes by itself where an earlier one was stopped.
-
-    A run of the grid by its folder, or a free run: `train --study swa_mla --preset base --set training.batch_size=8
-    data.block_size=2048` writes results/free/swa_mla/runs/<name>, prepares its data beside it, and trains.
-    training.batch_size is the rows of an update: it sets training.tokens_per_step to batch_size x data.block_size.
-    Under torchrun rank 0 writes and prepares, and the others wait for it.
-    """
-    from ripstop.allocator import keep_freed_memory
-
-    own = {"--preset": preset, "--arm": arm, "--name": name, "--out": out, "--scale": scale, "--dry-run": dry_run or None}
-    if (folder is None) == (study is None):
-        raise ConfigError("train: name the folder of a run, or by --study the study of a free run, and one of the two")
-    keep_freed_memory()
-    if study is not None:
-        from ripstop import free_run
-
-        free = free_run.resolve(study, preset, arm, params, scale, set_, name, out, data)
-        if dry_run:
-            from ripstop.dry_run import described
-
-            free_run.say(described(free).removesuffix("\n"))
-        if dry_run or not free_run.make_ready(free):
-            return
-        folder, data, set_ = free.folder, free.data, []
-    elif told := [option for option, value in own.items() if value is not None]:
-        raise ConfigError(f"train {folder}: {told[0]} is of a free run, which --study begins; remove it")
-    assert folder is not None
-    from ripstop.training.train import train as train_run
-
-    prepared = _data(folder, data)
-    if not wait:
-        train_run(folder, prepared, set_)
-        return
-    from ripstop.turns import in_turn
-
-    in_turn(folder, prepared, lambda: train_run(folder, prepared, set_))
-
-
 @app.command()
 def choose(candidates: Annotated[list[Path], typer.Argument(help="Folders of the trained candidates.")], out: Out) -> None:
     """Choose an arm's settings by the held-out loss of its candidates."""
@@ -228,8 +166,9 @@ def evaluate(
 ) -> None:
     """Measure a run and write its records: one part, a group of parts, or all that the plan gives it."""
     from ripstop.evaluation.evaluate import evaluate as evaluate_run
+    from ripstop.runs import prepared_data
 
-    data = _data(folder, data)
+    data = prepared_data(folder, data)
     if part is not None and only is None and not quick:
         print(f"records in {evaluate_run(folder, data, part)}")
         return
@@ -522,13 +461,6 @@ def _plan(params: Path, scale: str | None, overrides: list[str]) -> Plan:
     from ripstop.plan import plan as make_plan
 
     return make_plan(parameters.load(params, overrides, scale))
-
-
-def _data(folder: Path, data: Path | None) -> Path:
-    """The prepared folder that was named, or where the results that the run lies in keep it."""
-    from ripstop.runs import Run
-
-    return Run.load(folder).data_beside(folder) if data is None else data
 
 
 def main() -> None:

@@ -193,6 +193,11 @@ class Run(Strict):
         return Path(normpath(folder.absolute() / "../../../data" / self.data.id))
 
 
+def prepared_data(folder: Path, data: Path | None) -> Path:
+    """The prepared folder that was named, or where the results that the run lies in keep it."""
+    return Run.load(folder).data_beside(folder) if data is None else data
+
+
 def _dump(values: dict[str, Any]) -> str:
     """`yaml_file.dump` of values with text keys. It is slow, and what runs share, such as their data, is written once."""
     return "".join(_entry(key, json.dumps(value)) for key, value in values.items()) or yaml_file.dump(values)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ripstop.command_options import Scale
 from ripstop.config import ConfigError, nearest
 
 MOVES_NO_NUMBER = "it shows what is stale"
@@ -15,7 +16,7 @@ MOVES_NO_NUMBER = "it shows what is stale"
 
 def status(
     study: Annotated[list[str], typer.Option(help="Say it of this study alone. Repeatable.")] = [],  # noqa: B006
-    scale: Annotated[str | None, typer.Option(help="Scale in place of the file's own: smoke, cpu, h100.")] = None,
+    scale: Scale = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
     long: Annotated[bool, typer.Option("--long", help="Name every job, and every run that is not fresh.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Exit status 1 where anything would run.")] = False,
