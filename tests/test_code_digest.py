@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ripstop import code_digest, provenance
-from ripstop.plan import CHOOSE, EVALUATE, TRAIN
+from ripstop.stage_files import CHOOSE, EVALUATE, TRAIN
 
 SOURCE = Path(__file__).parents[1] / "src" / "ripstop"
 MODULES = [

@@ -22,9 +22,10 @@ from ripstop.dry_run import described, vocabulary
 from ripstop.free_run import FreeRun, resolve
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.presets import PRESETS
-from ripstop.plan import Job, Plan, files_of_data, files_of_run
+from ripstop.plan import Job, Plan
 from ripstop.prune import strangers
 from ripstop.records import read_records
+from ripstop.stage_files import files_of_data, files_of_run
 from ripstop.studies.base import runs
 
 ROOT = Path(__file__).parents[1]

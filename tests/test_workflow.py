@@ -444,7 +444,7 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     mentioned = {"reporting": {"log_every": 3}, "resources": {"mem_mb": 2000}}
     overlay.write_text(yaml_file.dump(smoke | {"mqar_cliff": smoke["mqar_cliff"] | mentioned}))
     study, planner = "d_state_scaling", checkout / "src/ripstop/plan.py"
-    before, line = planner.read_text(), "_code(CHOOSE, NOT_ACCEPTED)"
+    before, line = planner.read_text(), "code_line(CHOOSE, NOT_ACCEPTED)"
     assert line in before
     planner.write_text(before.replace(line, f'{line} * (1 + (name == "{study}"))'))
     found = set(jobs_in(snakemake(checkout, "--dry-run", "draft")))

@@ -25,8 +25,8 @@ from ripstop.files import read_text, write_if_different
 from ripstop.first_rank import await_rank_0, preparing, rank
 from ripstop.models import MODELS
 from ripstop.models.presets import PRESETS
-from ripstop.plan import files_of_data, files_of_run
 from ripstop.runs import Run, run_name
+from ripstop.stage_files import files_of_data, files_of_run
 from ripstop.studies.base import runs
 from ripstop.training.precision import prepare_device
 from ripstop.training.results import MODEL, REPORT

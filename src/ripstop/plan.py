@@ -10,7 +10,6 @@ is until `ripstop prune`.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -18,21 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from ripstop import code_history, provenance, yaml_file
+from ripstop import provenance
 from ripstop.accepted import Accepted
-from ripstop.code_digest import code_digest
-from ripstop.config import ConfigError, Strict, nearest, walk
+from ripstop.config import ConfigError, nearest
 from ripstop.files import cache_folder, write_if_different
 from ripstop.job_groups import job_groups
 from ripstop.params import Params
+from ripstop.stage_files import ASSEMBLE, CHOOSE, NOT_ACCEPTED, PRINT, code_line, files_of_data, files_of_run, printing_code
 
-TRAIN = ["ripstop.training.train"]
-CHOOSE = ["ripstop.choices"]
-EVALUATE = ["ripstop.evaluation.evaluate"]
-PRINT = ["ripstop.records", "ripstop.paper.render"]
-ASSEMBLE = ["ripstop.paper.assemble"]
-NOT_ACCEPTED = Accepted([])
-"""What chooses and prints takes seconds: its code is never accepted for another."""
 MOVES_NO_NUMBER = "what it resolves stands in the files it writes"
 
 
@@ -219,16 +211,12 @@ def _resolve(params: Params, accepted: Accepted) -> Plan:
         dropped[name] = _dropped(params, name, found[name])
         for other in reads[name]:
             dropped[name] += [f"{other}/{item}" for item in _dropped(params, other, found[other])]
-        files[f"{name}/paper.code"] = _printing([*PRINT, printer])
+        files[f"{name}/paper.code"] = printing_code([*PRINT, printer])
         choices[name] = _choices(found[name])
         if choices[name]:
-            files[f"{name}/choose.code"] = _code(CHOOSE, NOT_ACCEPTED)
-    files["paper.code"] = _printing(ASSEMBLE)
+            files[f"{name}/choose.code"] = code_line(CHOOSE, NOT_ACCEPTED)
+    files["paper.code"] = printing_code(ASSEMBLE)
     return Plan(params.scale, jobs, files, local, reads, dropped, choices, accepted.sentences(params.scale))
-
-
-def _printing(modules: list[str]) -> str:
-    return f"{_code(modules, NOT_ACCEPTED).strip()} {provenance.files_digest('paper/templates/*.j2')}\n"
 
 
 def _reads(params: Params, study: str) -> list[str]:
@@ -281,36 +269,6 @@ def _choices(found: list[Any]) -> dict[str, list[str]]:
         if run.settings:
             candidates.setdefault(run.choice, []).append(run.name)
     return candidates
-
-
-def files_of_run(study: str, run: Any, accepted: Accepted) -> dict[str, str]:
-    """Every input file of the run's stages, by its path below the results."""
-    home = f"{study}/runs/{run.name}"
-    files = {f"{home}/{file}": text for file, text in run.files().items()}
-    cuda = run.compute.device == "cuda"
-    for stage, modules in code_of_run(run).items():
-        files[f"{home}/{stage}.code"] = _code(modules, accepted, cuda)
-    return files
-
-
-def code_of_run(run: Any) -> dict[str, frozenset[str]]:
-    """Stage of the run -> the modules that its code starts from."""
-    below = _modules(run.model) | _modules(run.data)
-    trained = below | (_modules(run.training) if run.training else set())
-    return {
-        "train": frozenset([*trained, *TRAIN]),
-        **{name: frozenset([*below, *_modules(part), *EVALUATE]) for name, part in run.evaluation.items()},
-    }
-
-
-def files_of_data(home: str, data: Any, accepted: Accepted) -> dict[str, str]:
-    """Every input file of a preparation, by its path below the results. home: folder of the data, below them too."""
-    files = {
-        f"{home}/config.yaml": yaml_file.dump(data.model_dump(mode="json")),
-        f"{home}/prepare.code": _code(_modules(data), accepted),
-    }
-    held = {str(path): provenance.file_sha256(path) for path in data.local_files()}
-    return files | ({f"{home}/local.json": json.dumps(held, indent=1) + "\n"} if held else {})
 
 
 def _dropped(params: Params, study: str, found: list[Any]) -> list[str]:
@@ -396,30 +354,6 @@ def _is_printed(params: Params, study: str, scale: str, found: list[Any]) -> Non
 
 def _printer(study: str) -> str:
     return f"src/ripstop/paper/studies/{study}.py"
-
-
-def _code(modules: Iterable[str], accepted: Accepted, cuda: bool = False) -> str:
-    """The digest of code, or the one that it was accepted for, as a line."""
-    found = frozenset(modules)
-    return _noted(accepted.origin(_digest(found, cuda)), found, cuda) + "\n"
-
-
-@functools.cache
-def _digest(modules: frozenset[str], cuda: bool) -> str:
-    """Once for all runs that share it."""
-    return code_digest(modules, cuda)
-
-
-@functools.cache
-def _noted(digest: str, modules: frozenset[str], cuda: bool) -> str:
-    """The digest; what it stands for now is kept, so that a change can be told by name."""
-    code_history.remember(digest, modules, cuda)
-    return digest
-
-
-def _modules(config: Strict) -> set[str]:
-    """The modules whose code a configuration brings in: those of every configuration object inside it."""
-    return {type(part).__module__ for part in walk(config)}
 
 
 def _stamp(path: Path) -> list[int]:
