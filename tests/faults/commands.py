@@ -41,7 +41,8 @@ class Command:
     """`python -m ripstop ARGUMENTS` in `folder`, begun. fault: runs first in its process."""
 
     def __init__(self, folder: Path, *arguments: object, fault: Callable[[], object] | None = None, **environment: str):
-        self._output = Path(tempfile.mkdtemp(prefix="ripstop-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="ripstop-")
+        self._output = Path(self._folder.name)
         told = [str(argument) for argument in arguments]
         self.process: BaseProcess = SERVER.Process(target=_main, args=(folder, told, self._output, fault, environment))
         self.process.start()

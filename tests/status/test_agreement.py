@@ -16,11 +16,12 @@ from status import small_graph
 from status.small_graph import call
 
 from ripstop import yaml_file
+from ripstop.paper.pdf import why_no_latex
 from ripstop.status import report, workflow
 from ripstop.training.lock import Lock
 
 RUN = "results/smoke/pairs/runs/arm-one_seed-0"
-PAPER = {"assemble": 1, "publish": 1}
+PAPER = {"assemble": 1, "publish": 1} | ({} if why_no_latex(small_graph.ROOT / "paper/main.tex") else {"pdf": 1})
 PRINTED = {"collect": 1, "render": 1, **PAPER}
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine
