@@ -109,7 +109,7 @@ def test_each_digest_is_of_the_modules_that_its_stage_uses(
     def named(modules: Iterable[str], cuda: bool = False) -> str:
         return " ".join(["with adapters:"] * cuda + sorted({module.removeprefix("ripstop.") for module in modules}))
 
-    monkeypatch.setattr("ripstop.plan._digest", named)
+    monkeypatch.setattr("ripstop.stage_files._digest", named)
     grid = make(tmp_path, f"studies.{STUDY}.compute.device={device}")
     home = f"{STUDY}/runs/architecture-mamba2_attention_seed-0"
     begins = ["with adapters:"] if device == "cuda" else []
@@ -475,5 +475,5 @@ def test_a_plan_with_choices_is_remembered(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_code_that_chooses_is_the_choices_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ripstop.plan._digest", lambda modules, cuda: " ".join(sorted(modules)))
+    monkeypatch.setattr("ripstop.stage_files._digest", lambda modules, cuda: " ".join(sorted(modules)))
     assert make(tmp_path, CHOICE).files[f"{STUDY}/choose.code"] == "ripstop.choices\n"

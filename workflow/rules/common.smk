@@ -69,8 +69,13 @@ LATEX = not NO_LATEX
 LONGEST_JOB = longest_job()
 LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
-if workflow.remote_exec:  # inside a job of a cluster
+# Commands of this machine are forked from one that has imported torch (src/ripstop/warm), unless the variable is set and empty.
+# Not in a job of a cluster, which sends a signal to every process: the command would get it twice.
+if workflow.remote_exec:
     workflow.register_resource("serial", 1)  # no profile is read here
+    os.environ.pop("RIPSTOP_WARM", None)
+elif not workflow.subprocess_exec and os.environ.get("RIPSTOP_WARM") != "":
+    os.environ["RIPSTOP_WARM"] = f"{LOOKED_AT.name}:{os.getpid()}"
 
 
 # No '=' or ',' in a wildcard's value: a Slurm job gets its wildcards as rule:name=value,name=value
