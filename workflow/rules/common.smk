@@ -20,7 +20,7 @@ ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
-from ripstop import accepted, left_jobs, params
+from ripstop import accepted, left_jobs, params, warm
 from ripstop.config import ConfigError
 from ripstop.files import sentence
 from ripstop.paper.pdf import why_no_latex
@@ -69,13 +69,11 @@ LATEX = not NO_LATEX
 LONGEST_JOB = longest_job()
 LOOKED_AT = tempfile.TemporaryDirectory(prefix="ripstop-plan-")
 
-# Commands of this machine are forked from one that has imported torch (src/ripstop/warm), unless the variable is set and empty.
-# Not in a job of a cluster, which sends a signal to every process: the command would get it twice.
-if workflow.remote_exec:
+if workflow.remote_exec:  # inside a job of a cluster
     workflow.register_resource("serial", 1)  # no profile is read here
-    os.environ.pop("RIPSTOP_WARM", None)
-elif not workflow.subprocess_exec and os.environ.get("RIPSTOP_WARM") != "":
-    os.environ["RIPSTOP_WARM"] = f"{LOOKED_AT.name}:{os.getpid()}"
+    warm.off()  # a cluster signals every process of a job, and a command would get it twice
+elif not workflow.subprocess_exec:
+    warm.on(LOOKED_AT.name)
 
 
 # No '=' or ',' in a wildcard's value: a Slurm job gets its wildcards as rule:name=value,name=value
