@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ripstop.release.released import drawn_at
+
 PACKAGE = Path(__file__).parent
 LIBRARIES = (
     "torch",
@@ -55,7 +57,9 @@ def files_digest(pattern: str) -> str:
 
 def commit() -> str:
     """The commit of the checkout; `-dirty` where tracked files differ from it, but for what the workflow writes itself while it
-    runs; `unknown` outside a checkout."""
+    runs; `unknown` outside a checkout. In a released archive, the commit at which its paper was drawn."""
+    if released := drawn_at(PACKAGE.parents[1]):
+        return released
     git = ["git", "-C", str(PACKAGE)]
     changed = ["diff", "--name-only", "HEAD", "--", ":/", *MADE]
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from ripstop.claims.registration import Registration
 from ripstop.claims.verdicts import Judged, Verdict
 from ripstop.config import ConfigError
 from ripstop.files import read_text, write_text
@@ -70,6 +72,19 @@ def drift(now: Sequence[Judged], recorded: Recorded) -> list[str]:
     for gone in sorted(set(recorded) - {item.claim.id for item in now}):
         sentences.append(f"claim {gone} was recorded as {recorded[gone]['verdict']} and is no longer in the registry")
     return sentences
+
+
+def settled(judged: Sequence[Judged], before: Recorded) -> tuple[list[Judged], str]:
+    """Where git cannot be asked, the recorded registrations in place of unknown ones, and why it could not."""
+    found, why = [], ""
+    for item in judged:
+        now, recorded = item.registration, before.get(item.claim.id, {})
+        if now is not None and now.status == "registration unknown" and not now.since:
+            why = now.reason
+            if recorded.get("registration") and recorded.get("criterion") == item.claim.digest:
+                item = replace(item, registration=Registration(recorded["registration"], str(recorded.get("reason", ""))))
+        found.append(item)
+    return found, why
 
 
 def _read(path: Path) -> dict[str, Recorded]:

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Literal
 
 from ripstop.claims.registry import Claim, stood
+from ripstop.release.released import drawn_at
 
 Status = Literal["registered", "exploratory", "registration unknown"]
 ORDER: tuple[Status, ...] = ("registered", "registration unknown", "exploratory")
@@ -160,6 +161,8 @@ class History:
         return ""
 
     def _why_not(self) -> str:
+        if drawn_at(self._folder.resolve().parent):
+            return "a released archive has no history"
         try:
             if self._git("rev-parse", "--is-inside-work-tree").strip() != "true":
                 return "this is no git repository"

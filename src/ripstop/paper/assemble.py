@@ -10,6 +10,7 @@ from ripstop import provenance
 from ripstop.accepted import Accepted
 from ripstop.claims import registry
 from ripstop.claims.printing import claims_json, claims_tex
+from ripstop.claims.recorded import recorded_verdicts, settled
 from ripstop.claims.registration import Evidence
 from ripstop.claims.verdicts import Judged, registered, verdicts
 from ripstop.config import ConfigError
@@ -25,6 +26,7 @@ from ripstop.paper.numbers import (
     read_studies,
 )
 from ripstop.paper.tables import table_files
+from ripstop.release.released import drawn_at
 
 CONTENTS = "contents.json"
 """Lists what `assemble` made, or `publish` copied, with digests: that alone is published, and that alone may be removed."""
@@ -54,7 +56,7 @@ def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales:
         write_text(out / name, content)
     for name, file in copies.items():
         _copy(file, out / name)
-    _write_contents(out, scale, contents)
+    _write_contents(out, scale, contents, commit=provenance.commit())
     return contents
 
 
@@ -71,7 +73,10 @@ def judge_all(studies: Sequence[StudyNumbers], claims: Path, scale: str, scales:
     """Every claim with its verdict and what git says of its criterion."""
     found = verdicts(registry.load(claims, scales), by_study(studies), scale)
     evidence = {study.study: Evidence(metric_values(study.numbers), study.commits) for study in studies}
-    return registered(found, claims, scale, evidence)
+    judged = registered(found, claims, scale, evidence)
+    if drawn_at(claims.parents[1]):
+        judged, _ = settled(judged, recorded_verdicts(claims.with_name("verdicts.json"), scale))
+    return judged
 
 
 def publish(assembled: Path, out: Path) -> list[str]:
@@ -139,9 +144,9 @@ def _contents(folder: Path) -> list[str]:
     return inside if len(inside) == len(names) else []
 
 
-def _write_contents(folder: Path, scale: str, names: Sequence[str]) -> None:
+def _write_contents(folder: Path, scale: str, names: Sequence[str], **more: str) -> None:
     files = {name: provenance.file_sha256(folder / name) for name in names}
-    write_text(folder / CONTENTS, json.dumps({"scale": scale, "files": files}, indent=1) + "\n")
+    write_text(folder / CONTENTS, json.dumps({"scale": scale, **more, "files": files}, indent=1) + "\n")
 
 
 def _copy(file: Path, target: Path) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ripstop.claims.recorded import Recorded, drift, entry
-from ripstop.claims.registration import Evidence, Registration
+from ripstop.claims.registration import Evidence
 from ripstop.claims.registry import Claim
 from ripstop.claims.verdicts import Judged
 from ripstop.config import ConfigError
@@ -71,19 +70,6 @@ def evidence_of(study: str, metrics: Path, before: Recorded) -> Evidence:
     """What the files in git say of the results of a study whose numbers are not here."""
     commits = [commit for values in before.values() for commit in (values.get("commits") or {}).get(study, [])]
     return Evidence(read_metrics(metrics / f"{study}.json"), list(dict.fromkeys(commits)))
-
-
-def settled(judged: Sequence[Judged], before: Recorded) -> tuple[list[Judged], str]:
-    """Where git cannot be asked, the recorded registrations in place of unknown ones, and why it could not."""
-    found, why = [], ""
-    for item in judged:
-        now, recorded = item.registration, before.get(item.claim.id, {})
-        if now is not None and now.status == "registration unknown" and not now.since:
-            why = now.reason
-            if recorded.get("registration") and recorded.get("criterion") == item.claim.digest:
-                item = replace(item, registration=Registration(recorded["registration"], str(recorded.get("reason", ""))))
-        found.append(item)
-    return found, why
 
 
 def read_metrics(file: Path) -> dict[str, Any]:

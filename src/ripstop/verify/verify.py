@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ripstop.claims import registry
 from ripstop.claims.printing import claims_tex, console_table, failure_sentence
-from ripstop.claims.recorded import Recorded, record, recorded_verdicts
+from ripstop.claims.recorded import Recorded, record, recorded_verdicts, settled
 from ripstop.claims.registration import Evidence
 from ripstop.claims.registry import Claim
 from ripstop.claims.verdicts import Judged, failed_controls, judged, registered, verdicts
@@ -22,7 +22,7 @@ from ripstop.paper.tables import table_files
 from ripstop.paper.typed import typed_results
 from ripstop.plan import Plan
 from ripstop.verify.published import check_assembled, check_published
-from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, read_metrics, settled
+from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, read_metrics
 from ripstop.verify.rendered import check_rendered, render_again
 from ripstop.verify.runs import check_choices, check_records, check_runs
 
