@@ -185,7 +185,7 @@ class SyntheticStream:
 
 
 def _is_of(split: Split, shown: Tensor) -> Tensor:
-    """Bool, (rows,): whether a row belongs to a split, by a hash of what it shows: FNV-1a, mixed as MurmurHash3 is at its end."""
+    """Bool, (rows,): whether a row is of a split, by a hash of what it shows: FNV-1a, mixed as MurmurHash3 is at its end."""
     hash_N = torch.full((len(shown),), 0x4BF29CE484222325)
     for column_N in shown.T:
         hash_N = (hash_N ^ column_N) * 0x100000001B3  # wraps around

@@ -40,8 +40,8 @@ class WordProblemConfig(SyntheticConfig):
         """A training row answers on its way, so that a shorter test could be its beginning."""
         if self.test_lengths[0] < self.lengths[-1]:
             raise ValueError(
-                f"test_lengths starts at {self.test_lengths[0]}, and rows of {self.lengths[-1]} are trained on, which may begin "
-                f"as a test does; start at {self.lengths[-1]}, or train on shorter rows"
+                f"test_lengths starts at {self.test_lengths[0]}, and rows of {self.lengths[-1]} are trained on, which may "
+                f"begin as a test does; start at {self.lengths[-1]}, or train on shorter rows"
             )
 
     @property

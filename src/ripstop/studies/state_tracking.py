@@ -3,9 +3,9 @@
 Varies: the task (word problems of symmetric groups, the smallest of which is parity; selective copying; chains of pointers),
 the architecture, and the seed. Every run is trained on short rows and tested on new ones of one, two and four times the longest
 of these, with its own row and with another one's. A recurrence whose transition is a positive number, or a matrix with none but
-positive eigenvalues, cannot count modulo two; reflections can, and turns; one reflection a token is not every permutation of five
-things. Refuted would be: parity at four times the length by attention or by Mamba-2, parity lost by the delta rule whose beta
-reaches 2, or a word problem of five things that holds beyond the length of the training.
+positive eigenvalues, cannot count modulo two; reflections can, and turns; one reflection a token is not every permutation of
+five things. Refuted would be: parity at four times the length by attention or by Mamba-2, parity lost by the delta rule whose
+beta reaches 2, or a word problem of five things that holds beyond the length of the training.
 """
 
 from __future__ import annotations
