@@ -29,10 +29,10 @@ LABELS = {
 }
 NAMED = {
     "parity": tuple(LABELS),
-    "s3": ("attention", "mamba2", "gated_delta_below_1", "gated_delta", "mamba3"),
-    "s5": ("attention", "gated_delta", "mamba3"),
+    "s3": ("gated_delta_below_1", "gated_delta", "mamba3"),
+    "s5": ("attention", "gated_delta"),
     "copying": ("attention", "mamba2", "gated_delta", "mamba3"),
-    "chains": ("attention", "gated_delta"),
+    "chains": ("attention", "mamba2"),
 }
 """Task -> the architectures of which it prints numbers."""
 TIMES = {"1x": 1.0, "2x": 2.0, "4x": 4.0}
