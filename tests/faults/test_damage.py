@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from data import test_base, test_needle, test_needle_text, test_squad, test_text
+from data import test_base, test_needle, test_needle_text, test_squad, test_synthetic, test_text
 from data.test_bible import tiny_bible
 from faults import commands
 from faults.conftest import Tree
@@ -38,9 +38,12 @@ KINDS: dict[str, Callable[[Path], DataConfig]] = {
     "mqar": lambda folder: MqarConfig(n_keys=4, n_values=4, num_pairs=[2], n_test=64),
     "needle": lambda folder: test_needle.config(),
     "needle_text": lambda folder: test_needle_text.config(),
+    "pointer_chain": lambda folder: test_synthetic.TASKS["chains"],
     "questions": questions,
+    "selective_copying": lambda folder: test_synthetic.TASKS["copying"],
     "text": text,
     "vocabulary": lambda folder: VocabularyConfig(),
+    "word_problem": lambda folder: test_synthetic.TASKS["s3"],
 }
 
 

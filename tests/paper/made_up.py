@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from ripstop.metrics import METRICS
 from ripstop.paper import plots, studies, translations
 from ripstop.paper.select import StudyRecords
+from ripstop.paper.studies import state_tracking
 from ripstop.records import Record, Scalar, frame, write_records
 from ripstop.statistics import Estimate
 
@@ -416,9 +417,24 @@ def _language_model(add: Add, bits: float, base: bool, first: bool) -> Iterator[
         yield add("sample_bits_per_token", 3.5, sample=number, **texts)
 
 
+def _state_tracking(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    """Right with half of the answers at the length of the training, and with less beyond."""
+    for task, named in state_tracking.NAMED.items():
+        longest = 2 if task == "chains" else 8
+        for architecture in named:
+            for seed in range(2):
+                add = run(seed, {"task": task, "architecture": architecture})
+                for times in state_tracking.printed_times(task):
+                    at = {"times": times, "length": int(times * longest)}
+                    yield add("accuracy", 0.5 / times**0.5 + 0.01 * noise(), control="own", **at)
+                    yield add("accuracy", CHANCE, control="wrong", **at)
+                yield add("chance", CHANCE)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
 MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
 MADE |= {"nsa_needle": _nsa_needle, "latent_compression": _latent_compression, "swa_mla": _swa_mla}
+MADE |= {"state_tracking": _state_tracking}
 STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
