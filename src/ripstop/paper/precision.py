@@ -99,11 +99,15 @@ def width(
     return sum(found) / len(found)
 
 
+def text_bits(records: StudyRecords, architecture: str, length: int, format: str = EXACT, rounding: str = "nearest") -> pd.Series:
+    """Bits per byte by seed, of the text between the length before and this one."""
+    where = {"architecture": architecture, "length": length, "format": format, "rounding": rounding}
+    return records.by_seed("stored_bits_per_byte", task="text", **where)
+
+
 def text_cost(records: StudyRecords, architecture: str, length: int, format: str, rounding: str = "nearest") -> pd.Series:
     """Bits per byte more than in float32, by seed."""
-    where = {"task": "text", "architecture": architecture, "length": length}
-    coarse = records.by_seed("stored_bits_per_byte", format=format, rounding=rounding, **where)
-    return coarse - records.by_seed("stored_bits_per_byte", format=EXACT, rounding="nearest", **where)
+    return text_bits(records, architecture, length, format, rounding) - text_bits(records, architecture, length)
 
 
 def mean_text_cost(

@@ -30,9 +30,9 @@ class NumberFormat:
         """The largest magnitude that a number has before its scale."""
         raise NotImplementedError(f"{type(self).__name__}: a number format has to define largest")
 
-    def spacing(self, x: Tensor) -> Tensor | float:
-        """The distance of the two numbers of the format between which each of `x` lies."""
-        raise NotImplementedError(f"{type(self).__name__}: a number format has to define spacing(self, x)")
+    def _on_grid(self, x: Tensor, generator: Generator | None) -> Tensor:
+        """Each of `x`, less its scale, as one of the two numbers of the format around it. `x` may be overwritten."""
+        raise NotImplementedError(f"{type(self).__name__}: a number format has to define _on_grid(self, x, generator)")
 
     def rounded(self, x: Tensor, group: int, generator: Generator | None = None) -> Tensor:
         """`x` in float32 as the format holds it, in groups of `group` along the last axis.
@@ -45,8 +45,8 @@ class NumberFormat:
             return self._on_grid(x, generator)
         groups = _grouped(x, group)
         scales = self._scales(groups)
-        on_grid = self._on_grid(groups / torch.where(scales == 0, 1, scales), generator) * scales
-        return on_grid.flatten(-2)[..., : x.shape[-1]]
+        on_grid = self._on_grid(groups / torch.where(scales == 0, 1, scales), generator)
+        return on_grid.mul_(scales).flatten(-2)[..., : x.shape[-1]]
 
     def n_bytes(self, shape: Sequence[int], group: int) -> int:
         """Bytes of a tensor, packed: the bits of its numbers, and two bytes for each scale."""
@@ -61,18 +61,10 @@ class NumberFormat:
         above = (scales.view(torch.int16) + 1).view(torch.float16)
         return torch.where(scales.float() < wanted, above, scales).float()
 
-    def _on_grid(self, x: Tensor, generator: Generator | None) -> Tensor:
-        spacing = self.spacing(x)
-        if generator is None:
-            steps = torch.round(x / spacing)
-        else:
-            steps = torch.floor(x / spacing + torch.rand(x.shape, generator=generator, device=x.device))
-        return (steps * spacing).clamp(-self.largest, self.largest)
-
 
 @dataclass(frozen=True)
 class Whole(NumberFormat):
-    """Whole numbers from -q to q, q = 2^(bits - 1) - 1."""
+    """Whole numbers from -q to q, q = 2^(bits - 1) - 1. They have scales: without, `rounded` would overwrite what it is given."""
 
     scaled: bool = True
 
@@ -80,8 +72,8 @@ class Whole(NumberFormat):
     def largest(self) -> float:
         return 2 ** (self.bits - 1) - 1
 
-    def spacing(self, x: Tensor) -> float:
-        return 1.0
+    def _on_grid(self, x: Tensor, generator: Generator | None) -> Tensor:
+        return _whole(x, generator).clamp_(-self.largest, self.largest)
 
 
 @dataclass(frozen=True)
@@ -94,10 +86,11 @@ class Floating(NumberFormat):
     def largest(self) -> float:
         return torch.finfo(self.dtype).max
 
-    def spacing(self, x: Tensor) -> Tensor:
+    def _on_grid(self, x: Tensor, generator: Generator | None) -> Tensor:
         info, single = torch.finfo(self.dtype), torch.finfo(torch.float32)
         binade = (x.contiguous().view(torch.int32) & EXPONENT_BITS).view(torch.float32)
-        return binade.clamp(min=max(info.smallest_normal, single.smallest_normal / info.eps)) * info.eps
+        spacing = binade.clamp(min=max(info.smallest_normal, single.smallest_normal / info.eps)) * info.eps
+        return _whole(x / spacing, generator).mul_(spacing).clamp_(-self.largest, self.largest)
 
     def rounded(self, x: Tensor, group: int, generator: Generator | None = None) -> Tensor:
         return x.float() if self.dtype == torch.float32 else super().rounded(x, group, generator)
@@ -111,6 +104,11 @@ FORMATS: dict[str, NumberFormat] = {
     "fp8_e5m2": Floating(8, scaled=True, dtype=torch.float8_e5m2),
     **{f"int{bits}": Whole(bits) for bits in range(2, 9)},
 }
+
+
+def _whole(x: Tensor, generator: Generator | None) -> Tensor:
+    """`x` to whole numbers, in place."""
+    return x.round_() if generator is None else x.add_(torch.rand(x.shape, generator=generator, device=x.device)).floor_()
 
 
 def _grouped(x: Tensor, group: int) -> Tensor:

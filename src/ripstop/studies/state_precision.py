@@ -26,7 +26,8 @@ from ripstop.mixers.base import MixerConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
 from ripstop.models.pattern import used
 from ripstop.paper.precision import LADDER
-from ripstop.studies.base import Arm, StudyParams
+from ripstop.records import Scalar
+from ripstop.studies.base import Arm, ChoiceParams, StudyParams
 from ripstop.training.config import TrainingConfig
 
 
@@ -47,15 +48,17 @@ class Text(Strict):
 
 
 class Params(StudyParams):
-    """`patterns` names each architecture; its letters are the keys of `mixers`."""
+    """`patterns` names each architecture; its letters are the keys of `mixers`. recall_choice: as `choice`, of the arms on MQAR."""
 
     data: MqarGapConfig
     training: TrainingConfig
+    choice: None = None
+    recall_choice: ChoiceParams | None = None
     d_model: Size
     embedding_std: float = Field(0.02, gt=0)
     patterns: dict[ArmName, str] = Field(min_length=1)
     mixers: dict[str, Annotated[MixerConfig, MIXERS]]
-    text: Text | None = None
+    text: Text
     evaluation: Evaluation = Evaluation()
 
 
@@ -63,9 +66,8 @@ def arms(params: Params) -> Iterator[Arm]:
     """Every architecture on MQAR, then as a language model."""
     _is_measured("evaluation.recall", params.evaluation.recall)
     for architecture, pattern in params.patterns.items():
-        yield Arm({"task": "recall", "architecture": architecture}, _model(params, pattern), parts=("recall",))
-    if params.text is None:
-        return
+        factors: dict[str, Scalar] = {"task": "recall", "architecture": architecture}
+        yield Arm(factors, _model(params, pattern), choice=params.recall_choice, parts=("recall",))
     _is_measured("evaluation.text", params.evaluation.text)
     changes = params.text.training.model_dump(exclude_unset=True)
     for architecture in params.text.architectures:

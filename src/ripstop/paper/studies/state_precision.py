@@ -34,6 +34,7 @@ NUMBERS = (
     "int4_feedback_bits",
     "int8_bits",
     "int8_minus_fp8_e4m3",
+    "text_worst",
     "text_int8_recurrent",
     "text_int4_recurrent",
     "text_int4_caches",
@@ -49,13 +50,13 @@ NUMBERS = (
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """recall_...: in float32, at the length of the longest row of training; _long: at the longest row tested, `longest` times that.
     bits_...: per element, scales counted, at which recall is `drop` below that. ..._costs_...: of recall, against float32.
-    recall_worst, recall_long_worst: of the worst architecture that sees all of the past. steps_minus_forward: the most that recall
+    recall_worst: of the worst architecture; recall_long_worst: of the worst that sees all of the past. steps_minus_forward: the most that recall
     by steps in float32 differs from that of a forward pass.
 
     recurrent, caches: means over `RECURRENT` and `CACHES`; with them everything is told at the longest rows. int4_costs_more_when_long:
     what the recurrent states lose there minus what they lose at the length of training. feedback_minus_half: its cost minus half of
     that without. feedback_minus_int8: at bits that are about equal, its own error's counted. text_...: bits per byte more than in
-    float32, in the last half of the longest rows.
+    float32, in the last half of the longest rows; text_worst: bits per byte in float32 there, of the worst language model.
     """
     short, long = p.lengths(records)
     seeing = p.present(records, [*p.RECURRENT, *p.CACHES])
@@ -78,9 +79,9 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
             for more, length in (("", short), ("long_", long))
             for name in p.LABELS
         },
-        "recall_worst": _worst(records, seeing, short),
+        "recall_worst": _worst(records, p.present(records, tuple(p.LABELS)), short),
         "recall_long_worst": _worst(records, seeing, long),
-        "steps_minus_forward": _steps_minus_forward(records, [*p.present(records, tuple(p.LABELS))]),
+        "steps_minus_forward": _steps_minus_forward(records, p.present(records, tuple(p.LABELS))),
         "bits_long_recurrent": p.bits(records, p.RECURRENT, long),
         "bits_long_caches": p.bits(records, p.CACHES, long),
         "int4_costs_long_recurrent": p.points(int4),
@@ -93,6 +94,9 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "int4_feedback_bits": Estimate.exact(p.width(records, recurrent, "int4", "feedback"), 1, "bits"),
         "int8_bits": Estimate.exact(p.width(records, recurrent, "int8"), 1, "bits"),
         "int8_minus_fp8_e4m3": p.difference(int8, p.mean_lost(records, p.RECURRENT, long, "fp8_e4m3")),
+        "text_worst": max(
+            (mean_interval(p.text_bits(records, name, long), "bits") for name in p.text_models(records)), key=lambda e: e.value
+        ),
         "text_int8_recurrent": p.points(p.mean_text_cost(records, p.RECURRENT, long, "int8")),
         "text_int4_recurrent": p.points(text_int4),
         "text_int4_caches": p.points(text_caches),
