@@ -17,7 +17,9 @@ PLAN = StreamPlan(steps=40, tokens_per_step=256, accumulation=1, seed=5)
 
 
 def config(**changes: Any) -> MqarGapConfig:
-    pairs = {"n_keys": 8, "n_values": 8, "num_pairs": [2, 4], "n_test": 8, "n_valid": 4, "curriculum": 0.5} | changes.pop("pairs", {})
+    pairs = {"n_keys": 8, "n_values": 8, "num_pairs": [2, 4], "n_test": 8, "n_valid": 4, "curriculum": 0.5} | changes.pop(
+        "pairs", {}
+    )
     return MqarGapConfig.parse({"pairs": pairs, "n_filler": 3, "block_size": 24} | changes, "data")
 
 
@@ -33,7 +35,9 @@ def test_a_row_is_laid_out_as_said(prepared: Path) -> None:
     batch = config().test_rows(prepared, 2, 4, 12)
     filler = config().pairs.n_tokens
     assert batch.context_BT is not None
-    for tokens, targets, context in zip(batch.tokens_BT.tolist(), batch.targets_BT.tolist(), batch.context_BT.tolist(), strict=True):
+    for tokens, targets, context in zip(
+        batch.tokens_BT.tolist(), batch.targets_BT.tolist(), batch.context_BT.tolist(), strict=True
+    ):
         assert len(tokens) == 12 and tokens[0] == BOS and tokens[9] == SEP
         assert all(filler <= token < filler + 3 for token in tokens[5:9])
         values = dict(zip(tokens[1:5:2], tokens[2:5:2], strict=True))

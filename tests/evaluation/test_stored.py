@@ -1,4 +1,4 @@
-"""Recall and bits per byte with a stored state: in float32 those of a forward pass, at every length, and less where bits are few."""
+"""Recall and bits per byte with a stored state: in float32 those of a forward pass, at every length."""
 
 from __future__ import annotations
 
@@ -37,7 +37,16 @@ WAYS = {"nearest": ["fp32", "int8", "int2"], "stochastic": ["int3"], "feedback":
 
 
 def run(data: Any) -> Run:
-    return Run(study="s", scale="cpu", name="r", seed=0, factors={}, data=data, model=DecoderOnlyConfig.parse(MODEL, "m"), training=None)
+    return Run(
+        study="s",
+        scale="cpu",
+        name="r",
+        seed=0,
+        factors={},
+        data=data,
+        model=DecoderOnlyConfig.parse(MODEL, "m"),
+        training=None,
+    )
 
 
 def gap(**changes: Any) -> MqarGapConfig:

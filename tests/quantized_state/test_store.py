@@ -27,14 +27,24 @@ MIXERS: dict[str, dict[str, Any]] = {
     "attention": {"kind": "attention", "n_heads": 2, "d_conv": 3},
     "mla": {"kind": "mla", "n_heads": 2, "kv_lora_rank": 6, "qk_nope_head_dim": 6, "qk_rope_head_dim": 2, "v_head_dim": 8},
     "sliding_window": {"kind": "sliding_window", "n_heads": 2, "window_size": 4, "sink_size": 1, "d_conv": 3},
-    "nsa": {"kind": "nsa", "n_heads": 2, "compress_block": 4, "compress_stride": 2, "select_block": 4, "n_selected": 3, "window_size": 4},
+    "nsa": {
+        "kind": "nsa",
+        "n_heads": 2,
+        "compress_block": 4,
+        "compress_stride": 2,
+        "select_block": 4,
+        "n_selected": 3,
+        "window_size": 4,
+    },
 }
 STATIC = ("attention", "mla", "sliding_window", "nsa")
 
 
 def model(kind: str) -> DecoderOnly:
     torch.manual_seed(0)
-    config = DecoderOnlyConfig.parse({"d_model": 16, "pattern": "XX", "mixers": {"X": MIXERS[kind]}, "embedding_std": 0.5}, "model")
+    config = DecoderOnlyConfig.parse(
+        {"d_model": 16, "pattern": "XX", "mixers": {"X": MIXERS[kind]}, "embedding_std": 0.5}, "model"
+    )
     return DecoderOnly(config, 11).eval()
 
 
@@ -82,8 +92,6 @@ def test_storages_of_one_batch_do_not_know_each_other(kind: str) -> None:
         alone, _, _ = run(kind, [way])
         assert torch.allclose(alone[0], logits, atol=1e-4)
     assert not torch.allclose(together[0], together[1], atol=1e-3)
-
-
 
 
 @pytest.mark.parametrize("kind", STATIC)

@@ -5,9 +5,9 @@ Two pairs in a row of 11 tokens, f = ids that are neither keys nor values:
     tokens_BT    BOS  17  42  12  40   f   f   f  SEP  12  17
     targets_BT     .   .   .   .   .   .   .   .   .   40  42
 
-So a row gets longer at equal pairs, and what a model has to hold does not. Training rows have every length from that without a gap
-to `block_size`, all equally likely, and a batch has one; over the curriculum the longest grows. A test row may be longer. Training batch i is a function of the stream's
-seed and i alone.
+So a row gets longer at equal pairs, and what a model has to hold does not. Training rows have every length from that without a
+gap to `block_size`, all equally likely, and a batch has one; over the curriculum the longest grows. A test row may be longer.
+Training batch i is a function of the stream's seed and i alone.
 """
 
 from __future__ import annotations
@@ -70,18 +70,22 @@ class MqarGapConfig(DataConfig):
         return {**content, "vocab_size": self.vocab_size(out), "sha256": digest.hexdigest()}
 
     def batch(self, num_pairs: int, n_tokens: int, seed: int, index: int, grown: float = 1.0) -> TokenBatch:
-        """Training batch `index` of the stream with this seed, of at most `n_tokens`. grown: the part of the widest gap that the
+        """Training batch `index` of the stream with this seed, of at most `n_tokens`. grown: the part of the widest gap that
+        the
         curriculum has reached."""
         rows = n_tokens // self.pairs.row_length(num_pairs)
         made = training_batch(self.pairs, num_pairs, rows, seed, index)
         return self._in_training(made, derived_seed("gap", seed, index), n_tokens, grown)
 
     def test_rows(self, data: Path, num_pairs: int, n_rows: int, length: int) -> TokenBatch:
-        """The first test examples with `num_pairs` pairs in rows of `length` tokens. Of two lengths the gap of the longer one begins
+        """The first test examples with `num_pairs` pairs in rows of `length` tokens. Of two lengths the gap of the longer one
+        begins
         as that of the shorter."""
         batch = next(self.pairs.test_batches(data, num_pairs, n_rows))
         if length < batch.tokens_BT.shape[1]:
-            raise ConfigError(f"a row of {num_pairs} pairs takes {batch.tokens_BT.shape[1]} tokens, and {length} are given to it")
+            raise ConfigError(
+                f"a row of {num_pairs} pairs takes {batch.tokens_BT.shape[1]} tokens, and {length} are given to it"
+            )
         return self.with_gap(batch, length - batch.tokens_BT.shape[1], derived_seed("test gap", self.pairs.test_seed))
 
     def with_gap(self, batch: TokenBatch, gap: int, seed: int) -> TokenBatch:

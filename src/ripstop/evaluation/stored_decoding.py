@@ -1,4 +1,4 @@
-"""Rows decoded token by token, their state kept in several storages at once: one batch, so that a step costs little more than one."""
+"""Rows decoded token by token, their state kept in several storages at once: one batch, whose step costs little more."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class StoredPart(PartConfig):
 class Decoding:
     """Rows that are read token by token, each row once in every storage, with room for so many tokens. Used in inference mode.
 
-    The prompt is read by steps, too. Read in one piece it would be rounded once, and how often a recurrent state is rounded would
-    depend on where a prompt ends; so it is as often as there are tokens, for every mixer.
+    The prompt is read by steps, too. Read in one piece it would be rounded once, and how often a recurrent state is rounded
+    would depend on where a prompt ends; so it is as often as there are tokens, for every mixer.
     """
 
     def __init__(self, model: Model, n_rows: int, room: int, storages: Sequence[Storage]):
@@ -76,7 +76,9 @@ class Decoding:
             self.state = self.store.keep(state)
             yield logits.unflatten(0, (n_storages, self.n_rows))
         if not all(bool(torch.isfinite(one.values).all()) for one in held(self.state)):
-            raise ConfigError("a state that was kept in few bits is no longer finite; leave out the formats that cannot hold it")
+            raise ConfigError(
+                "a state that was kept in few bits is no longer finite; leave out the formats that cannot hold it"
+            )
 
     def branch(self) -> Decoding:
         """Another one that goes on from here."""

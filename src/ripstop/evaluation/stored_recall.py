@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class StoredRecallConfig(StoredPart):
-    """Test examples in rows of each length: the pairs stay the same while what is stored is read ever later, and a recurrent state has
+    """Test examples in rows of each length: the pairs stay the same while what is stored is read ever later, and a recurrent
+    state has
     been rounded ever more often. Rows of more pairs would ask for more capacity, too.
     """
 
@@ -32,9 +33,13 @@ class StoredRecallConfig(StoredPart):
         if not isinstance(data, MqarGapConfig):
             raise ConfigError(f"stored_recall needs data of kind mqar_gap, and the run's is {data.kind}; remove this part")
         if self._pairs(data) not in data.pairs.test_pairs:
-            raise ConfigError(f"num_pairs: {self._pairs(data)} is not among data.pairs.test_pairs, {data.pairs.test_pairs}; add it")
+            raise ConfigError(
+                f"num_pairs: {self._pairs(data)} is not among data.pairs.test_pairs, {data.pairs.test_pairs}; add it"
+            )
         if self.n_rows > data.pairs.n_test:
-            raise ConfigError(f"n_rows: {self.n_rows} are asked of a test of {data.pairs.n_test} rows; lower it, or raise n_test")
+            raise ConfigError(
+                f"n_rows: {self.n_rows} are asked of a test of {data.pairs.n_test} rows; lower it, or raise n_test"
+            )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
         data = subject.run.data

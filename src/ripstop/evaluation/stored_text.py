@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class StoredTextConfig(StoredPart):
-    """Of the first test rows that one document fills, from their first token on. What is told at a length is the text between the
+    """Of the first test rows that one document fills, from their first token on. What is told at a length is the text between
+    the
     length before and it.
     """
 
@@ -33,8 +34,8 @@ class StoredTextConfig(StoredPart):
         needed, held_out = self.lengths[-1] * run.data.block_size, run.data.longest_row.total  # type: ignore[attr-defined]
         if held_out < needed:
             raise ConfigError(
-                f"data.held_out_block_size: a held-out row of {held_out} tokens does not reach {self.lengths[-1]} times those of "
-                f"training, {needed}; raise it"
+                f"data.held_out_block_size: a held-out row of {held_out} tokens does not reach {self.lengths[-1]} times those "
+                f"of training, {needed}; raise it"
             )
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
@@ -44,10 +45,12 @@ class StoredTextConfig(StoredPart):
         ends = [length * data.block_size for length in self.lengths]
         tokens_BT, targets_BT, bytes_BT = (x[:, : ends[-1]].to(subject.device) for x in self._rows(subject, data))
         nats_SBT = torch.zeros(len(storages), *targets_BT.shape, dtype=torch.float64)
-        decoding = Decoding(model, *tokens_BT.shape, storages)
+        decoding = Decoding(model, len(tokens_BT), ends[-1], storages)
         for t, logits_SBV in enumerate(decoding.read(tokens_BT)):
             wanted_SB = targets_BT[:, t].expand(len(storages), -1)
-            nats_SBT[..., t] = F.cross_entropy(logits_SBV.flatten(0, 1), wanted_SB.flatten(), reduction="none").view_as(wanted_SB)
+            nats_SBT[..., t] = F.cross_entropy(logits_SBV.flatten(0, 1), wanted_SB.flatten(), reduction="none").view_as(
+                wanted_SB
+            )
         for length, begin, end in zip(self.lengths, [0, *ends], ends, strict=False):
             n_bytes = int(bytes_BT[:, begin:end].sum())
             for storage, nats_BT in zip(storages, nats_SBT[..., begin:end], strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -65,8 +66,10 @@ def has_room(records: StudyRecords, architectures: Sequence[str], length: int) -
 
 
 def bits(records: StudyRecords, architectures: Sequence[str], length: int) -> Estimate:
-    """Bits per element, scales counted, at which whole numbers, rounded to nearest, cost `DROP` of recall: between two formats on a
-    straight line, for the mean over architectures; a bound where no format, or even the widest, costs that. Unknown without room."""
+    """Bits per element, scales counted, at which whole numbers, rounded to nearest, cost `DROP` of recall: between two formats
+    on a
+    straight line, for the mean over architectures; a bound where no format, or even the widest, costs that. Unknown without
+    room."""
     names = present(records, architectures)
     if not names:
         return Estimate.missing("bits")
@@ -92,14 +95,22 @@ def crossing(costs: Mapping[float, float], level: float = DROP) -> Capacity:
 def width(
     records: StudyRecords, architectures: Sequence[str], format: str, rounding: str = "nearest", task: str = "recall"
 ) -> float:
-    """Bits per element, a mean over architectures that are there."""
+    """Bits per element, a mean over architectures; nan where there is none."""
     where = {"task": task, "format": format, "rounding": rounding}
     widths = [records.constant("state_bits_per_element", architecture=name, **where) for name in architectures]
     found = [value for value in widths if value is not None]
-    return sum(found) / len(found)
+    return sum(found) / len(found) if found else math.nan
 
 
-def text_bits(records: StudyRecords, architecture: str, length: int, format: str = EXACT, rounding: str = "nearest") -> pd.Series:
+def width_of_all(records: StudyRecords, architectures: Sequence[str], format: str, rounding: str = "nearest") -> Estimate:
+    """The same of those that are there, on MQAR."""
+    value = width(records, present(records, architectures), format, rounding)
+    return Estimate.missing("bits") if math.isnan(value) else Estimate.exact(value, 1, "bits")
+
+
+def text_bits(
+    records: StudyRecords, architecture: str, length: int, format: str = EXACT, rounding: str = "nearest"
+) -> pd.Series:
     """Bits per byte by seed, of the text between the length before and this one."""
     where = {"architecture": architecture, "length": length, "format": format, "rounding": rounding}
     return records.by_seed("stored_bits_per_byte", task="text", **where)

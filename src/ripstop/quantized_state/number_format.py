@@ -1,8 +1,8 @@
-"""Number formats of 2 to 32 bits for tensors: rounded to nearest or stochastically, in groups that share a scale, bytes counted.
+"""Number formats of 2 to 32 bits: rounded to nearest or at random, in groups that share a scale, bytes counted.
 
 Neighbours along the last axis share a scale s in fp16, the smallest that is not below max |x| / `largest`, so that nothing is
-clipped; formats of 16 bits and more have none. `wire/quantize.py` packs whole numbers of three widths by the same rule, and a test
-holds both to the same numbers and bytes; it stands apart because a wire is rounded to nearest alone, and once.
+clipped; formats of 16 bits and more have none. `wire/quantize.py` packs whole numbers of three widths by the same rule, and a
+test holds both to the same numbers and bytes; it stands apart because a wire is rounded to nearest alone, and once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class NumberFormat:
 
 @dataclass(frozen=True)
 class Whole(NumberFormat):
-    """Whole numbers from -q to q, q = 2^(bits - 1) - 1. They have scales: without, `rounded` would overwrite what it is given."""
+    """Whole numbers from -q to q, q = 2^(bits - 1) - 1. They always have scales: `_on_grid` overwrites what it is given."""
 
     scaled: bool = True
 

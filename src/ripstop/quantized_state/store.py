@@ -1,8 +1,8 @@
 """A store that keeps a model's state from token to token as a number format holds it, and counts what that takes.
 
-What is new in a state is rounded after each token, and nothing twice that is not made anew: see `roles`. With error feedback, what
-rounding took from a recurrent tensor is carried to the next token and added before it is rounded again; it is carried in the same
-format, rounded to nearest, and its bytes count.
+What is new in a state is rounded after each token, and nothing twice that is not made anew: see `roles`. With error feedback,
+what rounding took from a recurrent tensor is carried to the next token and added before it is rounded again; it is carried in
+the same format, rounded to nearest, and its bytes count.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Rounding = Literal["nearest", "stochastic", "feedback"]
 
 @dataclass(frozen=True)
 class Storage:
-    """A name of `FORMATS`, the numbers that share a scale, and how they are rounded: `feedback` to nearest, with the error carried."""
+    """A name of `FORMATS`, the numbers that share a scale, and how they are rounded: `feedback` to nearest, the error carried."""
 
     format: str
     rounding: Rounding = "nearest"
@@ -99,15 +99,17 @@ class Store:
 
     def _rounded(self, values: Tensor, place: Place | None = None) -> Tensor:
         """Each part in its storage. place: of a recurrent tensor, whose errors may be carried."""
-        parts = []
-        for number, (storage, part) in enumerate(zip(self.storages, values.chunk(len(self.storages)), strict=True)):
-            carries = place is not None and storage.rounding == "feedback"
-            wanted = part + self._errors[place, number] if (place, number) in self._errors else part
-            kept = storage.rounded(wanted, self._generators[number])
-            if place is not None and carries:
-                self._errors[place, number] = storage.rounded(wanted - kept, self._generators[number])
-            parts.append(kept)
-        return torch.cat(parts)
+        parts = values.chunk(len(self.storages))
+        return torch.cat([self._part(number, part, place) for number, part in enumerate(parts)])
+
+    def _part(self, number: int, part: Tensor, place: Place | None) -> Tensor:
+        storage, generator = self.storages[number], self._generators[number]
+        if place is None or storage.rounding != "feedback":
+            return storage.rounded(part, generator)
+        wanted = part + self._errors.get((place, number), 0)
+        kept = storage.rounded(wanted, generator)
+        self._errors[place, number] = storage.rounded(wanted - kept, generator)
+        return kept
 
 
 def _filled(state: Any) -> list[Held]:

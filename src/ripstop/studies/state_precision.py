@@ -1,10 +1,11 @@
 """How few bits does a state need that is stored between tokens, and does that depend on how it is written?
 
-Varies: the mixer, and the seed of its training; in the evaluation the number format of the stored state, how it is rounded, and how
-long the row is, to several times the longest row of training. Every number is against the same weights with the state in float32, so
-that arms need not recall alike. Keys, values and latents are rounded once, when they are written; a recurrent state is rounded again
-at every token. Refuted would be: that this difference costs bits; that whole numbers of 8 bits, or error feedback at 4, keep a
-recurrent state; that stochastic rounding does. A model that does not recall in float32 has nothing to lose, and is asked nothing.
+Varies: the mixer, and the seed of its training; in the evaluation the number format of the stored state, how it is rounded,
+and how long the row is, to several times the longest row of training. Every number is against the same weights with the state
+in float32, so that arms need not recall alike. Keys, values and latents are rounded once, when they are written; a recurrent
+state is rounded again at every token. Refuted would be: that this difference costs bits; that whole numbers of 8 bits, or
+error feedback at 4, keep a recurrent state; that stochastic rounding does. A model that does not recall in float32 has nothing
+to lose, and is asked nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Text(Strict):
 
 
 class Params(StudyParams):
-    """`patterns` names each architecture; its letters are the keys of `mixers`. recall_choice: as `choice`, of the arms on MQAR."""
+    """`patterns` names each architecture; its letters are the keys of `mixers`. recall_choice: a `choice` of the arms on MQAR."""
 
     data: MqarGapConfig
     training: TrainingConfig

@@ -1,4 +1,4 @@
-"""state_precision in the paper: what recall and bits per byte cost by the bits of the stored state, by mixer and by rounding."""
+"""state_precision in the paper: what recall and text lose by the bits of the stored state, by mixer and by rounding."""
 
 from __future__ import annotations
 
@@ -48,15 +48,17 @@ NUMBERS = (
 
 
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
-    """recall_...: in float32, at the length of the longest row of training; _long: at the longest row tested, `longest` times that.
+    """recall_...: in float32, at the length of the longest row of training; _long: at the longest row tested, `longest` times
+    that.
     bits_...: per element, scales counted, at which recall is `drop` below that. ..._costs_...: of recall, against float32.
-    recall_worst: of the worst architecture; recall_long_worst: of the worst that sees all of the past. steps_minus_forward: the most that recall
-    by steps in float32 differs from that of a forward pass.
+    recall_worst: of the worst architecture; recall_long_worst: of the worst that sees all of the past. steps_minus_forward:
+    the most that recall by steps in float32 differs from that of a forward pass.
 
-    recurrent, caches: means over `RECURRENT` and `CACHES`; with them everything is told at the longest rows. int4_costs_more_when_long:
-    what the recurrent states lose there minus what they lose at the length of training. feedback_minus_half: its cost minus half of
-    that without. feedback_minus_int8: at bits that are about equal, its own error's counted. text_...: bits per byte more than in
-    float32, in the last half of the longest rows; text_worst: bits per byte in float32 there, of the worst language model.
+    recurrent, caches: means over `RECURRENT` and `CACHES`; with them everything is told at the longest rows.
+    int4_costs_more_when_long: what the recurrent states lose there minus what they lose at the length of training.
+    feedback_minus_half: its cost minus half of that without. feedback_minus_int8: at bits that are about equal, its own
+    error's counted. text_...: bits per byte more than in float32, in the last half of the longest rows; text_worst: bits per
+    byte in float32 there, of the worst language model.
     """
     short, long = p.lengths(records)
     seeing = p.present(records, [*p.RECURRENT, *p.CACHES])
@@ -67,7 +69,6 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     int4_caches = p.mean_lost(records, p.CACHES, long, "int4")
     text_int4 = p.mean_text_cost(records, p.RECURRENT, long, "int4")
     text_caches = p.mean_text_cost(records, p.CACHES, long, "int4")
-    recurrent = p.present(records, p.RECURRENT)
     return {
         **{f"recall_{name}": mean_interval(p.recall(records, name, short), "fraction") for name in p.LABELS},
         **{f"recall_long_{name}": mean_interval(p.recall(records, name, long), "fraction") for name in p.LABELS},
@@ -91,8 +92,8 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "int4_feedback_costs_long_recurrent": p.points(feedback),
         "int4_feedback_minus_half": p.difference(feedback, int4 / 2),
         "int4_feedback_minus_int8": p.difference(feedback, int8),
-        "int4_feedback_bits": Estimate.exact(p.width(records, recurrent, "int4", "feedback"), 1, "bits"),
-        "int8_bits": Estimate.exact(p.width(records, recurrent, "int8"), 1, "bits"),
+        "int4_feedback_bits": p.width_of_all(records, p.RECURRENT, "int4", "feedback"),
+        "int8_bits": p.width_of_all(records, p.RECURRENT, "int8"),
         "int8_minus_fp8_e4m3": p.difference(int8, p.mean_lost(records, p.RECURRENT, long, "fp8_e4m3")),
         "text_worst": max(
             (mean_interval(p.text_bits(records, name, long), "bits") for name in p.text_models(records)), key=lambda e: e.value
@@ -128,16 +129,19 @@ def _by_bits(records: StudyRecords) -> Figure:
     looks = style.looks(names)
     short, long = p.lengths(records)
     fig = style.figure(columns=2, height=2.8)
+    told: set[str] = set()
     for ax, length in zip(fig.subplots(1, 2, sharey=True), (short, long), strict=True):
         for name in names:
             if p.has_room(records, [name], length):
                 widths = [p.width(records, [name], format) for format in p.WHOLE]
                 costs = [p.points(p.lost(records, name, length, format)) for format in p.WHOLE]
-                plots.curve_with_interval(ax, widths, costs, p.LABELS[name] if length == short else "", looks[name])
+                plots.curve_with_interval(ax, widths, costs, "" if name in told else p.LABELS[name], looks[name])
+                told.add(name)
         plots.reference_line(ax, p.DROP, f"{p.DROP:g}", side="right")
         _bits_axis(ax, f"{length} times the row of training" if length > 1 else "the longest row of training")
     fig.axes[0].set_ylabel("recall lost")
-    fig.legend(loc="outside lower center", ncols=3)
+    if told:
+        fig.legend(loc="outside lower center", ncols=3)
     return fig
 
 
@@ -150,7 +154,9 @@ def _by_rounding(records: StudyRecords) -> Figure:
     for rounding, label in p.ROUNDINGS.items():
         formats = [format for format in p.WHOLE if format in p.LADDER[rounding]]
         costs = [p.points(p.mean_lost(records, names, long, format, rounding)) for format in formats]
-        plots.curve_with_interval(ax, [p.width(records, names, format, rounding) for format in formats], costs, label, looks[rounding])
+        plots.curve_with_interval(
+            ax, [p.width(records, names, format, rounding) for format in formats], costs, label, looks[rounding]
+        )
     plots.reference_line(ax, p.DROP, f"{p.DROP:g}", side="right")
     _bits_axis(ax, "")
     ax.set_ylabel("recall lost, recurrent states")
@@ -193,10 +199,10 @@ def _architectures(records: StudyRecords) -> Table:
     return Table(
         header=["architecture", "state (bytes)", *heads],
         rows=rows,
-        caption=f"Recall with the state in float32, the bits per element, scales counted, at which whole numbers rounded to nearest "
-        f"cost {p.DROP:g} of it, and what 4 bits cost, in rows as long as the longest of training and {long} times as long; bytes of "
-        "the state in float32 at the end of the longest. Mean over seeds with its 95 % interval. Where recall in float32 is below "
-        f"{p.ROOM:g} nothing is said of bits.",
+        caption="Recall with the state in float32, the bits per element, scales counted, at which whole numbers rounded to "
+        f"nearest cost {p.DROP:g} of it, and what 4 bits cost, in rows as long as the longest of training and {long} times as "
+        "long; bytes of the state in float32 at the end of the longest. Mean over seeds with its 95 % interval. Where recall "
+        f"in float32 is below {p.ROOM:g} nothing is said of bits.",
     )
 
 
@@ -219,10 +225,10 @@ def _formats(records: StudyRecords) -> Table:
     return Table(
         header=["format", "rounded", "bits", "recurrent: recall", "caches: recall", "recurrent: text", "caches: text"],
         rows=rows,
-        caption=f"What it costs to store the state between tokens in each format, at {long} times the longest row of training: recall "
-        "lost, and bits per byte more, against float32, mean over architectures whose state is recurrent, and over those that keep keys "
-        "and values or latents of all of the past; with 95 % intervals over seeds. Bits per element of a recurrent model's state count "
-        "scales and carried errors.",
+        caption=f"What it costs to store the state between tokens in each format, at {long} times the longest row of training: "
+        "recall lost, and bits per byte more, against float32, mean over architectures whose state is recurrent, and over "
+        "those that keep keys and values or latents of all of the past; with 95 % intervals over seeds. Bits per element of a "
+        "recurrent model's state count scales and carried errors.",
     )
 
 
