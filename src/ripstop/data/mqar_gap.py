@@ -71,16 +71,14 @@ class MqarGapConfig(DataConfig):
 
     def batch(self, num_pairs: int, n_tokens: int, seed: int, index: int, grown: float = 1.0) -> TokenBatch:
         """Training batch `index` of the stream with this seed, of at most `n_tokens`. grown: the part of the widest gap that
-        the
-        curriculum has reached."""
+        the curriculum has reached."""
         rows = n_tokens // self.pairs.row_length(num_pairs)
         made = training_batch(self.pairs, num_pairs, rows, seed, index)
         return self._in_training(made, derived_seed("gap", seed, index), n_tokens, grown)
 
     def test_rows(self, data: Path, num_pairs: int, n_rows: int, length: int) -> TokenBatch:
         """The first test examples with `num_pairs` pairs in rows of `length` tokens. Of two lengths the gap of the longer one
-        begins
-        as that of the shorter."""
+        begins as that of the shorter."""
         batch = next(self.pairs.test_batches(data, num_pairs, n_rows))
         if length < batch.tokens_BT.shape[1]:
             raise ConfigError(

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 class StoredRecallConfig(StoredPart):
     """Test examples in rows of each length: the pairs stay the same while what is stored is read ever later, and a recurrent
-    state has
-    been rounded ever more often. Rows of more pairs would ask for more capacity, too.
+    state has been rounded ever more often. Rows of more pairs would ask for more capacity, too.
     """
 
     kind: Literal["stored_recall"] = "stored_recall"

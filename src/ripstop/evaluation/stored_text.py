@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 class StoredTextConfig(StoredPart):
     """Of the first test rows that one document fills, from their first token on. What is told at a length is the text between
-    the
-    length before and it.
+    the length before and it.
     """
 
     kind: Literal["stored_text"] = "stored_text"

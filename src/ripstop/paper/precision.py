@@ -67,9 +67,8 @@ def has_room(records: StudyRecords, architectures: Sequence[str], length: int) -
 
 def bits(records: StudyRecords, architectures: Sequence[str], length: int) -> Estimate:
     """Bits per element, scales counted, at which whole numbers, rounded to nearest, cost `DROP` of recall: between two formats
-    on a
-    straight line, for the mean over architectures; a bound where no format, or even the widest, costs that. Unknown without
-    room."""
+    on a straight line, for the mean over architectures; a bound where no format, or even the widest, costs that. Unknown
+    without room."""
     names = present(records, architectures)
     if not names:
         return Estimate.missing("bits")

@@ -23,7 +23,8 @@ Rounding = Literal["nearest", "stochastic", "feedback"]
 
 @dataclass(frozen=True)
 class Storage:
-    """A name of `FORMATS`, the numbers that share a scale, and how they are rounded: `feedback` to nearest, the error carried."""
+    """A name of `FORMATS`, the numbers that share a scale, and how they are rounded: `feedback` to nearest, the error
+    carried."""
 
     format: str
     rounding: Rounding = "nearest"

@@ -49,7 +49,8 @@ class Text(Strict):
 
 
 class Params(StudyParams):
-    """`patterns` names each architecture; its letters are the keys of `mixers`. recall_choice: a `choice` of the arms on MQAR."""
+    """`patterns` names each architecture; its letters are the keys of `mixers`. recall_choice: a `choice` of the arms on
+    MQAR."""
 
     data: MqarGapConfig
     training: TrainingConfig

@@ -49,10 +49,9 @@ NUMBERS = (
 
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """recall_...: in float32, at the length of the longest row of training; _long: at the longest row tested, `longest` times
-    that.
-    bits_...: per element, scales counted, at which recall is `drop` below that. ..._costs_...: of recall, against float32.
-    recall_worst: of the worst architecture; recall_long_worst: of the worst that sees all of the past. steps_minus_forward:
-    the most that recall by steps in float32 differs from that of a forward pass.
+    that. bits_...: per element, scales counted, at which recall is `drop` below that. ..._costs_...: of recall, against
+    float32. recall_worst: of the worst architecture; recall_long_worst: of the worst that sees all of the past.
+    steps_minus_forward: the most that recall by steps in float32 differs from that of a forward pass.
 
     recurrent, caches: means over `RECURRENT` and `CACHES`; with them everything is told at the longest rows.
     int4_costs_more_when_long: what the recurrent states lose there minus what they lose at the length of training.
