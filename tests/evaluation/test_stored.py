@@ -16,7 +16,7 @@ from ripstop.config import ConfigError
 from ripstop.data.mqar_gap import MqarGapConfig
 from ripstop.data.text import TextConfig
 from ripstop.evaluation.base import Subject
-from ripstop.evaluation.stored_decoding import StoredPart
+from ripstop.evaluation.stored_decoding import Decoding, StoredPart
 from ripstop.evaluation.stored_recall import StoredRecallConfig
 from ripstop.evaluation.stored_text import StoredTextConfig
 from ripstop.models.decoder_only import DecoderOnlyConfig
@@ -164,3 +164,17 @@ def test_runs_that_cannot_be_measured_are_refused(text: Subject) -> None:
     with pytest.raises(ConfigError, match="a held-out row of 64 tokens does not reach 8 times those of training, 128"):
         StoredTextConfig().check(text.run)
     StoredTextConfig(lengths=[1, 4]).check(text.run)
+
+
+def test_a_decoding_goes_on_as_if_it_had_not_branched(tmp_path: Path) -> None:
+    of = subject(gap(), tmp_path)
+    torch.manual_seed(0)
+    model, tokens = of.model(), torch.randint(10, 20, (3, 12), generator=torch.Generator().manual_seed(0))
+    ways = StoredRecallConfig.parse(WAYS, "part").storages()
+    with torch.inference_mode():
+        alone, branched = (Decoding(model, 3, 12, ways) for _ in range(2))
+        expected = list(alone.read(tokens))[5:]
+        assert len(list(branched.read(tokens[:, :5]))) == 5
+        aside = branched.branch()
+        assert len(list(aside.read(tokens[:, 5:].flip(0)))) == 7
+        assert torch.equal(torch.stack(list(branched.read(tokens[:, 5:]))), torch.stack(expected))
