@@ -16,6 +16,7 @@ from ripstop.config import ConfigError
 from ripstop.data import DATA, registry
 from ripstop.data.base import DataConfig
 from ripstop.data.mqar import MqarConfig
+from ripstop.data.mqar_gap import MqarGapConfig
 from ripstop.data.questions import QuestionsConfig
 from ripstop.data.vocabulary import VocabularyConfig
 
@@ -36,6 +37,7 @@ def questions(folder: Path) -> DataConfig:
 KINDS: dict[str, Callable[[Path], DataConfig]] = {
     "documents": lambda folder: test_base.documents(test_base.corpus(folder / "corpus")),
     "mqar": lambda folder: MqarConfig(n_keys=4, n_values=4, num_pairs=[2], n_test=64),
+    "mqar_gap": lambda folder: MqarGapConfig(pairs=MqarConfig(n_keys=4, n_values=4, num_pairs=[2], n_test=64)),
     "needle": lambda folder: test_needle.config(),
     "needle_text": lambda folder: test_needle_text.config(),
     "pointer_chain": lambda folder: test_synthetic.TASKS["chains"],

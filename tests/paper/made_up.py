@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from ripstop.metrics import METRICS
-from ripstop.paper import plots, studies, translations
+from ripstop.paper import plots, precision, studies, translations
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.studies import state_tracking
 from ripstop.records import Record, Scalar, frame, write_records
@@ -30,6 +30,7 @@ NEEDLE += ("trained_length", "peak_bytes", "prefill_seconds")
 PARTS |= dict.fromkeys(NEEDLE, "needle")
 PARTS |= translations.PARTS
 PARTS |= dict.fromkeys(("answer_nll", "trained_parameters", "compress_seconds", "answer_seconds"), "answers")
+PARTS |= {"stored_bits_per_byte": "text"}
 PARTS |= {"loss_gain": "gaps", "gap_closed": "gaps", "probe_auc": "probe", "wire_directions": "probe"}
 DERIVED = ("arm", "state_elements", "attention_share", "shape", "cross_layers", "n_layers", "size", "latent_share")
 """Factors that follow from others and do not enter a run's name."""
@@ -431,10 +432,41 @@ def _state_tracking(run: Callable[..., Add], noise: Callable[[], float]) -> Iter
                 yield add("chance", CHANCE)
 
 
+def _state_precision(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    """Recurrent states lose twice what caches lose, and more the longer the row; a window has forgotten long rows."""
+    for seed in range(2):
+        for architecture in precision.LABELS:
+            recurrent = architecture in precision.RECURRENT
+            for task, metric in (("recall", "stored_accuracy"), ("text", "stored_bits_per_byte")):
+                if task == "text" and architecture in ("kda", "sliding_window"):
+                    continue
+                add = run(seed, {"task": task, "architecture": architecture})
+                for length in (1, 2, 8):
+                    exact = 0.03 if architecture == "sliding_window" and length > 1 else 0.96
+                    if task == "recall":
+                        yield add("forward_accuracy", exact, length=length)
+                    for rounding, formats in precision.LADDER.items():
+                        for name in formats:
+                            n_bits = (
+                                32 if name == "fp32" else 8.5 if "8" in name else 16 if "16" in name else int(name[3:]) + 0.5
+                            )
+                            n_bits *= 1.8 if rounding == "feedback" and recurrent else 1
+                            cost = 0 if name == "fp32" else 2**-n_bits * (1 + recurrent) * length * (1.1 + noise() / 20)
+                            value = max(exact - cost, 0.01) if task == "recall" else 2.5 + cost
+                            where = {"format": name, "rounding": rounding}
+                            yield add(metric, value, length=length, **where)
+                            if length == 8:
+                                yield add("state_bits_per_element", n_bits, **where)
+                                yield add("stored_state_bytes", round(n_bits * 512), **where)
+                if task == "recall":
+                    yield add("chance", 1 / 32)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
 MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
 MADE |= {"nsa_needle": _nsa_needle, "latent_compression": _latent_compression, "swa_mla": _swa_mla}
 MADE |= {"state_tracking": _state_tracking}
+MADE |= {"state_precision": _state_precision}
 STUDIES = tuple(MADE)
 TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
@@ -443,6 +475,7 @@ TABLES["hybrid_ratio"] = ["hybrid_ratio", *(f"hybrid_ratio_{more}" for more in (
 LATENT = ("gains", "bytes", "readers", "sources")
 TABLES["latent_compression"] = ["latent_compression", *(f"latent_compression_{more}" for more in LATENT)]
 TABLES["swa_mla"] = ["swa_mla", *(f"swa_mla_{more}" for more in ("sweeps", "optimizers", "samples"))]
+TABLES["state_precision"] = ["state_precision", "state_precision_formats"]
 TABLES |= {name: [name] for name in STUDIES if name not in TABLES}
 """Study -> its tables."""
 FIGURES = {"nsa_needle": ["nsa_needle", *(f"nsa_needle_{more}" for more in ("depth", "selection", "blocks"))]}
@@ -453,6 +486,7 @@ FIGURES["hybrid_ratio"] = [
 FIGURES |= {"latent_compression": ["latent_compression", "latent_compression_controls"]}
 FIGURES |= {"decode_cost": ["decode_cost", "decode_cost_prompts"]}
 FIGURES["swa_mla"] = ["swa_mla", *(f"swa_mla_{more}" for more in ("sweeps", "optimizers", "stability"))]
+FIGURES["state_precision"] = ["state_precision", *(f"state_precision_{more}" for more in ("rounding", "text"))]
 FIGURES |= {name: [name] for name in STUDIES if name not in FIGURES}
 """Study -> its figures."""
 
