@@ -30,12 +30,12 @@ def efficient(points: Mapping[K, tuple[float, float]]) -> list[K]:
     return members
 
 
-def staircase(ax: Axes, points: Sequence[tuple[float, float]], named: bool) -> None:
-    """The most recall for so many bytes, from the efficient set in the order of its bytes; named: in the legend."""
+def staircase(ax: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """The most recall for so many bytes, from the efficient set in the order of its bytes."""
     right = ax.get_xlim()[1]
     x, y = [*(x for x, _ in points), right], [*(y for _, y in points), points[-1][1]]
     line = {"color": "0.35", "linestyle": (0, (4, 3)), "linewidth": 0.8, "zorder": 1}
-    ax.step(x, y, where="post", label="efficient set" if named else None, **line)  # type: ignore[arg-type]
+    ax.step(x, y, where="post", label="efficient set", **line)  # type: ignore[arg-type]
     ax.set_xlim(right=right)
 
 

@@ -84,7 +84,7 @@ class Params(StudyParams):
 def arms(params: Params) -> Iterator[Arm]:
     """Every mixer at every size of its memory."""
     if len(params.data.test_pairs) < LEAST_PAIRS:
-        raise ConfigError(f"data.test_pairs: the paper asks for the {LEAST_PAIRS}rd most of them; give at least {LEAST_PAIRS}")
+        raise ConfigError("data.test_pairs: the paper asks for the third most of them; give at least three")
     plain = {(name, size): params.model(sized, size) for name, sized in params.mixers.items() for size in sized.sizes}
     largest = max(plain.values(), key=block_parameters)
     models = {at: with_parameters_of(model, largest) for at, model in plain.items()}

@@ -16,6 +16,7 @@ LABELS = {
     "attention": "attention",
     "mla": "latent attention",
     "sliding_window": "sliding window",
+    "nsa": "sparse attention",
     "mamba2": "Mamba-2",
     "mamba3": "Mamba-3, real state",
     "gated_delta": "Gated DeltaNet",
@@ -32,7 +33,9 @@ RATIOS = {
     "latent_over_attention": ("mla", "attention"),
     "window_over_delta": ("sliding_window", "gated_delta"),
 }
-"""Number -> the mixers whose bytes for LEVEL it divides."""
+"""Number -> the mixers whose bytes held for LEVEL it divides."""
+READ_RATIOS = {"sparse_reads_over_attention": ("nsa", "attention"), "latent_reads_over_attention": ("mla", "attention")}
+"""The same of bytes read."""
 HELD, READ = "state_bytes", "bytes_read"
 
 ARMS = {"mixer": tuple(LABELS)}
@@ -40,6 +43,7 @@ NUMBERS = (
     *(f"recall_{name}" for name in LABELS),
     *(f"bytes_{name}" for name in LABELS),
     *RATIOS,
+    *READ_RATIOS,
     *(f"efficient_{name}" for name in LABELS),
     *(f"efficient_read_{name}" for name in LABELS),
     "delta_minus_mamba2",
@@ -68,13 +72,14 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     formula_gap: bytes between count and formula, held or read. parameter_spread: of the largest model's parameters.
     """
     fewest, most = records.values("num_pairs")[0], records.values("num_pairs")[-1]
-    needed = {name: _needed(records, name) for name in LABELS}
+    needed, read = ({name: _needed(records, metric, name) for name in LABELS} for metric in (HELD, READ))
     rows = [value for name in LABELS for value in records.pick(HELD, mixer=name)["context"].unique()]
     attention = _largest(records, "attention")
     return {
         **{f"recall_{name}": mean_interval(_largest(records, name), "fraction") for name in LABELS},
         **{f"bytes_{name}": capacity_interval(list(needed[name].values()), "bytes") for name in LABELS},
         **{name: frontier.ratio(needed[own], needed[other]) for name, (own, other) in RATIOS.items()},
+        **{name: frontier.ratio(read[own], read[other]) for name, (own, other) in READ_RATIOS.items()},
         **_efficient(records, "efficient", HELD),
         **_efficient(records, "efficient_read", READ),
         **_at_equal_state(records),
@@ -114,14 +119,14 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
             sizes = _sizes(records, name)
             curve = [mean_interval(_recall(records, name, size), "fraction") for size in sizes]
             at = [_bytes(records, metric, name, size) for size in sizes]
-            plots.curve_with_interval(ax, at, curve, LABELS.get(name, name) if metric == HELD else "", looks[name])
+            plots.curve_with_interval(ax, at, curve, LABELS.get(name, name), looks[name])
         costs.bytes_axis(ax, "x")
         points = _points(records, metric)
-        frontier.staircase(ax, [points[member] for member in frontier.efficient(points)], metric == HELD)
+        frontier.staircase(ax, [points[member] for member in frontier.efficient(points)])
         ax.set_xlabel(label)
     panels[0].set_ylabel(f"recall of {asked(records):g} pairs")
     panels[0].set_ylim(0, 1.03)
-    fig.legend(loc="outside lower center", ncols=4)
+    fig.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return {"memory_frontier": fig}
 
 
@@ -199,14 +204,14 @@ def _points(records: StudyRecords, metric: str) -> dict[tuple[str, int], tuple[f
     }
 
 
-def _needed(records: StudyRecords, name: str) -> dict[int, Capacity]:
-    """Bytes held for LEVEL, by seed."""
+def _needed(records: StudyRecords, metric: str, name: str) -> dict[int, Capacity]:
+    """Bytes for LEVEL, by seed."""
     sizes = _sizes(records, name)
-    held = [_bytes(records, HELD, name, size) for size in sizes]
+    counted = [_bytes(records, metric, name, size) for size in sizes]
     recalls = [_recall(records, name, size) for size in sizes]
     seeds = [] if not sizes else by_common_seed(recalls).index.tolist()
     return {
-        seed: frontier.bytes_for(LEVEL, sorted((at, float(recall[seed])) for at, recall in zip(held, recalls, strict=True)))
+        seed: frontier.bytes_for(LEVEL, sorted((at, float(recall[seed])) for at, recall in zip(counted, recalls, strict=True)))
         for seed in seeds
     }
 
