@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from ripstop.metrics import METRICS
 from ripstop.paper import plots, precision, studies, translations
 from ripstop.paper.select import StudyRecords
-from ripstop.paper.studies import state_tracking
+from ripstop.paper.studies import memory_frontier, state_tracking
 from ripstop.records import Record, Scalar, frame, write_records
 from ripstop.statistics import Estimate
 
@@ -462,13 +462,28 @@ def _state_precision(run: Callable[..., Add], noise: Callable[[], float]) -> Ite
                     yield add("chance", 1 / 32)
 
 
+def _memory_frontier(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
+    """Mixers whose capacity grows with the size of their memory, some of them faster."""
+    for rank, name in enumerate(memory_frontier.LABELS):
+        for size in (4, 8, 16):
+            for seed in range(2):
+                add = run(seed, {"mixer": name, "memory_size": size, "arm": f"{name}-{size}"})
+                yield from _recall(add, size * (rank + 1), noise)
+                yield from _learning(add, 400, {"training.lr": 0.01})
+                for metric in ("state_bytes", "bytes_read"):
+                    yield add(metric, 600 * size, context=98)
+                    yield add(f"{metric}_formula", 600 * size, context=98)
+                yield add("parameters", 26_000 + size)
+
+
 MADE = {"mqar_cliff": _mqar_cliff, "d_state_scaling": _d_state_scaling, "blind_start": _blind_start}
 MADE |= {"residual_init": _residual_init, "hybrid_ratio": _hybrid_ratio, "decode_cost": _decode_cost}
 MADE |= {"nsa_needle": _nsa_needle, "latent_compression": _latent_compression, "swa_mla": _swa_mla}
 MADE |= {"state_tracking": _state_tracking}
 MADE |= {"state_precision": _state_precision}
+MADE |= {"memory_frontier": _memory_frontier}
 STUDIES = tuple(MADE)
-TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start")}
+TABLES = {name: [name, f"{name}_settings"] for name in ("mqar_cliff", "d_state_scaling", "blind_start", "memory_frontier")}
 TABLES |= {"decode_cost": ["decode_cost", "decode_cost_keys", "decode_cost_times"]}
 TABLES["nsa_needle"] = ["nsa_needle", *(f"nsa_needle_{more}" for more in ("effective", "cost"))]
 TABLES["hybrid_ratio"] = ["hybrid_ratio", *(f"hybrid_ratio_{more}" for more in ("quality", "ablations", "samples"))]

@@ -288,6 +288,15 @@ def test_arms_that_share_a_choice_are_one_model(changes: dict[str, Any]) -> None
         weave(first, other)
 
 
+def test_models_that_have_one_candidate_share_its_choice() -> None:
+    wide, wider = MODEL.replace(d_model=16), MODEL.replace(d_model=32)
+    made = weave(*(Arm({"a": n}, model, chooses={}, candidate=wide) for n, model in enumerate((MODEL, wide, wider))))
+    assert [run.model for run in made if run.settings] == [wide, wide]
+    assert [run.model for run in made if not run.settings] == [MODEL, wide, wider]
+    with pytest.raises(ConfigError, match=r"two arms choose as all and differ in more than training\.steps"):
+        weave(Arm({"a": 1}, MODEL, chooses={}, candidate=wide), Arm({"a": 2}, MODEL, chooses={}, candidate=wider))
+
+
 def test_all_arms_may_share_one_choice() -> None:
     made = weave(*(Arm({"a": n}, MODEL, chooses={}) for n in (1, 2)))
     assert [run.name for run in made] == ["candidate-0_seed-77", "candidate-1_seed-77", "a-1_seed-0", "a-2_seed-0"]

@@ -68,7 +68,7 @@ def test_the_mixers_have_one_width_and_depth() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"reference": "mamba"}, "decode_cost: reference: 'mamba' is no key of patterns; did you mean 'mamba2'?"),
+        ({"reference": "mamba1"}, "decode_cost: reference: 'mamba1' is no key of patterns; did you mean 'mamba3'?"),
         ({"models": {"mine": "translater"}}, "decode_cost: models: 'translater' is no preset; did you mean 'translator'?"),
         ({"training": {"steps": 1}}, "decode_cost: training: input should be None"),
         ({"models": {"a=b": "recall"}}, "is no name of an arm"),
@@ -112,7 +112,7 @@ def test_what_is_printed_is_measured_and_as_it_is_told(changes: dict[str, Any], 
 
 def test_architectures_of_several_depths_are_not_compared() -> None:
     patterns = params.load(FILE, scale="cpu").study("decode_cost", "cpu")["patterns"]
-    with pytest.raises(ConfigError, match=r"patterns: .* have layers: mamba2 2, .*nsa 4; give all as many"):
+    with pytest.raises(ConfigError, match=r"patterns: .* have layers: mamba2 2, .*nsa 4, .*; give all as many"):
         grid(patterns=patterns | {"nsa": "N4"})
 
 

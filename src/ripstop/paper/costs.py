@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, NullLocator
@@ -98,26 +99,29 @@ def context_axis(ax: Axes, ticks: Sequence[int]) -> None:
     ax.set_xlabel("context (tokens)")
 
 
-def bytes_axis(ax: Axes) -> None:
+def bytes_axis(ax: Axes, which: Literal["x", "y"] = "y") -> None:
     """Every sixteenfold, 64 KiB, 1 MiB, 16 MiB; or fourfold, or twofold, where so few are inside of what is drawn."""
-    ax.set_yscale("log", base=2)
-    ax.yaxis.set_major_locator(_sparsest(ax, *([2.0**k for k in range(0, 44, step)] for step in (4, 2, 1))))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda n, _: in_units(n)))
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log", base=2)
+    inside = ax.get_xlim() if which == "x" else ax.get_ylim()
+    axis.set_major_locator(_sparsest(inside, *([2.0**k for k in range(0, 44, step)] for step in (4, 2, 1))))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda n, _: in_units(n)))
 
 
 def time_axis(ax: Axes) -> None:
     """Every tenfold, written out; or 1, 2 and 5, or every digit, where so few are inside of what is drawn."""
     ax.set_yscale("log")
     digits = ((1,), (1, 2, 5), tuple(range(1, 10)))
-    ax.yaxis.set_major_locator(_sparsest(ax, *([n * 10.0**k for k in range(-9, 6) for n in some] for some in digits)))
+    ticks = ([n * 10.0**k for k in range(-9, 6) for n in some] for some in digits)
+    ax.yaxis.set_major_locator(_sparsest(ax.get_ylim(), *ticks))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:g}"))
 
 
-def _sparsest(ax: Axes, *ticks: Sequence[float]) -> Locator:
+def _sparsest(inside: tuple[float, float], *ticks: Sequence[float]) -> Locator:
     """At the first of several, sparse ones first, that has two inside of what is drawn so far; a few at round numbers else."""
-    low, high = ax.get_ylim()
+    low, high = inside
     found = next((some for some in ticks if sum(low <= tick <= high for tick in some) > 1), None)
     return MaxNLocator(3) if found is None else FixedLocator(list(found))
 

@@ -103,7 +103,8 @@ class Arm:
     derived: further factors that follow from these; they are recorded and do not enter the name.
     training: settings to replace in the study's training.
     chooses: factors that name its choice of settings; arms with the same ones share it, and may differ in training.steps
-        alone. None given: its `factors`.
+        alone, and in the model where they have one `candidate`. None given: its `factors`.
+    candidate: the model that its candidates train. None given: its own.
     choice: what it chooses from, in place of the study's `choice`.
     parts: of the evaluation, those that measure it. None given: all.
     seeds: of the study's, those that it is trained with. None given: all.
@@ -116,6 +117,7 @@ class Arm:
     training: dict[str, Any] = field(default_factory=dict)
     data: DataConfig | None = None
     chooses: dict[str, Scalar] | None = None
+    candidate: ModelConfig | None = None
     choice: ChoiceParams | None = None
     parts: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
@@ -193,6 +195,7 @@ def _candidates_of(arm: Arm, study: str, params: StudyParams, scale: str) -> Ite
     factors = arm.factors if arm.chooses is None else arm.chooses
     for number, settings in enumerate(choice.candidates()):
         run = _run(arm, study, params, scale, choice.seed).replace(
+            model=_candidate_of(arm),
             name=run_name({**factors, "candidate": number}, choice.seed),
             factors={**factors, "candidate": number},
             training=training,
@@ -226,9 +229,13 @@ def _run(arm: Arm, study: str, params: StudyParams, scale: str, seed: int) -> Ru
     )
 
 
+def _candidate_of(arm: Arm) -> ModelConfig:
+    return arm.model if arm.candidate is None else arm.candidate
+
+
 def _all_but_steps(arm: Arm) -> tuple[ModelConfig, DataConfig | None, dict[str, Any]]:
-    """Model, data and training of an arm, apart from the length of the training."""
-    return arm.model, arm.data, {key: value for key, value in arm.training.items() if key != "steps"}
+    """Model, data and training of an arm's candidates, apart from the length of the training."""
+    return _candidate_of(arm), arm.data, {key: value for key, value in arm.training.items() if key != "steps"}
 
 
 def _choice_of(arm: Arm, params: StudyParams) -> ChoiceParams | None:
