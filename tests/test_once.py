@@ -71,3 +71,12 @@ def test_a_file_that_a_folder_among_the_inputs_has_is_an_input(folder: Path) -> 
     assert once(folder, command) == 1
     (folder / "in/two").write_text("2\n")
     assert once(folder, command) == 2
+
+
+@pytest.mark.parametrize("arguments", ["", "in out sh", "in -- out sh", "in -- out --", "in -- -- true", "-- out -- true"])
+def test_what_is_missing_is_told_and_nothing_runs(folder: Path, arguments: str) -> None:
+    done = subprocess.run(
+        [ONCE, *arguments.split()], cwd=folder, env=os.environ | {"SLURM_JOB_ID": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: once takes ") and done.stderr.count("\n") == 1
+    assert not (folder / ".snakemake").exists()

@@ -97,10 +97,17 @@ def test_a_rule_without_a_benchmark_has_its_log(tmp_path: Path, last: str, secon
         assert known.of(job) == Duration(seconds, "measured" if seconds else "unknown")
 
 
+@pytest.mark.parametrize("before", ["NaN", "Infinity", "-5", "null", '"long"'])
+def test_a_damaged_report_of_a_training_counts_for_nothing(tmp_path: Path, before: str) -> None:
+    ran(tmp_path, "s/arm-a_seed-0/train", 8.0)
+    lies(tmp_path, "arm-a_seed-0", "training.json", f'{{"seconds_before": {before}}}')
+    assert Durations(plan(), tmp_path).of(train("arm-a_seed-0")) == Duration(8.0, "measured")
+
+
 def test_a_benchmark_that_was_cut_short_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "results/smoke/benchmarks/s/arm-a_seed-0/train.tsv"
     path.parent.mkdir(parents=True)
-    for text in ("", "s\n", "s\tx\n-\t1\n"):
+    for text in ("", "s\n", "s\tx\n-\t1\n", "x\ts\n1\n", "s\nnan\n", "s\ninf\n", "s\n-1\n"):
         path.write_text(text, encoding="utf-8")
         assert Durations(plan(), tmp_path).of(train("arm-a_seed-0")).basis == "unknown"
 

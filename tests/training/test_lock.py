@@ -125,3 +125,12 @@ def test_without_locks_another_machine_is_believed(tmp_path: Path, no_locks: Non
     ):
         pass
     assert path.exists()
+
+
+def test_a_pipe_in_its_place_is_told_and_not_waited_for(tmp_path: Path):
+    path = tmp_path / "a.lock"
+    os.mkfifo(path)
+    assert locks.holder(path) is None
+    with pytest.raises(FileExistsError), Lock(path):
+        pass
+    assert path.is_fifo()
