@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,21 @@ def test_what_failed_is_not_kept(folder: Path) -> None:
     (folder / "fail").unlink()
     assert once(folder) == 2
     assert once(folder) == 2
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGXCPU"])
+def test_a_signal_is_the_command_s_business_and_what_it_then_made_is_kept(folder: Path, name: str) -> None:
+    """As when all processes of a job are warned: a training that saves what it has is waited for."""
+    command = f"touch begun; while [ ! -e go ]; do sleep 0.01; done; {COMMAND}"
+    line = [ONCE, "in", "--", "out/a model", "out/parts", "--", "sh", "-c", command]
+    process = subprocess.Popen(line, cwd=folder, env=os.environ | {"SLURM_JOB_ID": "1"})
+    while not (folder / "begun").exists():
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    time.sleep(0.1)
+    (folder / "go").touch()
+    assert process.wait(60) == 0
+    assert once(folder, command) == 1
 
 
 def test_a_file_that_a_folder_among_the_inputs_has_is_an_input(folder: Path) -> None:
