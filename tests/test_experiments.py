@@ -1,4 +1,4 @@
-"""Experiments of DVC on a graph that really runs: a parameter set on the command line, its results compared with the commit's."""
+"""Experiments of DVC on a graph that runs: a parameter set on the command line, its results compared with the commit's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is no Slurm, the workflow says so before it submits anything; and the script that makes one loses no file."""
+"""Where there is no Slurm the workflow says so and submits nothing; and the script that makes one loses no file."""
 
 from __future__ import annotations
 
