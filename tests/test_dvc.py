@@ -185,6 +185,18 @@ def without_dvc(folder: Path) -> None:
     shutil.rmtree(folder / ".dvc")
 
 
+def damaged_lock(folder: Path) -> None:
+    write_text(folder / "dvc.lock", "{")
+
+
+def damaged_stages(folder: Path) -> None:
+    (folder / "dvc.yaml").unlink()
+
+
+def damaged_settings(folder: Path) -> None:
+    write_text(folder / ".dvc/config.local", "[core")
+
+
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no remote": (no_remote, "results/smoke/blind_start: there is no remote to fetch it from; name one with `dvc remote add"),
     "remote that is not mounted": (unmounted, r"the remote store \(.*/not/mounted\) is not there; mount it, or correct"),
@@ -192,6 +204,15 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "file of the user's": (
         mine,
         "results/smoke/blind_start/mine.txt: is none of the results to be restored, and would be lost",
+    ),
+    "damaged record of results": (
+        damaged_lock,
+        r"DVC: unable to read: 'dvc.lock', .*; `git checkout dvc.yaml dvc.lock` has both",
+    ),
+    "no stages": (damaged_stages, "DVC: 'dvc.yaml' does not exist; `git checkout dvc.yaml dvc.lock` has both"),
+    "damaged settings of DVC": (
+        damaged_settings,
+        r".dvc/config, or config.local beside it: .*Invalid line .*; correct it by hand",
     ),
     "no DVC": (without_dvc, "is no checkout with DVC; run this where .dvc lies"),
 }

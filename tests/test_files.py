@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -195,6 +196,16 @@ def test_the_same_text_is_not_written_again(tmp_path: Path) -> None:
     assert write_if_different(path, "a\nb") is True and path.read_bytes() == b"a\nb"
     path.write_bytes(b"\xff")
     assert write_if_different(path, "a") is True
+
+
+def test_the_same_text_compressed_is_the_same_file_whenever_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "a.gz", tmp_path / "b.gz"]
+    for path, now in zip(paths, (1e9, 2e9), strict=True):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        write_text(path, "a text\n")
+    assert paths[0].read_bytes() == paths[1].read_bytes() and read_text(paths[0]) == "a text\n"
 
 
 @pytest.mark.parametrize(

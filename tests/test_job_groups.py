@@ -108,6 +108,8 @@ RUN = {
         ({"processes": 3, "nodes": 2}, "resources.nodes: 3 processes do not go into 2 nodes"),
         ({"nodes": 2}, "resources.nodes: 1 processes do not go into 2 nodes"),
         ({"gpu_model": "h100:80gb"}, "gpu_model"),
+        ({"gpu_model": "h100"}, "resources.gpu_model: h100, and the run asks for no GPU; say how many in gpus"),
+        ({"gpu_model": "h100", "gpus": 0}, "resources.gpu_model: h100, and the run asks for no GPU"),
     ],
 )
 def test_resources_that_do_not_fit_together(resources: dict, mistake: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,21 @@ def test_what_failed_is_not_kept(folder: Path) -> None:
     assert once(folder) == 2
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR2", "SIGXCPU"])
+def test_a_signal_is_the_command_s_business_and_what_it_then_made_is_kept(folder: Path, name: str) -> None:
+    """As when all processes of a job are warned: a training that saves what it has is waited for."""
+    command = f"touch begun; while [ ! -e go ]; do sleep 0.01; done; {COMMAND}"
+    line = [ONCE, "in", "--", "out/a model", "out/parts", "--", "sh", "-c", command]
+    process = subprocess.Popen(line, cwd=folder, env=os.environ | {"SLURM_JOB_ID": "1"})
+    while not (folder / "begun").exists():
+        time.sleep(0.01)
+    process.send_signal(getattr(signal, name))
+    time.sleep(0.1)
+    (folder / "go").touch()
+    assert process.wait(60) == 0
+    assert once(folder, command) == 1
+
+
 def test_a_file_that_a_folder_among_the_inputs_has_is_an_input(folder: Path) -> None:
     (folder / "in").unlink()
     (folder / "in").mkdir()
@@ -71,3 +88,12 @@ def test_a_file_that_a_folder_among_the_inputs_has_is_an_input(folder: Path) -> 
     assert once(folder, command) == 1
     (folder / "in/two").write_text("2\n")
     assert once(folder, command) == 2
+
+
+@pytest.mark.parametrize("arguments", ["", "in out sh", "in -- out sh", "in -- out --", "in -- -- true", "-- out -- true"])
+def test_what_is_missing_is_told_and_nothing_runs(folder: Path, arguments: str) -> None:
+    done = subprocess.run(
+        [ONCE, *arguments.split()], cwd=folder, env=os.environ | {"SLURM_JOB_ID": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: once takes ") and done.stderr.count("\n") == 1
+    assert not (folder / ".snakemake").exists()

@@ -325,6 +325,10 @@ def test_what_a_site_and_a_run_ask_of_a_cluster(checkout: Path) -> None:
         checkout, "snakemake", "--profile", "slurm", "-n", "--config", "scale=smoke", status=1, RIPSTOP_LONGEST_JOB="1-0"
     )
     assert "error: RIPSTOP_LONGEST_JOB: is '1-0', and no number of minutes" in wrong and "Traceback" not in wrong
+    asked = ["snakemake", "--profile", "slurm", "--dry-run", "--config", "scale=smoke", "--", targets[-1]]
+    (short,) = [job for job in shown(call(checkout, *asked, RIPSTOP_LONGEST_JOB="5")) if job.rule == "train"]
+    resources = short.asks["resources"].split(", ")
+    assert "runtime=5" in resources and "slurm_extra=" in resources, "nor a longer one that the site cuts to so many"
 
 
 def test_the_full_scale_asks_for_a_gpu_a_run(shared: Path) -> None:

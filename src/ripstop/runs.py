@@ -150,6 +150,10 @@ class Run(Strict):
             raise ConfigError(
                 f"resources.processes: {n} with {self.n_gpus} GPUs, and each process has one; leave it out, or correct gpus"
             )
+        if asked.gpu_model and not self.n_gpus:
+            raise ConfigError(
+                f"resources.gpu_model: {asked.gpu_model}, and the run asks for no GPU; say how many in gpus, or leave it out"
+            )
         if n % asked.nodes:
             raise ConfigError(
                 f"resources.nodes: {n} processes do not go into {asked.nodes} nodes, as many on each; change nodes, or gpus "

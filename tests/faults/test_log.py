@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from faults.conftest import ROOT, Disk
 
 LOGGED = ROOT / "workflow/scripts/logged"
@@ -28,3 +29,10 @@ def test_a_log_on_a_read_only_disk_is_told(disk: Disk, tmp_path: Path) -> None:
     done = logged(disk.place / "job.log", f"echo begun; sleep 1; touch {tmp_path}/end")
     assert done.returncode and f"{disk.place}/job.log: Read-only file system" in done.stderr
     assert "begun" not in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["job.log"], ["", "true"]])
+def test_a_log_without_a_command_or_a_name_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    done = subprocess.run([str(LOGGED), *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr == "error: logged takes a log and a command: logged LOG COMMAND...\n"
+    assert not list(tmp_path.iterdir())

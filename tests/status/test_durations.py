@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from ripstop.plan import Job as PlannedJob
 from ripstop.plan import Part, Plan
 from ripstop.status.durations import Duration, Durations, left, longest_chain
+from ripstop.status.report import threads
 from ripstop.status.workflow import Job
 
 CONFIG = "training:\n  steps: {steps}\n  tokens_per_step: 100\n"
@@ -80,6 +82,12 @@ def test_more_steps_take_longer(tmp_path: Path) -> None:
     assert Durations(plan(steps=15), tmp_path).of(train("arm-a_seed-0")) == Duration(12.0, "estimated")
 
 
+def test_what_ran_with_other_steps_is_no_measure_of_others(tmp_path: Path) -> None:
+    ran(tmp_path, "s/arm-a_seed-0/train", 8.0)
+    lies(tmp_path, "arm-a_seed-0", "config.yaml", CONFIG.format(steps=10))
+    assert Durations(plan(), tmp_path).of(train("arm-b_seed-0")) == Duration(0.0, "unknown")
+
+
 def test_what_a_training_took_before_it_was_resumed_counts(tmp_path: Path) -> None:
     ran(tmp_path, "s/arm-a_seed-0/train", 8.0)
     lies(tmp_path, "arm-a_seed-0", "training.json", json.dumps({"seconds_before": 30.0}))
@@ -97,12 +105,29 @@ def test_a_rule_without_a_benchmark_has_its_log(tmp_path: Path, last: str, secon
         assert known.of(job) == Duration(seconds, "measured" if seconds else "unknown")
 
 
+@pytest.mark.parametrize("before", ["NaN", "Infinity", "-5", "null", '"long"'])
+def test_a_damaged_report_of_a_training_counts_for_nothing(tmp_path: Path, before: str) -> None:
+    ran(tmp_path, "s/arm-a_seed-0/train", 8.0)
+    lies(tmp_path, "arm-a_seed-0", "training.json", f'{{"seconds_before": {before}}}')
+    assert Durations(plan(), tmp_path).of(train("arm-a_seed-0")) == Duration(8.0, "measured")
+
+
 def test_a_benchmark_that_was_cut_short_says_nothing(tmp_path: Path) -> None:
     path = tmp_path / "results/smoke/benchmarks/s/arm-a_seed-0/train.tsv"
     path.parent.mkdir(parents=True)
-    for text in ("", "s\n", "s\tx\n-\t1\n"):
+    for text in ("", "s\n", "s\tx\n-\t1\n", "x\ts\n1\n", "s\nnan\n", "s\ninf\n", "s\n-1\n"):
         path.write_text(text, encoding="utf-8")
         assert Durations(plan(), tmp_path).of(train("arm-a_seed-0")).basis == "unknown"
+
+
+def test_a_measure_of_time_takes_every_core() -> None:
+    known = plan()
+    parts = {"recall": Part("main", False), "speed": Part("main", True)}
+    known.runs["s"]["arm-a_seed-0"] = replace(known.runs["s"]["arm-a_seed-0"], parts=parts, threads=3)
+    speed = Job("evaluate", {"study": "s", "run": "arm-a_seed-0", "part": "speed"})
+    asked = (speed, recall("arm-a_seed-0"), train("arm-a_seed-0"), Job("render", {"study": "s"}))
+    assert [threads(known, job, 8) for job in asked] == [8, 3, 3, 1]
+    assert threads(known, train("arm-a_seed-0"), 2) == 2
 
 
 def test_of_a_stopped_training_its_rest_is_left() -> None:

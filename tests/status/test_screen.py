@@ -54,6 +54,12 @@ def test_nothing_to_do() -> None:
     assert said.endswith("nothing is stale\nthe paper is up to date\n")
 
 
+def test_runs_that_have_lost_what_nothing_needs_are_named() -> None:
+    gone = [Run("pairs", "arm_seed-0", "gone"), Run("pairs", "arm_seed-1", "fresh")]
+    said = shown(replace(STATUS, runs=gone, jobs=[], paper=[], left=[]))
+    assert "\n1 runs have lost files that nothing needs now, such as pairs/arm_seed-0; `snakemake` with such a file" in said
+
+
 def test_a_narrow_terminal_loses_no_word() -> None:
     assert set(shown(STATUS).split()) == set(shown(STATUS, width=60).split())
 

@@ -125,3 +125,36 @@ def test_without_locks_another_machine_is_believed(tmp_path: Path, no_locks: Non
     ):
         pass
     assert path.exists()
+
+
+def test_a_pipe_in_its_place_is_told_and_not_waited_for(tmp_path: Path):
+    path = tmp_path / "a.lock"
+    os.mkfifo(path)
+    assert locks.holder(path) is None
+    with pytest.raises(FileExistsError), Lock(path):
+        pass
+    assert path.is_fifo()
+
+
+def test_a_lock_of_another_owner_in_its_place_stays(tmp_path: Path):
+    """Ours was deleted by hand, and somebody else took the folder."""
+    path = tmp_path / "a.lock"
+    with Lock(path):
+        path.unlink()
+        path.write_text("{}", encoding="utf-8")
+    assert path.exists()
+
+
+def test_what_its_owner_removes_as_it_is_entered_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, flock, calls = tmp_path / "a.lock", fcntl.flock, []
+
+    def removed_first(file: int, how: int) -> None:
+        if not calls:
+            path.unlink()
+        calls.append(how)
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with Lock(path):
+        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid() and len(calls) == 2
+    assert not path.exists()

@@ -20,7 +20,7 @@ ROOT = Path(workflow.basedir)
 # This checkout's code, whichever one the environment was set up in (workflow/scripts/logged does the same).
 sys.path.insert(0, str(ROOT / "src"))
 
-from ripstop import accepted, left_jobs, params, warm
+from ripstop import accepted, left_jobs, params, slurm, warm
 from ripstop.config import ConfigError
 from ripstop.files import sentence
 from ripstop.paper.pdf import why_no_latex
@@ -96,6 +96,8 @@ def alone():
     """
     lock = Lock(Path(".snakemake/execution.lock").absolute())
     try:
+        if workflow.executor_plugin.name == "slurm":
+            slurm.check()
         lock.__enter__()
     except ConfigError as error:
         sys.exit(f"error: {error}")
@@ -252,8 +254,8 @@ def partition(wildcards):
 
 
 def warning(wildcards):
-    """Slurm's option that warns a training two or three minutes before its time is over."""
-    return "--signal=USR2@120" if job(wildcards).runtime > 5 else ""
+    """Slurm's option that warns a training two or three minutes before its time is over, where it has more than that."""
+    return "--signal=USR2@120" if minutes(job(wildcards).runtime, 1) > 5 else ""
 
 
 def gpus_of_node(wildcards):

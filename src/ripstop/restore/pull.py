@@ -60,7 +60,8 @@ def paper_is_current() -> bool:
 def _dvc() -> Iterator[tuple[Any, str, str]]:
     """The repository, and name and address of its default remote, "" where it has none."""
     try:
-        from dvc.exceptions import NotDvcRepoError
+        from dvc.config import ConfigError as WrongSetting
+        from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
     except ImportError as error:
         raise ConfigError(f"DVC is not installed ({error}); `make setup` installs it") from None
@@ -69,15 +70,24 @@ def _dvc() -> Iterator[tuple[Any, str, str]]:
     try:
         with Repo() as plain:
             remote = plain.config["core"].get("remote") or ""
-        repo = Repo(config={"remote": {remote: {"verify": True}}} if remote else None)
+        with Repo(config={"remote": {remote: {"verify": True}}} if remote else None) as repo:
+            yield repo, remote, str(repo.config["remote"][remote]["url"]) if remote else ""
     except NotDvcRepoError:
         raise ConfigError(f"{Path.cwd()}: is no checkout with DVC; run this where .dvc lies, in a clone by git") from None
-    with repo:
-        yield repo, remote, str(repo.config["remote"][remote]["url"]) if remote else ""
+    except WrongSetting as error:
+        where = ".dvc/config, or config.local beside it"
+        raise ConfigError(f"{where}: {_words(error)}; correct it by hand, or with `dvc remote add --force`") from None
+    except DvcException as error:
+        raise ConfigError(f"DVC: {_words(error)}; `git checkout dvc.yaml dvc.lock` has both as they were committed") from None
 
 
 def _last(error: BaseException) -> str:
     """The innermost reason of an error, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    return _words(error)
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -78,7 +79,7 @@ class Durations:
     def _before(self, study: str, run: str) -> float:
         """Seconds of a training before it was resumed, of which its benchmark does not know."""
         found = read_object(self._folder / study / "runs" / run / "training.json").get("seconds_before", 0.0)
-        return float(found) if isinstance(found, int | float) else 0.0
+        return float(found) if isinstance(found, int | float) and 0 <= found < math.inf else 0.0
 
     def _grown(self, study: str, run: str) -> float:
         """By how much the steps and tokens of a training are more than when it last ran, as its folder says."""
@@ -124,9 +125,10 @@ def _stage(path: Path) -> tuple[str, str, str]:
 
 
 def _benchmark(path: Path) -> float | None:
-    """Wall time in seconds of one of Snakemake's benchmark files."""
-    with suppress(OSError, ValueError, KeyError, StopIteration, csv.Error):
-        return float(next(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))["s"])
+    """Wall time in seconds of one of Snakemake's benchmark files; None where it says none."""
+    with suppress(OSError, ValueError, TypeError, KeyError, StopIteration, csv.Error):
+        seconds = float(next(csv.DictReader(path.read_text(encoding="utf-8").splitlines(), delimiter="\t"))["s"])
+        return seconds if 0 <= seconds < math.inf else None
     return None
 
 

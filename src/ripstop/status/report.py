@@ -106,9 +106,9 @@ def status(plan: Plan, studies: list[str], named: bool) -> Status:
     steps = {(run.study, run.name): run for run in runs}
     known = Durations(plan)
     times = [_time(known, job, steps) for job in found]
-    threads = [_threads(plan, job, cores) for job in found]
+    taken = [threads(plan, job, cores) for job in found]
     total = sum(time.seconds for time in times)
-    share = sum(time.seconds * n for time, n in zip(times, threads, strict=True)) / cores
+    share = sum(time.seconds * n for time, n in zip(times, taken, strict=True)) / cores
     chain = longest_chain(found, {number: time.seconds for number, time in enumerate(times)})
     return Status(
         plan.scale,
@@ -160,7 +160,7 @@ def _time(known: Durations, job: Job, runs: dict[tuple[str, str], Run]) -> Durat
     return left(time, run.step, run.steps) if run is not None else time
 
 
-def _threads(plan: Plan, job: Job, cores: int) -> int:
+def threads(plan: Plan, job: Job, cores: int) -> int:
     """Cores that a job takes of those that there are; a measure of time takes them all."""
     run = plan.runs.get(job.study, {}).get(job.run)
     if run is None:

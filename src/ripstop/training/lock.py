@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,9 @@ class Lock:
         looks = 0
         while self._file is None:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                os.close(file)
+                raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -104,7 +108,7 @@ def refusal(path: Path, owner: dict[str, Any]) -> str:
 def holder(path: Path) -> dict[str, Any] | None:
     """What the lock's file says of the process that holds it; None where nobody does, or the file system has no locks."""
     try:
-        file = os.open(path, os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name would be waited for
     except OSError:
         return None
     try:
