@@ -24,6 +24,8 @@ from ripstop.paper.numbers import (
     numbers_tex,
     read_studies,
 )
+from ripstop.paper.sources import FILE as SOURCES_FILE
+from ripstop.paper.sources import FOLDER as SOURCES
 from ripstop.paper.tables import table_files
 
 CONTENTS = "contents.json"
@@ -31,6 +33,7 @@ CONTENTS = "contents.json"
 PARTS = ("numbers.tex", "claims.tex", "claims.json")
 """What `generated` makes."""
 CLAIMS_TABLE = "tables/claims.tex"
+CLAIMS_SOURCE = f"{SOURCES}/claims.json"
 PDF = "main.pdf"
 
 
@@ -75,9 +78,10 @@ def judge_all(studies: Sequence[StudyNumbers], claims: Path, scale: str, scales:
 
 
 def publish(assembled: Path, out: Path) -> list[str]:
-    """Copy what a reader of `out` (paper/) sees: tables with that of the claims, figures, and the PDF where there is one.
+    """Copy what a reader of `out` (paper/) sees: tables with that of the claims, figures, what is behind them and behind the
+    numbers, and the PDF where there is one.
 
-    Their digests stand in `contents.json`. Returns a sentence for each file in the folders of tables and figures that was
+    Their digests stand in `contents.json`. Returns a sentence for each file in their folders that was
     not among them; they stay.
     """
     contents = _contents(assembled)
@@ -85,12 +89,13 @@ def publish(assembled: Path, out: Path) -> list[str]:
         raise ConfigError(f"{assembled / CONTENTS}: no such file, or it is damaged; `python -m ripstop assemble` writes it")
     copies = {name: assembled / name for name in contents if name not in PARTS}
     copies[CLAIMS_TABLE] = assembled / "claims.tex"
+    copies[CLAIMS_SOURCE] = assembled / "claims.json"
     if (assembled / PDF).is_file():
         copies[PDF] = assembled / PDF
     for name, file in copies.items():
         _copy(file, out / name)
     _write_contents(out, json.loads(read_text(assembled / CONTENTS))["scale"], list(copies))
-    lying = [path for folder in ("tables", "figures") for path in sorted((out / folder).glob("[!.]*"))]
+    lying = [path for folder in ("tables", "figures", SOURCES) for path in sorted((out / folder).glob("[!.]*"))]
     strangers = [path for path in lying if str(path.relative_to(out)) not in copies]
     return [f"{path} is not of this paper; delete it if it is an old one" for path in strangers]
 
@@ -112,9 +117,11 @@ def _copies(folders: Sequence[Path], studies: Sequence[StudyNumbers]) -> dict[st
         for name in [*table_files(study.tables), *(f"figures/{figure}.pdf" for figure in study.figures)]:
             if name in found or name == CLAIMS_TABLE:
                 raise ConfigError(f"{folder / name}: another study has a file of that name; rename one")
-            if not (folder / name).is_file():
-                raise ConfigError(f"{folder / name}: no such file, though {folder / FILE} lists it; render {study.study} again")
             found[name] = folder / name
+        found[f"{SOURCES}/{study.study}.json"] = folder / SOURCES_FILE
+    missing = [file for file in found.values() if not file.is_file()]
+    if missing:
+        raise ConfigError(f"{missing[0]}: no such file, though {FILE} beside it tells of it; render its study again")
     return found
 
 

@@ -65,7 +65,7 @@ class Influence:
         self._sizes = {name: len(table) for name, table in tables.items()}
         table = pd.concat([t[["metric", "value"]].assign(study=name) for name, t in tables.items()], ignore_index=True)
         self._table = table
-        self._up, self._down = _moves(table)
+        self.up, self.down = _moves(table)
 
     def ask(self, printer: Callable[..., Printed]) -> Printed:
         others = {name: probe for name, probe in self._probes.items() if name != self._mine}
@@ -73,7 +73,7 @@ class Influence:
 
     def behind(self, printer: Callable[..., Printed]) -> dict[Hashable, Behind]:
         """Piece -> the records behind it."""
-        with _without_resampling(), functions_by_heart():
+        with without_resampling(), functions_by_heart():
             before, read = self._read(printer)
             arms, together = self.places.arm, self._together(read)
             by_arm = self._moving(printer, before, arms, read, across=False)
@@ -82,7 +82,7 @@ class Influence:
 
     def drawn(self, printer: Callable[..., Printed]) -> dict[Hashable, Behind]:
         """The same for what takes long to draw: the records that were read for any piece, of the metrics that move it."""
-        with _without_resampling(), functions_by_heart():
+        with without_resampling(), functions_by_heart():
             before, read = self._read(printer)
             metrics = self._table.groupby(["study", "metric"], sort=False).ngroup().to_numpy()
             if len(before) > 1:
@@ -114,7 +114,7 @@ class Influence:
         for group in np.unique(groups[read]).tolist():
             rows = read & (groups == group)
             for turned in (signs, ~signs)[:turns]:
-                for piece in self._moved(printer, before, rows, np.where(turned, self._down, self._up)):
+                for piece in self._moved(printer, before, rows, np.where(turned, self.down, self.up)):
                     found[piece].add(group)
         return found
 
@@ -168,12 +168,17 @@ def _places(tables: Mapping[str, pd.DataFrame], factors: Mapping[str, frozenset[
     for study, table in tables.items():
         columns = [name for name in table if name not in IDENTITY and name not in factors[study]]
         for row in table[["run", "part", "metric", *columns]].itertuples(index=False, name=None):
-            slices = tuple((c, v) for c, v in zip(columns, row[3:], strict=True) if not (v is None or v != v))
+            slices = tuple((c, _whole(v)) for c, v in zip(columns, row[3:], strict=True) if not (v is None or v != v))
             run.append(runs.setdefault((study, row[0]), len(runs)))
             kind.append(kinds.setdefault((study, row[1], row[2], slices), len(kinds)))
         for row in table[sorted(factors[study])].itertuples(index=False, name=None):
             arm.append(arms.setdefault((study, *map(str, row)), len(arms)))
     return Places(list(runs), list(kinds), np.array(run), np.array(kind), np.array(arm))
+
+
+def _whole(value: Any) -> Any:
+    """A whole number as one: a column with gaps has none."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _moves(table: pd.DataFrame) -> tuple[Values, Values]:
@@ -202,7 +207,7 @@ def _all(contexts: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def _without_resampling() -> Iterator[None]:
+def without_resampling() -> Iterator[None]:
     """Inside, an interval over seeds is the range of their values: it moves with them, and costs nothing."""
 
     def spread(data: Sequence[Values], *_: Any, **__: Any) -> SimpleNamespace:

@@ -38,7 +38,7 @@ class Moves:
 
     @contextmanager
     def moved(self, rows: Rows, values: Values) -> Iterator[None]:
-        """Inside, the records of `rows` have these values (of the whole table, in its order)."""
+        """Inside, the records of `rows` have their places of `values`, which holds one for each row of the whole table."""
         self._moved, self._values = rows, values
         try:
             yield
@@ -75,7 +75,7 @@ class Moves:
             self._reading[-1][places] = True
         if self._values is None or not self._moved[places].any():
             return table
-        return table.assign(value=self._values[places])
+        return table.assign(value=np.where(self._moved[places], self._values[places], table["value"]))
 
     def answer(self, key: Hashable, ask: Callable[[], Any]) -> Any:
         """What `ask` gives, by heart where nothing that it rests on was moved."""

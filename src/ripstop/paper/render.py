@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.config import ConfigError, nearest
-from ripstop.files import write_text
+from ripstop.files import read_text, write_text
 from ripstop.paper import studies
 from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
 from ripstop.paper.methods import noted
@@ -23,6 +23,7 @@ from ripstop.paper.sources import FILE as SOURCES
 from ripstop.paper.sources import sources
 from ripstop.paper.style import style
 from ripstop.paper.tables import Table, table_files
+from ripstop.provenance import digest
 from ripstop.records import frame, read_records
 from ripstop.statistics import Estimate
 
@@ -77,7 +78,8 @@ def render_study(
             numbers = _numbers(study, printer, mine, others)
             tables: dict[str, Table] = _named(printer, "tables")(mine, **others)
         figures: dict[str, Figure] = _named(printer, "figures")(mine, **others)
-        source = sources(printer, mine, others, numbers, tables, methods)
+        digests = {name: digest(read_text(path)) for name, path in {study: records, **(reads or {})}.items()}
+        source = sources(printer, mine, others, numbers, tables, methods, digests)
     texts = {f"{name}.tex": table.latex(name) for name, table in tables.items()}
     texts |= {f"{name}.csv": table.csv() for name, table in tables.items()}
     devices, commits = (sorted(mine.table[name].unique()) for name in ("device", "commit"))

@@ -28,10 +28,12 @@ def sources(
     numbers: Mapping[str, Estimate],
     tables: Mapping[str, Table],
     methods: Methods,
+    records: Mapping[str, str],
 ) -> str:
     """The text of a study's sources.json.
 
     methods: how the estimates among `numbers` and `tables` were made.
+    records: study -> digest of its records.
     """
     asked = Influence(mine, others)
     behind = asked.behind(lambda records, **reads: _pieces(printer, records, reads))
@@ -46,6 +48,7 @@ def sources(
     content = {
         "study": mine.study,
         "scale": str(mine.table["scale"].iloc[0]),
+        "records": dict(records),
         "numbers": {
             name: {"printed": format_estimate(estimate), **to_json(estimate), **of(name, estimate)}
             for name, estimate in numbers.items()
