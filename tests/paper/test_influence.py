@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -112,7 +111,9 @@ def test_of_two_studies() -> None:
     mine, other = tiny({"accuracy": recall}), tiny({"loss": recall})
     other = StudyRecords("other", other.table, factors=other.factors)
     asked = Influence(mine, {"other": other})
-    found = asked.behind(lambda r, other: {"n": float(picked(r, "a").mean()) + other.by_seed("loss", mixer="b", position=2).mean()})
+    found = asked.behind(
+        lambda r, other: {"n": float(picked(r, "a").mean()) + other.by_seed("loss", mixer="b", position=2).mean()}
+    )
     runs = {asked.places.runs[run] for run in found["n"].runs}
     assert {study for study, _ in runs} == {"tiny", "other"}
     assert {kind[2] for kind in (asked.places.kinds[k] for k in found["n"].kinds)} == {"accuracy", "loss"}
@@ -162,7 +163,7 @@ def test_the_statistics_are_left_as_they_were(records: Mapping[str, Path]) -> No
     mine, printer = load_records("residual_init", records["residual_init"]), studies.load("residual_init")
     before, functions = printer.numbers(mine), dict(vars(printer))
     Influence(mine, {}).behind(printer.numbers)
-    assert printer.numbers(mine) == before or repr(printer.numbers(mine)) == repr(before)
+    assert repr(printer.numbers(mine)) == repr(before)
     assert {name: id(found) for name, found in vars(printer).items()} == {name: id(found) for name, found in functions.items()}
 
 
@@ -172,17 +173,11 @@ def test_a_probe_answers_as_the_records_do(records: Mapping[str, Path]) -> None:
         assert repr(printer.numbers(Probe.of(mine))) == repr(printer.numbers(mine))
 
 
-def test_it_is_asked_for_nothing_that_rests_on_unmoved_records() -> None:
-    records, calls = tiny({"accuracy": recall}), SimpleNamespace(n=0)
+def test_it_answers_anew_only_what_rests_on_moved_records() -> None:
+    records = tiny({"accuracy": recall})
     probe = Probe.of(records)
-    plain = StudyRecords.by_seed
-
-    def counted(self: StudyRecords, *values: Any, **where: Any) -> Any:
-        calls.n += 1
-        return plain(self, *values, **where)
-
     first = picked(probe, "a")
-    rows = (records.table["mixer"] == "b").to_numpy()
+    rows = (records.table["mixer"] == "b").to_numpy(bool)
     with probe.moves.moved(rows, np.zeros(len(rows))):
         again, moved = picked(probe, "a"), picked(probe, "b")
     assert again.equals(first) and moved.tolist() == [0.0, 0.0]

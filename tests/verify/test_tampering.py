@@ -19,6 +19,7 @@ Tamper = Callable[[Path], None]
 RUN = "results/cpu/tide/runs/arm-mamba2_seed-0"
 OTHER = "results/cpu/tide/runs/arm-mamba2_seed-1"
 RECORDS = "results/records/cpu/tide.jsonl.gz"
+ORIGINS = "results/records/cpu/tide.runs.json"
 
 
 def text(file: str, old: str, new: str, count: int = 1) -> Tamper:
@@ -304,20 +305,20 @@ TAMPERINGS: dict[str, tuple[Tamper, str]] = {
         "results/cpu/tide/paper/sources.json: no such file; render tide again",
     ),
     "another configuration of a run": (
-        text("results/records/cpu/tide.runs.json", "arm-mamba2_seed-0/config.yaml", "arm-mamba2_seed-1/config.yaml"),
-        r"results/records/cpu/tide.runs.json: runs.arm-mamba2_seed-0.config.path is .*seed-1/.*, the runs give .*seed-0/",
+        text(ORIGINS, "arm-mamba2_seed-0/config.yaml", "arm-mamba2_seed-1/config.yaml"),
+        rf"{ORIGINS}: runs.arm-mamba2_seed-0.config.path is .*seed-1/.*, the runs give .*seed-0/",
     ),
     "another commit of the runs": (
-        lines("results/records/cpu/tide.runs.json", lambda found: [re.sub(r'"commit": "\w+"', '"commit": "beef"', x) for x in found]),
-        r"results/records/cpu/tide.runs.json: commit of \S+, part recall, is 'beef', its records say '\w+'",
+        lines(ORIGINS, lambda found: [re.sub(r'"commit": "\w+"', '"commit": "beef"', line) for line in found]),
+        rf"{ORIGINS}: commit of \S+, part recall, is 'beef', its records say '\w+'",
     ),
     "other versions of the runs": (
-        text("results/records/cpu/tide.runs.json", '"device": "cpu"', '"device": "cpu", "versions": {"torch": "0.1"}'),
-        r"results/records/cpu/tide.runs.json: stood_on.\d+.versions is .*, the runs give none",
+        text(ORIGINS, '"device": "cpu"', '"device": "cpu", "versions": {"torch": "0.1"}'),
+        rf"{ORIGINS}: stood_on.\d+.versions is .*, the runs give none",
     ),
     "deleted origins of the runs": (
-        lambda root: (root / "results/records/cpu/tide.runs.json").unlink(),
-        "results/records/cpu/tide.runs.json: no such file; `python -m ripstop collect` writes it",
+        lambda root: (root / ORIGINS).unlink(),
+        f"{ORIGINS}: no such file; `python -m ripstop collect` writes it",
     ),
     "edited recorded verdict": (
         values("paper/verdicts.json", "cpu", "mamba2_recalls", "verdict", to="supported"),

@@ -11,7 +11,7 @@ A printer that is asked again answers by heart what rests on nothing that was mo
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -23,11 +23,12 @@ from scipy import stats
 from ripstop import recall_surface, statistics
 from ripstop.paper.probe import Probe, Rows, Values, functions_by_heart
 from ripstop.paper.select import StudyRecords
+from ripstop.records import Record
 
 Printed = Mapping[Hashable, object]
 """What a printer gives, piece by piece."""
-IDENTITY = ("study", "scale", "run", "seed", "part", "metric", "unit", "value", "n", "code", "config", "data", "model", "commit",
-            "device")  # fmt: skip
+FIELDS = set(Record.model_fields)
+"""Columns that are neither a factor nor of a slice."""
 FAR = 0.5
 """By how much of a metric's range a record is moved beyond all others of it, at least; twice that at most."""
 
@@ -42,7 +43,7 @@ class Behind:
 
 @dataclass(frozen=True)
 class Places:
-    """runs: (study, run). kinds: (study, part, metric, slice as pairs). run, kind, arm: of each record, in the order of studies."""
+    """runs: (study, run). kinds: (study, part, metric, slice as pairs). run, kind, arm: of each record, study after study."""
 
     runs: list[tuple[str, str]]
     kinds: list[tuple[str, str, str, tuple[tuple[str, Any], ...]]]
@@ -97,7 +98,6 @@ class Influence:
 
     def _read(self, printer: Callable[..., Printed]) -> tuple[Printed, Rows]:
         """What it prints, and the records that it reads for that."""
-        reads = []
         with _all(probe.moves.watch() for probe in self._probes.values()) as reads:
             before = self.ask(printer)
         return before, np.concatenate(reads)
@@ -107,7 +107,8 @@ class Influence:
     ) -> dict[Hashable, set[int]]:
         """Piece -> the groups of records that move it.
 
-        across: a group lies across the runs, of which every other one is then moved the other way. turns: 2 to move each both ways.
+        across: a group lies across the runs, of which every other one is then moved the other way. turns: 2 moves each both
+        ways.
         """
         found: dict[Hashable, set[int]] = {piece: set() for piece in before}
         signs = (self.places.run % 2).astype(bool) if across else np.zeros(len(groups), bool)
@@ -166,11 +167,11 @@ def _places(tables: Mapping[str, pd.DataFrame], factors: Mapping[str, frozenset[
     arms: dict[tuple[Any, ...], int] = {}
     run, kind, arm = [], [], []
     for study, table in tables.items():
-        columns = [name for name in table if name not in IDENTITY and name not in factors[study]]
+        columns = [name for name in table if name not in FIELDS and name not in factors[study]]
         for row in table[["run", "part", "metric", *columns]].itertuples(index=False, name=None):
-            slices = tuple((c, _whole(v)) for c, v in zip(columns, row[3:], strict=True) if not (v is None or v != v))
+            slices = tuple((str(c), _whole(v)) for c, v in zip(columns, row[3:], strict=True) if not (v is None or v != v))
             run.append(runs.setdefault((study, row[0]), len(runs)))
-            kind.append(kinds.setdefault((study, row[1], row[2], slices), len(kinds)))
+            kind.append(kinds.setdefault((study, str(row[1]), str(row[2]), slices), len(kinds)))
         for row in table[sorted(factors[study])].itertuples(index=False, name=None):
             arm.append(arms.setdefault((study, *map(str, row)), len(arms)))
     return Places(list(runs), list(kinds), np.array(run), np.array(kind), np.array(arm))
@@ -200,8 +201,6 @@ def _moves(table: pd.DataFrame) -> tuple[Values, Values]:
 
 @contextmanager
 def _all(contexts: Iterable[Any]) -> Iterator[list[Any]]:
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         yield [stack.enter_context(context) for context in contexts]
 
@@ -214,7 +213,7 @@ def without_resampling() -> Iterator[None]:
         return SimpleNamespace(confidence_interval=(data[0].min(), data[0].max()))
 
     before = stats.bootstrap, statistics._expanded, recall_surface.RESAMPLES
-    stats.bootstrap, statistics._expanded, recall_surface.RESAMPLES = spread, lambda n: statistics.CONFIDENCE, 2
+    stats.bootstrap, statistics._expanded, recall_surface.RESAMPLES = spread, lambda n: statistics.CONFIDENCE, 2  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -27,6 +27,7 @@ class Methods:
         return made[1] if made else "as recorded"
 
     def note(self, estimate: Estimate, frame: FrameType) -> None:
+        frame = _at_work(frame)
         parts = [_said(frame)]
         if _name(frame).startswith(f"{Estimate.__name__}."):  # estimates that were combined say how they were made
             operands = [frame.f_locals.get(name) for name in ("self", "other")]
@@ -51,15 +52,20 @@ def noted() -> Iterator[Methods]:
         Estimate.__post_init__ = plain  # type: ignore[method-assign]
 
 
-def _said(frame: FrameType) -> str:
-    """The function that a printer called for it, and what that does; the printer's own where it called none."""
+def _at_work(frame: FrameType) -> FrameType:
+    """The function that a printer called for it; the printer's own where it called none."""
     at_work, caller = frame, frame.f_back
     while caller is not None and _module(caller).startswith(PACKAGE) and not _module(caller).startswith(PRINTERS):
         at_work, caller = caller, caller.f_back
     while _name(at_work).endswith(">") and at_work.f_back is not None:  # a comprehension says nothing
         at_work = at_work.f_back
-    text = _first_sentence(at_work)
-    return f"{_name(at_work)}: {text}" if text else f"{_module(at_work)}.{_name(at_work)}"
+    return at_work
+
+
+def _said(frame: FrameType) -> str:
+    """Its name, and what it does."""
+    text = _first_sentence(frame)
+    return f"{_name(frame)}: {text}" if text else f"{_module(frame)}.{_name(frame)}"
 
 
 def _module(frame: FrameType) -> str:

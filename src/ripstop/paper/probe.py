@@ -150,7 +150,7 @@ class Probe(StudyRecords):
         return found
 
     @property
-    def table(self) -> pd.DataFrame:  # type: ignore[override]
+    def table(self) -> pd.DataFrame:
         return self.moves.shown(self._recorded)
 
     @table.setter

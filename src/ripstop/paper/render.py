@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from ripstop.config import ConfigError, nearest
 from ripstop.files import read_text, write_text
 from ripstop.paper import studies
-from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
 from ripstop.paper.methods import noted
+from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
 from ripstop.paper.plots import Point, axis_name, curves, save
 from ripstop.paper.select import PART, StudyRecords
 from ripstop.paper.sources import FILE as SOURCES

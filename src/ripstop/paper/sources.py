@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ripstop.paper.influence import Behind, Influence
@@ -103,11 +104,15 @@ def _drawn(figure: Figure) -> list[object]:
     """Everything in a figure that its data moves: lines, areas, images and words."""
     found: list[object] = []
     for ax in figure.axes:
-        found += [line.get_xydata().tolist() for line in ax.lines]
+        found += [_values(line.get_xydata()) for line in ax.lines]
         for collection in ax.collections:
-            found += [path.vertices.tolist() for path in collection.get_paths()]
-            found += [collection.get_offsets().tolist(), getattr(collection.get_array(), "tolist", lambda: None)()]
-        found += [image.get_array().tolist() for image in ax.images]
+            found += [_values(path.vertices) for path in collection.get_paths()]
+            found += [_values(collection.get_offsets()), _values(collection.get_array())]
+        found += [_values(image.get_array()) for image in ax.images]
         found += [str(patch) for patch in ax.patches]
         found += [text.get_text() for text in [*ax.texts, ax.title, *ax.get_xticklabels(), *ax.get_yticklabels()]]
     return found
+
+
+def _values(array: Any) -> list[Any] | None:
+    return None if array is None else np.asarray(array).tolist()

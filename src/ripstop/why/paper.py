@@ -54,9 +54,10 @@ class Paper:
 
     @functools.cached_property
     def _judged(self) -> dict[str, Any]:
-        for file in (self._root / "results" / self.scale / "paper" / CLAIMS, self._root / "paper" / "sources" / CLAIMS):
+        folders = self._root / "results" / self.scale / "paper", self._root / "paper" / "sources"
+        for file in (folder / CLAIMS for folder in folders):
             if file.is_file():
-                found = _json(file, "assemble the paper again", lambda c: (c["failed_controls"], [row["id"] for row in c["claims"]]))
+                found = _json(file, "assemble the paper again", lambda c: [row["verdict"] for row in c["claims"]])
                 if found["scale"] == self.scale:
                     return dict(found)
         return {"claims": [], "failed_controls": []}

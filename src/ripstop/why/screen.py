@@ -82,7 +82,7 @@ def _folded(answer: Answer) -> Iterator[RenderableType]:
 
 def _stood_on(run: Mapping[str, Any]) -> Iterator[str]:
     """Of the training, else of the first stage: commit, device, versions."""
-    stages = run.get("stages") or {}
+    stages: Mapping[str, dict[str, Any]] = run.get("stages") or {}
     stage = stages.get("train") or next(iter(stages.values()), {})
     yield f"commit {stage.get('commit') or NOT_KEPT}"
     yield str(stage.get("device") or f"device {NOT_KEPT}")
