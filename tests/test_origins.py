@@ -32,8 +32,8 @@ def make(root: Path, **changed: Any) -> tuple[Path, list[Record]]:
             log = {"RIPSTOP_LOG": f"results/cpu/logs/recall/{run.name}/{name}.log"}
             write_text(folder / "env.json", json.dumps(stood | {"environment": log}))
         record = {
-            "study": "recall", "run": run.name, "scale": "cpu", "seed": seed, "part": "part", "factors": {"arm": "a"}, "slice": {},
-            "metric": "accuracy", "unit": "fraction", "value": 0.5, "n": 1, "code": "beef", "config": "k",
+            "study": "recall", "run": run.name, "scale": "cpu", "seed": seed, "part": "part", "factors": {"arm": "a"},
+            "slice": {}, "metric": "accuracy", "unit": "fraction", "value": 0.5, "n": 1, "code": "beef", "config": "k",
             "data": provenance.digest(b"{}\n"), "model": "m", "commit": "abc", "device": "some CPU",
         }  # fmt: skip
         write_text(run / "parts/part/records.jsonl", json.dumps(record | changed) + "\n")

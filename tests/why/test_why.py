@@ -114,7 +114,9 @@ def test_other_records_than_were_printed_are_refused(checkout: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", '{"study": "tide"}'])
 def test_damaged_sources_are_one_sentence(content: str, checkout: Path) -> None:
     write_text(checkout / "results/cpu/tide/paper/sources.json", content)
-    with pytest.raises(ConfigError, match="sources.json: not what was printed, it was damaged or edited; render the study again"):
+    with pytest.raises(
+        ConfigError, match="sources.json: not what was printed, it was damaged or edited; render the study again"
+    ):
         why(Paper("cpu", checkout), "tide.recall_mamba2")
 
 

@@ -207,17 +207,22 @@ def _all(contexts: Iterable[Any]) -> Iterator[list[Any]]:
 
 @contextmanager
 def without_resampling() -> Iterator[None]:
-    """Inside, an interval over seeds is the range of their values: it moves with them, and costs nothing."""
+    """Inside, an interval over seeds is the range of their values, which moves with them, and a fit begins at one place."""
 
     def spread(data: Sequence[Values], *_: Any, **__: Any) -> SimpleNamespace:
         return SimpleNamespace(confidence_interval=(data[0].min(), data[0].max()))
 
-    before = stats.bootstrap, statistics._expanded, recall_surface.RESAMPLES
-    stats.bootstrap, statistics._expanded, recall_surface.RESAMPLES = spread, lambda n: statistics.CONFIDENCE, 2  # type: ignore[assignment]
+    places = (stats, "bootstrap", spread), (statistics, "_expanded", lambda n: statistics.CONFIDENCE)
+    starts = recall_surface._starts
+    fits = (recall_surface, "RESAMPLES", 2), (recall_surface, "_starts", lambda log_n: starts(log_n)[:1])
+    before = [(place, name, getattr(place, name)) for place, name, _ in (*places, *fits)]
+    for place, name, cheap in (*places, *fits):
+        setattr(place, name, cheap)
     try:
         yield
     finally:
-        stats.bootstrap, statistics._expanded, recall_surface.RESAMPLES = before
+        for place, name, own in before:
+            setattr(place, name, own)
 
 
 def _same(a: object, b: object) -> bool:
