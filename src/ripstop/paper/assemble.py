@@ -114,14 +114,13 @@ def _copies(folders: Sequence[Path], studies: Sequence[StudyNumbers]) -> dict[st
     """Name below the paper's folder -> the file of a study that goes there."""
     found: dict[str, Path] = {}
     for folder, study in zip(folders, studies, strict=True):
-        for name in [*table_files(study.tables), *(f"figures/{figure}.pdf" for figure in study.figures)]:
+        names = [*table_files(study.tables), *(f"figures/{figure}.pdf" for figure in study.figures)]
+        for name, file in [*zip(names, names, strict=True), (f"{SOURCES}/{study.study}.json", SOURCES_FILE)]:
             if name in found or name == CLAIMS_TABLE:
                 raise ConfigError(f"{folder / name}: another study has a file of that name; rename one")
-            found[name] = folder / name
-        found[f"{SOURCES}/{study.study}.json"] = folder / SOURCES_FILE
-    missing = [file for file in found.values() if not file.is_file()]
-    if missing:
-        raise ConfigError(f"{missing[0]}: no such file, though {FILE} beside it tells of it; render its study again")
+            if not (folder / file).is_file():
+                raise ConfigError(f"{folder / file}: no such file, though {folder / FILE} lists it; render {study.study} again")
+            found[name] = folder / file
     return found
 
 
