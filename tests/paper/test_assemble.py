@@ -164,6 +164,7 @@ def test_two_studies_do_not_share_a_file(tmp_path, text):
         (folder / "figures").mkdir(parents=True)
         (folder / "figures" / f"{figure}.pdf").write_text("x")
         write_numbers_json(folder / "numbers.json", StudyNumbers(study, "cpu", 1, ["cpu"], {}, [figure]))
+        (folder / "sources.json").write_text("{}")
         (text / "sections" / f"{study}.tex").write_text("")
     with pytest.raises(ConfigError, match="a_b/figures/a_b.pdf: another study has a file of that name; rename one"):
         assemble([tmp_path / "a", tmp_path / "a_b"], "cpu", tmp_path / "out", text, SCALES)
