@@ -196,7 +196,7 @@ def jobs_of(grid: Plan) -> Jobs:
             reports = {f"{study}/runs/{run}/training.json" for run in candidates}
             wanted["choose", study, choice] = (reports | {f"{study}/choose.code"}, {f"{study}/choices/{choice}.json"})
         records, code = f"results/records/smoke/{study}.jsonl.gz", f"{study}/paper.code"
-        wanted["collect", study, ""] = (parts | {code}, {records})
+        wanted["collect", study, ""] = (parts | {code}, {records, f"results/records/smoke/{study}.runs.json"})
         others = {f"results/records/smoke/{other}.jsonl.gz" for other in grid.reads[study]}
         made = {f"{study}/paper", f"results/metrics/smoke/{study}.json", f"results/metrics/smoke/{study}.csv"}
         wanted["render", study, ""] = ({records, code} | others, made)

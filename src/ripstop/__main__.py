@@ -17,6 +17,7 @@ try:
     from ripstop.set_option import TakesSet
     from ripstop.status.command import status
     from ripstop.train_command import train
+    from ripstop.why.command import why
 except ImportError as broken:  # without these not even `doctor` can say what is broken
     sys.exit(f"error: {broken}; activate the environment (. .venv/bin/activate), or make it with `make setup`")
 
@@ -30,6 +31,7 @@ wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents 
 app.add_typer(wire, name="wire")
 app.command()(status)
 app.command(cls=TakesSet)(train)
+app.command()(why)
 
 
 @app.command(cls=TakesSet)
@@ -165,12 +167,15 @@ def evaluate(
     quick: Annotated[bool, typer.Option("--quick", help="Print what fewer samples give, and record nothing.")] = False,
 ) -> None:
     """Measure a run and write its records: one part, a group of parts, or all that the plan gives it."""
+    from ripstop.evaluation import environment
     from ripstop.evaluation.evaluate import evaluate as evaluate_run
     from ripstop.runs import prepared_data
 
     data = prepared_data(folder, data)
     if part is not None and only is None and not quick:
-        print(f"records in {evaluate_run(folder, data, part)}")
+        with environment.kept(folder, part):
+            records = evaluate_run(folder, data, part)
+        print(f"records in {records}")
         return
 
     from ripstop.evaluation import groups
@@ -183,7 +188,9 @@ def evaluate(
             for measured in groups.look(folder, data, name):
                 print(f"{name}: {groups.shown(measured)}", flush=True)
         else:
-            print(f"records in {evaluate_run(folder, data, name)}", flush=True)
+            with environment.kept(folder, name):
+                records = evaluate_run(folder, data, name)
+            print(f"records in {records}", flush=True)
 
 
 @app.command()
@@ -246,10 +253,12 @@ def presets(length: Annotated[int, typer.Option(min=1, help="Tokens of a sequenc
 
 @app.command()
 def collect(records: Annotated[list[Path], typer.Argument(help="records.jsonl of the study's runs.")], out: Out) -> None:
-    """Join the records of a study's runs into one file."""
+    """Join the records of a study's runs into one file, and say beside it where they come from."""
+    from ripstop.origins import write_origins
     from ripstop.records import collect as join
 
     joined = join(records, out)
+    write_origins(records, out)
     print(f"{len(joined)} records of {len({record.run for record in joined})} runs in {out}")
 
 

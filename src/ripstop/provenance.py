@@ -26,7 +26,10 @@ LIBRARIES = (
     "sacrebleu",
 )
 MOVES_NO_NUMBER = "says what made a number"
-MADE = tuple(f":(top,exclude){path}" for path in ("results", "paper/*.pdf", "paper/*.json", "paper/figures", "paper/tables"))
+MADE = tuple(
+    f":(top,exclude){path}"
+    for path in ("results", "paper/*.pdf", "paper/*.json", "paper/figures", "paper/sources", "paper/tables")
+)
 """What the workflow writes itself while it runs, as git pathspecs."""
 
 

@@ -54,6 +54,7 @@ def files(folder: Path) -> list[str]:
 def test_everything_but_the_text_is_there(assembled, rendered):
     made = table_files(table for study in STUDIES for table in TABLES[study])
     made += [f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study]]
+    made += [f"sources/{study}.json" for study in STUDIES]
     assert files(assembled) == sorted(["claims.json", "claims.tex", "contents.json", "numbers.tex", *made])
     for study in STUDIES:
         assert (assembled / f"figures/{study}.pdf").read_bytes() == (rendered / study / f"figures/{study}.pdf").read_bytes()
@@ -165,6 +166,7 @@ def test_two_studies_do_not_share_a_file(tmp_path, text):
         (folder / "figures").mkdir(parents=True)
         (folder / "figures" / f"{figure}.pdf").write_text("x")
         write_numbers_json(folder / "numbers.json", StudyNumbers(study, "cpu", 1, ["cpu"], {}, [figure]))
+        (folder / "sources.json").write_text("{}")
         (text / "sections" / f"{study}.tex").write_text("")
     with pytest.raises(ConfigError, match="a_b/figures/a_b.pdf: another study has a file of that name; rename one"):
         assemble([tmp_path / "a", tmp_path / "a_b"], "cpu", tmp_path / "out", text, SCALES)
@@ -188,6 +190,7 @@ def test_publishing_copies_what_readers_see(assembled, tmp_path):
     assert publish(assembled, out) == [f"{out}/tables/old.tex is not of this paper; delete it if it is an old one"]
     tables = ["tables/claims.tex", "tables/old.tex", *table_files(name for study in STUDIES for name in TABLES[study])]
     made = [*tables, *(f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study])]
+    made += [f"sources/{name}.json" for name in ("claims", *STUDIES)]
     assert files(out) == sorted(["claims.yaml", "contents.json", *made])
     listed = json.loads((out / "contents.json").read_text())
     assert listed["scale"] == "cpu" and set(listed["files"]) == {*made} - {"tables/old.tex"}

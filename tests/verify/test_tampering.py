@@ -19,6 +19,7 @@ Tamper = Callable[[Path], None]
 RUN = "results/cpu/tide/runs/arm-mamba2_seed-0"
 OTHER = "results/cpu/tide/runs/arm-mamba2_seed-1"
 RECORDS = "results/records/cpu/tide.jsonl.gz"
+ORIGINS = "results/records/cpu/tide.runs.json"
 
 
 def text(file: str, old: str, new: str, count: int = 1) -> Tamper:
@@ -286,6 +287,38 @@ TAMPERINGS: dict[str, tuple[Tamper, str]] = {
     "deleted metrics": (
         lambda root: (root / "results/metrics/cpu/tide.json").unlink(),
         "results/metrics/cpu/tide.json: no such file; render tide again",
+    ),
+    "a run taken from behind a number": (
+        text("results/cpu/tide/paper/sources.json", '"runs": [2, 3]', '"runs": [2]'),
+        r"results/cpu/tide/paper/sources.json: behind.\d+.runs is \[2\], the records give \[2, 3\]",
+    ),
+    "another method of a number": (
+        text("results/cpu/tide/paper/sources.json", "mean_interval: Mean over seeds", "fit: Fitted to all seeds"),
+        r"results/cpu/tide/paper/sources.json: methods.\d+ is \"fit: Fitted to all seeds.*, the records give \"mean_interval",
+    ),
+    "another kind behind a number, as published": (
+        text("paper/sources/tide.json", '{"control": "own"}', '{"control": "wrong"}'),
+        r"paper/sources/tide.json: kinds.\d+.slice.control is \"wrong\", the records give \"own\"",
+    ),
+    "deleted sources": (
+        lambda root: (root / "results/cpu/tide/paper/sources.json").unlink(),
+        "results/cpu/tide/paper/sources.json: no such file; render tide again",
+    ),
+    "another configuration of a run": (
+        text(ORIGINS, "arm-mamba2_seed-0/config.yaml", "arm-mamba2_seed-1/config.yaml"),
+        rf"{ORIGINS}: runs.arm-mamba2_seed-0.config.path is .*seed-1/.*, the runs give .*seed-0/",
+    ),
+    "another commit of the runs": (
+        lines(ORIGINS, lambda found: [re.sub(r'"commit": "\w+"', '"commit": "beef"', line) for line in found]),
+        rf"{ORIGINS}: commit of \S+, part recall, is 'beef', its records say '\w+'",
+    ),
+    "other versions of the runs": (
+        text(ORIGINS, '"device": "cpu"', '"device": "cpu", "versions": {"torch": "0.1"}'),
+        rf"{ORIGINS}: stood_on.\d+.versions is .*, the runs give none",
+    ),
+    "deleted origins of the runs": (
+        lambda root: (root / ORIGINS).unlink(),
+        f"{ORIGINS}: no such file; `python -m ripstop collect` writes it",
     ),
     "edited recorded verdict": (
         values("paper/verdicts.json", "cpu", "mamba2_recalls", "verdict", to="supported"),

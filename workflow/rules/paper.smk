@@ -4,7 +4,8 @@ rule collect:
         parts=parts_of_study,
         code=of_study("paper.code", "records.jsonl"),
     output:
-        RECORDS,
+        records=RECORDS,
+        origins=ORIGINS,
     log:
         f"{LOGS}/{{study}}/collect.log",
     benchmark:
@@ -16,7 +17,7 @@ rule collect:
     params:
         records=lambda wildcards, input: [f"{part}/records.jsonl" for part in input.parts],
     shell:
-        f"{LOGGED} python -m ripstop collect {{params.records:q}} --out {{output:q}}"
+        f"{LOGGED} python -m ripstop collect {{params.records:q}} --out {{output.records:q}}"
 
 
 # Every figure, table and number of a study, each drawn once; metrics and curves are what DVC shows.
@@ -81,6 +82,7 @@ rule assemble:
         ),
         tables=directory(f"{PAPER}/tables"),
         figures=directory(f"{PAPER}/figures"),
+        sources=directory(f"{PAPER}/sources"),
     log:
         f"{LOGS}/paper/assemble.log".format(scale=grid.scale),
     localrule: True
@@ -133,6 +135,7 @@ rule publish:
     output:
         tables=directory("paper/tables"),
         figures=directory("paper/figures"),
+        sources=directory("paper/sources"),
         contents="paper/contents.json",
         pdf="paper/main.pdf" if LATEX else [],
     log:

@@ -9,10 +9,11 @@ from typing import Any
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
+from ripstop.claims.counts import CLAIM_COUNTS
 from ripstop.claims.recorded import entry
 from ripstop.claims.verdicts import UNDECIDED, FailedControl, Judged, Verdict, failed_controls
 from ripstop.paper.latex import render
-from ripstop.paper.numbers import CLAIM_COUNTS, format_estimate
+from ripstop.paper.numbers import format_estimate
 
 STYLES: dict[Verdict, str] = {
     "supported": "green",

@@ -25,6 +25,8 @@ from ripstop.paper.numbers import (
     numbers_tex,
     read_studies,
 )
+from ripstop.paper.sources import FILE as SOURCES_FILE
+from ripstop.paper.sources import FOLDER as SOURCES
 from ripstop.paper.tables import table_files
 from ripstop.release.released import drawn_at
 
@@ -33,6 +35,7 @@ CONTENTS = "contents.json"
 PARTS = ("numbers.tex", "claims.tex", "claims.json")
 """What `generated` makes."""
 CLAIMS_TABLE = "tables/claims.tex"
+CLAIMS_SOURCE = f"{SOURCES}/claims.json"
 PDF = "main.pdf"
 
 
@@ -80,9 +83,10 @@ def judge_all(studies: Sequence[StudyNumbers], claims: Path, scale: str, scales:
 
 
 def publish(assembled: Path, out: Path) -> list[str]:
-    """Copy what a reader of `out` (paper/) sees: tables with that of the claims, figures, and the PDF where there is one.
+    """Copy what a reader of `out` (paper/) sees: tables with that of the claims, figures, what is behind them and behind the
+    numbers, and the PDF where there is one.
 
-    Their digests stand in `contents.json`. Returns a sentence for each file in the folders of tables and figures that was
+    Their digests stand in `contents.json`. Returns a sentence for each file in their folders that was
     not among them; they stay.
     """
     contents = _contents(assembled)
@@ -90,12 +94,13 @@ def publish(assembled: Path, out: Path) -> list[str]:
         raise ConfigError(f"{assembled / CONTENTS}: no such file, or it is damaged; `python -m ripstop assemble` writes it")
     copies = {name: assembled / name for name in contents if name not in PARTS}
     copies[CLAIMS_TABLE] = assembled / "claims.tex"
+    copies[CLAIMS_SOURCE] = assembled / "claims.json"
     if (assembled / PDF).is_file():
         copies[PDF] = assembled / PDF
     for name, file in copies.items():
         _copy(file, out / name)
     _write_contents(out, json.loads(read_text(assembled / CONTENTS))["scale"], list(copies))
-    lying = [path for folder in ("tables", "figures") for path in sorted((out / folder).glob("[!.]*"))]
+    lying = [path for folder in ("tables", "figures", SOURCES) for path in sorted((out / folder).glob("[!.]*"))]
     strangers = [path for path in lying if str(path.relative_to(out)) not in copies]
     return [f"{path} is not of this paper; delete it if it is an old one" for path in strangers]
 
@@ -114,12 +119,13 @@ def _copies(folders: Sequence[Path], studies: Sequence[StudyNumbers]) -> dict[st
     """Name below the paper's folder -> the file of a study that goes there."""
     found: dict[str, Path] = {}
     for folder, study in zip(folders, studies, strict=True):
-        for name in [*table_files(study.tables), *(f"figures/{figure}.pdf" for figure in study.figures)]:
+        names = [*table_files(study.tables), *(f"figures/{figure}.pdf" for figure in study.figures)]
+        for name, file in [*zip(names, names, strict=True), (f"{SOURCES}/{study.study}.json", SOURCES_FILE)]:
             if name in found or name == CLAIMS_TABLE:
                 raise ConfigError(f"{folder / name}: another study has a file of that name; rename one")
-            if not (folder / name).is_file():
-                raise ConfigError(f"{folder / name}: no such file, though {folder / FILE} lists it; render {study.study} again")
-            found[name] = folder / name
+            if not (folder / file).is_file():
+                raise ConfigError(f"{folder / file}: no such file, though {folder / FILE} lists it; render {study.study} again")
+            found[name] = folder / file
     return found
 
 

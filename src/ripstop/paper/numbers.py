@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ripstop.claims.counts import CLAIM_COUNTS
 from ripstop.config import ConfigError, nearest
 from ripstop.files import read_text, write_text
 from ripstop.paper.latex import checked_name, render
@@ -16,12 +17,6 @@ from ripstop.statistics import Estimate
 
 Numbers = dict[str, dict[str, Estimate]]
 """study -> name -> estimate"""
-
-CLAIM_COUNTS = (
-    *("total", "supported", "refuted", "inconclusive", "undecided", "not_measured"),
-    *("registered", "exploratory", "controls", "controls_failed"),
-)
-"""Numbers of claims, controls apart; the claims' own file defines `claims.<this>` for the paper."""
 
 NOT_MEASURED = "not measured"
 COUNT_UNITS = {"runs", "count", "arms", "layers", "depths", "steps"}

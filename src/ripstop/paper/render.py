@@ -13,13 +13,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.config import ConfigError, nearest
-from ripstop.files import write_text
+from ripstop.files import read_text, write_text
 from ripstop.paper import studies
+from ripstop.paper.methods import noted
 from ripstop.paper.numbers import FILE, StudyNumbers, metric_values, read_numbers, write_numbers_json
 from ripstop.paper.plots import Point, axis_name, curves, save
 from ripstop.paper.select import PART, StudyRecords
+from ripstop.paper.sources import FILE as SOURCES
+from ripstop.paper.sources import sources
 from ripstop.paper.style import style
 from ripstop.paper.tables import Table, table_files
+from ripstop.provenance import digest
 from ripstop.records import frame, read_records
 from ripstop.statistics import Estimate
 
@@ -37,7 +41,8 @@ def load_records(study: str, path: Path, dropped: Iterable[tuple[str, str]] = ()
     scales = sorted({record.scale for record in records})
     if len(scales) > 1:
         raise ConfigError(f"{path}: mixes the scales {', '.join(scales)}; collect the runs of one scale")
-    found = StudyRecords(study, frame(records), frozenset(dropped), getattr(printer, "PARTS", {}))
+    factors = frozenset(name for record in records for name in record.factors)
+    found = StudyRecords(study, frame(records), frozenset(dropped), getattr(printer, "PARTS", {}), factors=factors)
     found.require(getattr(printer, "ARMS", {}))
     return found
 
@@ -51,8 +56,8 @@ def render_study(
     metrics: Path | None = None,
     curve: Path | None = None,
 ) -> StudyNumbers:
-    """Write everything that the paper shows of a study below `out`: numbers.json, figures/, tables/, and for DVC
-    metrics.json and curves.csv. Nothing is written where anything is wrong.
+    """Write everything that the paper shows of a study below `out`: numbers.json, figures/, tables/, sources.json with what is
+    behind them, and for DVC metrics.json and curves.csv. Nothing is written where anything is wrong.
 
     reads: the records of the other studies that the printer reads.
     dropped: what the parameters of the scale dropped, `factor=value` of an arm or `part=name`; `study/factor=value` of a
@@ -69,9 +74,12 @@ def render_study(
         if other.table["scale"].iloc[0] != scale:
             raise ConfigError(f"{study} at scale {scale} cannot read {name} at scale {other.table['scale'].iloc[0]}")
     with style():
-        numbers = _numbers(study, printer, mine, others)
+        with noted() as methods:
+            numbers = _numbers(study, printer, mine, others)
+            tables: dict[str, Table] = _named(printer, "tables")(mine, **others)
         figures: dict[str, Figure] = _named(printer, "figures")(mine, **others)
-        tables: dict[str, Table] = _named(printer, "tables")(mine, **others)
+        digests = {name: digest(read_text(path)) for name, path in {study: records, **(reads or {})}.items()}
+        source = sources(printer, mine, others, numbers, tables, methods, digests)
     texts = {f"{name}.tex": table.latex(name) for name, table in tables.items()}
     texts |= {f"{name}.csv": table.csv() for name, table in tables.items()}
     devices, commits = (sorted(mine.table[name].unique()) for name in ("device", "commit"))
@@ -84,6 +92,7 @@ def render_study(
         write_text(out / "tables" / name, text)
     write_text(metrics or out / "metrics.json", json.dumps(metric_values(numbers), indent=1) + "\n")
     write_text(curve or out / "curves.csv", _curves(study, figures))
+    write_text(out / SOURCES, source)
     write_numbers_json(out / FILE, made)
     return made
 

@@ -25,6 +25,7 @@ class StudyRecords:
         of the evaluation. Asked for, it gives no values, which print as "not measured". Nothing else may be absent.
     parts: metric -> the part that measures it, of metrics that a scale can do without.
     whole: the study's full table, where `table` is a choice from it.
+    factors: the columns that tell arms apart.
     """
 
     study: str
@@ -32,6 +33,7 @@ class StudyRecords:
     dropped: frozenset[tuple[str, str]] = frozenset()
     parts: Mapping[str, str] = field(default_factory=dict)
     whole: pd.DataFrame | None = None
+    factors: frozenset[str] = frozenset()
 
     def only(self, **where: object) -> StudyRecords:
         """Those with the given factors; the rest still counts as there."""

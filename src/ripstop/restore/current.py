@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from ripstop.origins import origins_file
 from ripstop.plan import Plan
 
 
@@ -31,6 +32,7 @@ class Restored:
         self.stale = [str(path) for path, fine in told.items() if not fine]
         kept = [Path("results/metrics") / grid.scale / f"{name}{suffix}" for suffix in (".json", ".csv")]
         kept += [Path("results/records") / grid.scale / f"{one}.jsonl.gz" for one in (name, *grid.reads[name])]
+        kept.append(origins_file(Path("results/records") / grid.scale / f"{name}.jsonl.gz"))
         self.drawn = not self.stale and self._planned("paper.code") and all(p.exists() for p in [*kept, home / "paper"])
 
     def _planned(self, *names: str, data: str = "") -> bool:

@@ -61,8 +61,12 @@ def check_published(paper: Path, scale: str, claims_table: str, printed: Mapping
             continue
         before = len(told)
         if name in printed:
-            compare = text_differences(file, read_text(printed[name]), "the records give") if file.suffix == ".tex" else None
+            compare = _told(file, read_text(printed[name])) if file.suffix in (".tex", ".json") else None
             told += file_differences(file, printed[name], "the records give") if compare is None else compare
         if len(told) == before and name != CLAIMS_TABLE and file_sha256(file) != digest:
             told.append(f"{file}: its SHA-256 is {file_sha256(file)[:16]}, {contents.name} says {digest[:16]}")
     return told, ""
+
+
+def _told(file: Path, wanted: str) -> list[str]:
+    return (json_differences if file.suffix == ".json" else text_differences)(file, wanted, "the records give")

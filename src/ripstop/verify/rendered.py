@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ripstop.paper.numbers import FILE, StudyNumbers
 from ripstop.paper.render import render_study
+from ripstop.paper.sources import FILE as SOURCES
 from ripstop.paper.tables import table_files
 from ripstop.verify.differences import file_differences, json_differences, text_differences
 
@@ -27,7 +28,7 @@ def check_rendered(folder: Path, again: Path, made: StudyNumbers, metrics: Path)
     paper, told = folder / "paper", []
     pairs = {metrics / f"{made.study}.json": again / "metrics.json", metrics / f"{made.study}.csv": again / "curves.csv"}
     if paper.exists():
-        pairs |= {paper / name: again / name for name in (FILE, *table_files(made.tables))}
+        pairs |= {paper / name: again / name for name in (FILE, SOURCES, *table_files(made.tables))}
         for name in made.figures:
             told += file_differences(paper / f"figures/{name}.pdf", again / f"figures/{name}.pdf", GIVE)
     for file, wanted in pairs.items():

@@ -12,6 +12,7 @@ from ripstop import provenance, yaml_file
 from ripstop.choices import choose, resolved
 from ripstop.config import ConfigError
 from ripstop.files import read_text
+from ripstop.origins import contradictions, origins, origins_file
 from ripstop.plan import Job
 from ripstop.records import Record, collect, read_records
 from ripstop.verify.differences import MOST, json_differences
@@ -55,6 +56,7 @@ def check_records(file: Path, folder: Path, jobs: Mapping[str, Job]) -> list[str
     told += [f"{file}: holds records of the run {name}, which the grid lacks" for name in sorted(runs - set(measured))]
     paths = [folder / "runs" / name / "parts" / part / "records.jsonl" for name, job in jobs.items() for part in job.parts]
     missing = [path for path in paths if not path.is_file()]
+    told += check_origins(origins_file(file), found, [] if missing else paths)
     if len(missing) == len(paths):
         return told
     if missing:
@@ -68,6 +70,17 @@ def check_records(file: Path, folder: Path, jobs: Mapping[str, Job]) -> list[str
     differ = [place for place in dict.fromkeys([*theirs, *mine]) if mine.get(place) != theirs.get(place)]
     told += [f"{file}: {_record_difference(mine.get(place), theirs.get(place))}" for place in differ[:MOST]]
     return told + ([f"{file}: {len(differ) - MOST} more records differ"] if len(differ) > MOST else [])
+
+
+def check_origins(file: Path, records: Sequence[Record], paths: Sequence[Path]) -> list[str]:
+    """What is said of the runs behind a study's records, against those records. paths: of the parts, where they are there."""
+    try:
+        told = contradictions(file, records)
+        if not told:
+            return json_differences(file, origins(paths), "the runs give") if paths else []
+        return told[:MOST] + ([f"{file}: {len(told) - MOST} more differences"] if len(told) > MOST else [])
+    except ConfigError as error:
+        return [str(error)]
 
 
 def _record_difference(mine: Record | None, other: Record | None) -> str:

@@ -18,6 +18,8 @@ from ripstop.claims.registry import Claim
 from ripstop.claims.verdicts import Judged, failed_controls, judged, registered, verdicts
 from ripstop.config import ConfigError
 from ripstop.paper.numbers import FILE, StudyNumbers, by_study, metric_values, read_studies
+from ripstop.paper.sources import FILE as SOURCES_FILE
+from ripstop.paper.sources import FOLDER as SOURCES
 from ripstop.paper.tables import table_files
 from ripstop.paper.typed import typed_results
 from ripstop.plan import Plan
@@ -150,6 +152,7 @@ class _Checked:
         self.studies[study] = made
         self.printed |= {name: out / name for name in table_files(made.tables)}
         self.printed |= {f"figures/{name}.pdf": out / "figures" / f"{name}.pdf" for name in made.figures}
+        self.printed[f"{SOURCES}/{study}.json"] = out / SOURCES_FILE
         self.told += check_rendered(folder, out, made, self._metrics)
 
 
