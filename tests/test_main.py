@@ -470,7 +470,7 @@ def test_from_records_to_paper_and_verdicts(
     assert Path("m.json").is_file() and Path("c.csv").is_file()
     text = ("--text", ROOT / "paper", "--params", PARAMS)
     status, said = call("assemble", out, "--scale", "cpu", "--out", "results/cpu/paper", *text)
-    assert (status, said) == (0, "8 files in results/cpu/paper\n")
+    assert (status, said) == (0, "9 files in results/cpu/paper\n")
     Path("paper/figures").mkdir(parents=True)
     Path("paper/figures/old.pdf").write_text("old")
     assert call("publish", "results/cpu/paper") == (

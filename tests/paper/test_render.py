@@ -28,7 +28,7 @@ def test_one_folder_holds_everything_of_a_study(study, rendered):
     found = sorted(str(path.relative_to(rendered / study)) for path in (rendered / study).rglob("*") if path.is_file())
     figure_files = [f"figures/{figure}.{form}" for figure in FIGURES[study] for form in ("pdf", "png")]
     tables = table_files(TABLES[study])
-    assert found == sorted(["numbers.json", "metrics.json", "curves.csv", *figure_files, *tables])
+    assert found == sorted(["numbers.json", "metrics.json", "sources.json", "curves.csv", *figure_files, *tables])
     made = read_numbers(rendered / study / "numbers.json")
     assert (made.study, made.scale, made.devices, made.figures) == (study, "cpu", ["cpu"], FIGURES[study])
     assert made.tables == TABLES[study]
@@ -198,6 +198,7 @@ class TestPrinters:
         path = printer(self.SOURCE)
         drawn = []
         monkeypatch.setattr(plots, "forest", lambda *args: drawn.append(args))
+        monkeypatch.setattr(render, "sources", lambda *_: "{}\n")  # which asks the printer again
         render.render_study("weaving", path, tmp_path / "out", {"mqar_cliff": records["mqar_cliff"]})
         assert len(drawn) == 2
 

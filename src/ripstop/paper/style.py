@@ -73,7 +73,7 @@ LOOKS = {
     "nsa": Look("#000000", "X"),
     "mamba3": Look("#56B4E9", "<"),
     "gated_delta": Look("#AA3377", "D"),
-    "kda": Look("#332288", "*"),
+    "kda": Look("#332288", "v"),
     "mamba2_attention": Look("#CC79A7", "P"),
     "attention_mamba2": Look("#882255", "h"),
     "hybrid": Look("#CC79A7", "P"),
