@@ -84,6 +84,7 @@ def test_counts_of_verdicts_are_those_of_the_paper(made: Path) -> None:
         ("tables/tide:2", "write a cell as tables/tide:<row>:<column>"),
         ("claims.refutd", r"claims are not counted so; did you mean 'refuted'\?"),
         ("figures/tide:1:1", "nothing of that name"),
+        ("QQQ", r"printed at scale cpu; sources of what is printed are kept of \w+"),
     ],
 )
 def test_no_such_name(name: str, said: str, made: Path) -> None:

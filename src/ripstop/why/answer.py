@@ -65,7 +65,10 @@ def why(paper: Paper, name: str) -> Answer:
         raise ConfigError(f"{name}: is a figure and a table; write figures/{plain} or tables/{plain}")
     if not kinds:
         known = [*paper.numbers(), *paper.claims, *(f"{kind}/{one}" for kind in KINDS for one in paper.printed(kind))]
-        raise ConfigError(f"{name}: nothing of that name is printed at scale {paper.scale}{nearest(name, sorted(known))}")
+        close = nearest(name, sorted(known))
+        if "did you mean" not in close:  # hundreds of names
+            close = f"; sources of what is printed are kept of {', '.join(paper.studies) or 'no study'}"
+        raise ConfigError(f"{name}: nothing of that name is printed at scale {paper.scale}{close}")
     if kinds == ["figures"]:
         return _figure(paper, plain)
     return _cell(paper, plain, cell) if cell else _table(paper, plain)
