@@ -75,7 +75,7 @@ def state(job: str) -> str:
 
 def ended(job: str, said: Path) -> str:
     """How it has, after it has."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while (found := state(job)) in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING"):
         assert time.monotonic() < deadline, said.read_text()
         time.sleep(0.2)
@@ -112,7 +112,7 @@ def test_a_lost_process_ends_the_job_with_the_reason_and_the_next_one_goes_on(ho
     folder, said = home / name, home / f"{name}.txt"
     lay_out(run_of(home, steps=10**5), folder)
     job = submit(home, name, launch)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while not list(folder.glob("checkpoints/step-*")):
         assert state(job) in ("PENDING", "CONFIGURING", "RUNNING") and time.monotonic() < deadline, said.read_text()
         time.sleep(0.1)
