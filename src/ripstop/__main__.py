@@ -14,6 +14,7 @@ try:
     from ripstop import ending
     from ripstop.command_options import Data, Out, Params, Scale, Set
     from ripstop.config import ConfigError
+    from ripstop.release.command import latexdiff, release
     from ripstop.set_option import TakesSet
     from ripstop.status.command import status
     from ripstop.train_command import train
@@ -30,6 +31,8 @@ app.add_typer(bench, name="bench")
 wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents as wires: pack them, and ask what they hold.")
 app.add_typer(wire, name="wire")
 app.command()(status)
+app.command()(release)
+app.command()(latexdiff)
 app.command(cls=TakesSet)(train)
 app.command()(why)
 
@@ -463,33 +466,6 @@ def schema(out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path
     for name, overlay in (("params", False), ("scale", True)):
         path = out / f"{name}.schema.json"
         print(f"{path}: {'written' if write_if_different(path, make_schema(overlay)) else 'unchanged'}")
-
-
-@app.command()
-def release(
-    params: Params = Path("params.yaml"),
-    scale: Scale = None,
-    out: Annotated[Path | None, typer.Option(help="The archive; none given: build/ripstop-<version>-<scale>.tar.gz.")] = None,
-) -> None:
-    """Pack the commit at hand and the rendered paper: one archive that draws it again without git, DVC or network."""
-    from ripstop.release.archive import build
-
-    path = build(_plan(params, scale, []), out)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-
-
-@app.command()
-def latexdiff(
-    old: Annotated[Path, typer.Argument(help="An archive of `release`.")],
-    new: Annotated[Path, typer.Argument(help="A later one.")],
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("build/diff"),
-) -> None:
-    """Mark what changed in the paper between two released archives: diff.tex, and diff.pdf where LaTeX is installed."""
-    from ripstop.release.difference import changed, difference
-
-    print(difference(old, new, out))
-    names = changed(old, new)
-    print(f"tables and figures that differ: {', '.join(names)}" if names else "no table or figure differs")
 
 
 def _plan(params: Path, scale: str | None, overrides: list[str]) -> Plan:

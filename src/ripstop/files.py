@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import gzip
+import json
 import os
 import re
 import secrets
@@ -13,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from ripstop.config import ConfigError
 
@@ -59,6 +61,19 @@ def read_text(path: Path, hint: str = "") -> str:
         except (OSError, EOFError, zlib.error):
             raise ConfigError(f"{path}: is damaged, or no gzip; restore it with git, or make it again") from None
     return decoded(data, str(path)).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_object(path: Path, otherwise: str) -> dict[str, Any]:
+    """The JSON object that a file holds; `ConfigError` with `otherwise`, what it is not and the remedy, where it holds none."""
+    try:
+        found = json.loads(read_text(path))
+    except ValueError as error:
+        if isinstance(error, ConfigError):
+            raise
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path}: {otherwise}")
+    return found
 
 
 def decoded(data: bytes, where: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ripstop import provenance
 from ripstop.config import ConfigError
-from ripstop.files import read_text, write_text
+from ripstop.files import read_object, read_text, write_text
 from ripstop.records import Record, read_records
 
 MOVES_NO_NUMBER = "says where records come from"
@@ -126,15 +126,8 @@ def _stood_on(told: Mapping[str, Any]) -> dict[str, Any]:
 
 def _told(file: Path) -> dict[str, Any]:
     """A JSON object that lies with a run; empty where there is none, as in results of an earlier version."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(read_text(file))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{file}: not a JSON object, it was damaged or edited; make the run again")
-    return found
+    damaged = "not a JSON object, it was damaged or edited; make the run again"
+    return read_object(file, damaged) if file.is_file() else {}
 
 
 def _file(path: Path) -> dict[str, str]:

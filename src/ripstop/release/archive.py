@@ -59,7 +59,7 @@ def build(grid: Plan, out: Path | None = None, root: Path = Path()) -> Path:
     said = {"version": version, "scale": grid.scale, "commit": commit, "drawn_at": drawn_at}
     content[FILE] = (json.dumps(said, indent=1) + "\n").encode()
     content[SUMS] = "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in content.items()).encode()
-    programs = {path for path in paths if (root / path).stat().st_mode & 0o100}
+    programs = {path for path in content if path in paths and (root / path).stat().st_mode & 0o100}
     with replacing(out) as temporary:
         _pack(temporary, name, content, links, programs, int(seconds))
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from ripstop.claims.registration import Evidence
 from ripstop.claims.registry import Claim
 from ripstop.claims.verdicts import Judged
 from ripstop.config import ConfigError
-from ripstop.files import read_text
+from ripstop.files import read_object
 from ripstop.paper.numbers import Numbers, from_json
 from ripstop.statistics import Estimate
 from ripstop.verify.differences import value_differences
@@ -74,12 +73,4 @@ def evidence_of(study: str, metrics: Path, before: Recorded) -> Evidence:
 
 def read_metrics(file: Path) -> dict[str, Any]:
     """Name -> value; empty where there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        found = json.loads(read_text(file))
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ConfigError(f"{file}: not a file of metrics; restore it with git")
-    return found
+    return read_object(file, "not a file of metrics; restore it with git") if file.is_file() else {}

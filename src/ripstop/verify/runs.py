@@ -11,7 +11,7 @@ from typing import Any
 from ripstop import provenance, yaml_file
 from ripstop.choices import choose, resolved
 from ripstop.config import ConfigError
-from ripstop.files import read_text
+from ripstop.files import read_object, read_text
 from ripstop.origins import contradictions, origins, origins_file
 from ripstop.plan import Job
 from ripstop.records import Record, collect, read_records
@@ -108,7 +108,7 @@ def _run(run: Path, job: Job, data: Path) -> Iterator[str]:
         identity["data"] = provenance.digest(data.read_bytes())
     report: dict[str, Any] = {}
     if job.trains and (run / "training.json").is_file():
-        report = _report(run / "training.json")
+        report = read_object(run / "training.json", "not a report of a training; train the run again")
         yield from _training(run, report, identity)
         identity |= {"model": str(report.get("model_sha256"))[:16], "commit": report.get("commit")}
     for part in job.parts:
@@ -157,16 +157,6 @@ def _outcome(file: Path, run: Path, report: Mapping[str, Any], config: Mapping[s
     if said != wanted:
         why = f"the records of {file.parent.name} say" if allowed else "the run allows only"
         yield f"{run / 'training.json'}: outcome is {json.dumps(said)}, {why} {json.dumps(wanted)}"
-
-
-def _report(file: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(read_text(file))
-    except ValueError:
-        report = None
-    if not isinstance(report, dict):
-        raise ConfigError(f"{file}: not a report of a training; train the run again")
-    return report
 
 
 def _code(file: Path) -> str:

@@ -1,8 +1,9 @@
 """python -m ripstop.warm.server SOCKET PID READY: fork the commands of one execution of the workflow, with torch imported.
 
 It ends when the process PID does, which executes the workflow, and takes along what it still runs, as a terminal would. Its
-threads, its generators of random numbers and its memory are those of an interpreter that has imported and done nothing else, so
-that a command computes what it would in an interpreter of its own, to the bit.
+code is that of its start, to which the digests of the plan belong, whatever is edited meanwhile. Its threads, its generators of
+random numbers and its memory are those of an interpreter that has imported and done nothing else, so that a command computes
+what it would in an interpreter of its own, to the bit.
 """
 
 from __future__ import annotations
