@@ -171,7 +171,7 @@ def test_latexdiff_marks_words_and_numbers_that_changed(archive: Path, clone: Pa
     assert "There are 3 runs, and one more word" in marked and "DIFadd" in marked
     assert (tmp_path / "diff/diff.pdf").read_bytes().startswith(b"%PDF")
     told = call(clone, "ripstop", "latexdiff", str(archive), str(clone / "params.yaml"), status=2)
-    assert "params.yaml: cannot be unpacked" in told
+    assert "params.yaml: is no archive of `release`" in told
 
 
 def test_every_source_of_data_has_its_licence_told() -> None:

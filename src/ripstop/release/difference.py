@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ripstop.config import ConfigError
-from ripstop.files import read_text, replacing, write_text
+from ripstop.files import read_text, replacing, sentence, write_text
 from ripstop.paper.assemble import CONTENTS
 from ripstop.paper.pdf import why_no_latex
 from ripstop.release.released import FILE
@@ -85,8 +85,10 @@ def _unpacked(archive: Path, where: Path) -> tuple[Path, Path]:
     try:
         with tarfile.open(archive) as packed:
             packed.extractall(where, filter="data")
-    except (OSError, tarfile.TarError) as error:
-        raise ConfigError(f"{archive}: cannot be unpacked: {error}; it is an archive of `release`?") from None
+    except tarfile.TarError:
+        raise ConfigError(f"{archive}: is no archive of `release`, or a damaged one; `make release` makes one") from None
+    except OSError as error:
+        raise ConfigError(sentence(OSError(error.errno, error.strerror, str(archive)))) from None
     roots = list(where.glob(f"*/{FILE}"))
     found = [path for root in roots for path in root.parent.glob("results/*/paper")]
     if len(found) != 1:

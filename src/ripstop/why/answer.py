@@ -122,7 +122,7 @@ def _place(kind: str, wanted: str, headings: Sequence[str], table: str) -> int:
         return headings.index(wanted)
     if wanted.isdecimal() and 0 < int(wanted) <= len(headings):
         return int(wanted) - 1
-    raise ConfigError(f"tables/{table}: has no {kind} {wanted!r}{nearest(wanted, list(headings))}; it has {len(headings)}")
+    raise ConfigError(f"tables/{table}: of {len(headings)} {kind}s none is {wanted!r}{nearest(wanted, list(headings))}")
 
 
 def _verdict(paper: Paper, name: str) -> Answer:
