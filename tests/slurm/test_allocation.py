@@ -125,8 +125,9 @@ def test_a_lost_process_ends_the_job_with_the_reason_and_the_next_one_goes_on(ho
     assert time.monotonic() - killed < 60  # seconds on an idle machine; torchrun itself takes some to end
     assert not any(is_rank(pid, folder) for pid in ranks)
     text = said.read_text()
-    told = [line for line in text.splitlines() if line.startswith("error: rank ")]
-    assert told and "another process of this training has ended" in told[0], text
+    told = [line for line in text.splitlines() if line.startswith("error: ")]
+    # torchrun sends SIGTERM to those that are left as soon as it sees the loss: before or after they have seen it themselves.
+    assert told and ("another process of this training has ended" in told[0] or told[0] == "error: stopped by SIGTERM"), text
     assert "Signal 9 (SIGKILL)" in text
 
     reached = max(int(path.name.split("-")[1]) for path in folder.glob("checkpoints/step-*"))
