@@ -8,8 +8,8 @@ region. Wrong and shuffled sources tell how much of the loss the source accounts
 
 The ablations change one thing each in one of the hybrids, all with the same number of updates, and are compared with its
 unchanged arm of as many: the encoder's direction, the decoder's recurrent layers, how training windows are joined, the
-layers that read the source, what the weights start from, longer windows at the end. One trains longer instead, until it writes sentences that a reader
-recognises, and shows them.
+layers that read the source, what the weights start from, longer windows at the end. One trains longer instead, until it
+writes sentences that a reader recognises, and shows them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Evaluation(Strict):
 class Ablation(Strict):
     """What an arm changes; what it does not name stays. `data` is laid over the study's, key by key.
 
-    mixers: in place of those of the study that have the same letters. steps: of its training; parts, seeds: of the evaluation and of the study; none given: those of all ablations.
+    mixers: in place of those of the study that have the same letters. steps: of its training; parts, seeds: of the evaluation
+    and of the study; none given: those of all ablations.
     """
 
     encoder_pattern: str | None = None
