@@ -39,6 +39,22 @@ def test_claims_are_printed_whatever_they_say():
     assert content["claims"][0]["digest"] == claim("a").digest and content["claims"][0]["commits"] == COMMITS
 
 
+def test_a_section_ends_with_what_its_verdicts_say():
+    given = [claim("a"), claim("b", below=0.5), claim("c", above=0.7), claim("d", LOSS), claim("e", role="control")]
+    tex = claims_tex(verdicts(given, NUMBERS, "cpu"), "cpu", NUMBERS)
+    measured = r"0.70 {[}0.60, 0.80{]}, claimed"
+    wanted = [
+        r"\ripstoptakeaway{mqar_cliff}{%",
+        r"\paragraph{What to take away.}",
+        r"\emph{Supported.} a \& 100 \% of it",
+        rf"\emph{{Refuted.}} b \& 100 \% of it ({measured} \textless{{}} 0.5).",
+        rf"\emph{{Inconclusive.}} c \& 100 \% of it ({measured} \textgreater{{}} 0.7).",
+        "}",
+    ]
+    assert "\n".join(wanted) in tex
+    assert r"\ripstoptakeaway{hybrid_ratio}" not in tex, "d is measured by no study at hand"
+
+
 def test_what_git_says_is_printed_under_the_verdict_and_counted():
     (judged,) = verdicts([claim("a")], NUMBERS, "cpu")
     for status, counted in (("registered", 1), ("exploratory", 0), ("registration unknown", 0)):

@@ -45,7 +45,8 @@ def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -
     r"""LaTeX of what the paper says of its claims.
 
     `\claimstable`, the numbers `claims.<count>`, and where a control failed `\failedcontrols`, a sentence for the
-    abstract, and `\ripstopcontrols{study}{...}`, which every caption of that study's section ends with.
+    abstract, `\ripstopcontrols{study}{...}`, which every caption of that study's section ends with, and
+    `\ripstoptakeaway{study}{...}`, which the section itself ends with: the study's claims by their verdicts.
     at_hand: the studies of the paper.
     """
     failed = failed_controls(judged, scale, at_hand)
@@ -55,6 +56,7 @@ def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -
         "claims": [_row(item) for item in judged if item.claim.role == "claim"],
         "failed": [_failure(f) for f in failed],
         "undecided": sum(item.verdict == UNDECIDED for item in judged),
+        "takeaways": {study: _by_verdict(judged, study) for study in at_hand},
         "studies": {study: [_failure(f) for f in failed if study in f.studies] for f in failed for study in f.studies},
     }
     return render("claims.tex.j2", values)
@@ -104,6 +106,20 @@ def _row(item: Judged) -> dict[str, str]:
         "failed": ", ".join(item.failed) if item.verdict == UNDECIDED else "",
         "registration": item.registration.status if item.registration else "",
     }
+
+
+def _by_verdict(judged: Sequence[Judged], study: str) -> dict[str, list[str]]:
+    """Verdict -> what was claimed of the study's numbers; with the number where it was not as claimed."""
+    of_study = [item for item in judged if item.claim.role == "claim" and item.claim.studies[0] == study]
+    found = {verdict: [_taken(item) for item in of_study if item.verdict == verdict] for verdict in STYLES}
+    return {verdict: statements for verdict, statements in found.items() if statements}
+
+
+def _taken(item: Judged) -> str:
+    """`Recall breaks there (1.8 [1.5, 2.1], claimed within [0.8, 1.25]).`"""
+    if item.verdict in ("supported", "not measured"):
+        return item.claim.statement
+    return f"{item.claim.statement.rstrip('.')} ({format_estimate(item.estimate)}, claimed {item.claim.criterion})."
 
 
 def _failure(failed: FailedControl) -> str:
