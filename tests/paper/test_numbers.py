@@ -201,6 +201,20 @@ def test_a_figure_stands_in_the_section_of_its_study(tmp_path):
     assert all("stands outside the section of its study" in line for line in found)
 
 
+def test_what_is_said_of_a_study_that_is_left_out_is_left_out(tmp_path):
+    path = tmp_path / "main.tex"
+    path.write_text(
+        "\\ifstudied{cliff}\n\\val{cliff.recall}\n\\fi\n\\ifstudied{gone}\n\\val{gone.loss}\n\\fi\n\\val{claims.total}\n"
+    )
+    assert check_tex([path], [CLIFF]) == []
+    path.write_text(
+        "\\ifstudied{cliff}\n\\val{cliff.recal}\n\\fi\n\\ifstudied{clif} \\val{cliff.recall}\n\\fi\n\\val{gone.loss}\n"
+    )
+    misspelt, unknown, outside = check_tex([path], [CLIFF])
+    assert misspelt == f"{path}:4: \\ifstudied{{clif}} has a number of cliff; name that"
+    assert unknown.startswith(f"{path}:2: \\val{{cliff.recal}} names no number") and outside.startswith(f"{path}:6: ")
+
+
 def test_check_tex_skips_the_section_of_a_study_that_is_left_out(tmp_path):
     section = tmp_path / "sections" / "nsa.tex"
     section.parent.mkdir()

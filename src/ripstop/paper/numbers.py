@@ -29,6 +29,7 @@ USES = {
     "table": re.compile(r"\\input\s*\{tables/([^}]*?)(?:\.tex)?\}"),
 }
 """How the paper's text names what is generated."""
+STUDIED = re.compile(r"\\ifstudied\{([^}]*)\}(.*?)\\fi\b", re.S)
 COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%.*")
 
 
@@ -163,7 +164,8 @@ def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[st
     r"""One sentence for each `\val`, `\valci`, figure or table in the paper's text that names none.
 
     A figure or table stands in the section of its study, where captions say which of the study's controls failed.
-    Comments are skipped, and so is the section of a study that is not among `studies`: the paper leaves it out.
+    Comments are skipped, and so are the section of a study that is not among `studies`, and what stands between its
+    `\ifstudied{study}` and `\fi`: the paper leaves them out.
     """
     known: dict[str, list[str]] = {
         "number": [f"{s.study}.{name}" for s in studies for name in s.numbers] + [f"claims.{name}" for name in CLAIM_COUNTS],
@@ -176,6 +178,8 @@ def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[st
         text = "\n".join(COMMENT.sub(r"\1", line) for line in read_text(path).split("\n"))
         if path.parent.name == SECTIONS and path.stem not in given:
             continue
+        complaints += _of_another(path, text)
+        text = STUDIED.sub(lambda found: found[0] if found[1] in given else "\n" * found[0].count("\n"), text)
         mine = given.get(path.stem, []) if path.parent.name == SECTIONS else []
         for kind, use in USES.items():
             complaints += _unknown(path, text, kind, use, known[kind])
@@ -190,6 +194,15 @@ def _unknown(path: Path, text: str, kind: str, use: re.Pattern[str], known: Coll
         if name not in known and "#" not in name:  # `#1` stands inside the definition of \val itself
             found.append(f"{_place(path, match)} names no {kind}{nearest(name, sorted(known))}")
     return found
+
+
+def _of_another(path: Path, text: str) -> list[str]:
+    """What an `\\ifstudied` says of a study that it does not name: misspelt, it would be left out for ever."""
+    return [
+        f"{path}:{text.count(chr(10), 0, block.start()) + 1}: \\ifstudied{{{block[1]}}} has a number of {study}; name that"
+        for block in STUDIED.finditer(text)
+        for study in sorted({use[1].partition(".")[0] for use in USES["number"].finditer(block[2])} - {block[1]})
+    ]
 
 
 def _elsewhere(path: Path, text: str, use: re.Pattern[str], others: Collection[str]) -> list[str]:
