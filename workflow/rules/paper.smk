@@ -64,16 +64,18 @@ for study in grid.studies:
         localrule: True
 
 
-# What the paper is made of, from all studies: numbers, claims, tables, figures.
+# What the paper is made of, from all studies: numbers, claims, tables, figures, and where they come from.
 rule assemble:
     input:
         studies=of_every_study(f"{STUDY}/paper"),
+        origins=of_every_study(ORIGINS),
         text=["paper/claims.yaml", *SOURCES],
         accepted=ACCEPTED,
         code=lambda wildcards: planned("paper.code", "paper/numbers.tex"),
     output:
         numbers=f"{PAPER}/numbers.tex",
         table=f"{PAPER}/claims.tex",
+        appendix=f"{PAPER}/appendix.tex",
         claims=report(
             f"{PAPER}/claims.json",
             caption="../report/claims.rst",
