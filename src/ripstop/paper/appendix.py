@@ -1,7 +1,7 @@
 r"""The appendix of the paper: where every number, figure and table comes from, by the files that `ripstop why` answers from.
 
-`\val`, captions and the table of claims link to its entries, and each of those to the page where it is printed first. Runs are told
-arm by arm, and what holds for all runs of a study once. `why` takes each name, and goes on to the records themselves.
+`\val`, captions and the table of claims link to its entries, and each of those to the page where it is printed first. Runs are
+told arm by arm, and what holds for all runs of a study once. `why` takes each name, and goes on to the records themselves.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Texts = Mapping[str, str]
 
 
 def appendix_tex(paper: Paper, judged: Sequence[Judged], texts: Texts) -> str:
-    """LaTeX of an entry for each number that the text prints or a claim is held against, each figure, table and count of claims,
-    each claim on two numbers, and each value that the text gives itself."""
+    """LaTeX of an entry for each number that the text prints or a claim is held against, each figure and table, each count of
+    claims and claim on two numbers, and each value that the text gives itself."""
     named = {name for text in texts.values() for name in USES["number"].findall(text)}
     named |= {f"{study}.{name}" for item in judged for study, name in item.claim.numbers}
     methods = _Methods()
@@ -120,9 +120,7 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
-def _study(
-    paper: Paper, study: str, named: Iterable[str], arms: Mapping[str, Arms], methods: _Methods
-) -> dict[str, Any]:
+def _study(paper: Paper, study: str, named: Iterable[str], arms: Mapping[str, Arms], methods: _Methods) -> dict[str, Any]:
     sources = paper.studies[study]
     sets = sources["behind"]
 
@@ -166,7 +164,9 @@ def _where(runs: Sequence[tuple[str, str]], mine: str, arms: Mapping[str, Arms])
     for study in dict.fromkeys(study for study, _ in runs):
         names = [run for of, run in runs if of == study]
         of = "" if study == mine else f" of {study}"
-        found.append(f"{_counted(len(names), 'run')}{of}, {arms[study].of(names)}" if study in arms else f"{len(names)} runs{of}")
+        found.append(
+            f"{_counted(len(names), 'run')}{of}, {arms[study].of(names)}" if study in arms else f"{len(names)} runs{of}"
+        )
     return " and ".join(found) or "no run"
 
 

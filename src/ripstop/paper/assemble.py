@@ -1,4 +1,4 @@
-"""The rendered studies of one scale become one paper: numbers.tex, claims.tex, appendix.tex, tables and figures in one folder."""
+"""The rendered studies of one scale become one paper: its numbers, claims, appendix, tables and figures in one folder."""
 
 from __future__ import annotations
 
@@ -80,7 +80,9 @@ def generated(studies: Sequence[StudyNumbers], judged: Sequence[Judged], sources
         "numbers.tex": numbers_tex(studies, _provenance(studies, scale)),
         "claims.tex": claims_tex(judged, scale, by_study(studies)),
         "claims.json": claims_json(judged, scale, {study.study: study.commits for study in studies}),
-        "appendix.tex": appendix_tex(sources, judged, {str(path.relative_to(text)): uncommented(path) for path in _texts(text, studies)}),
+        "appendix.tex": appendix_tex(
+            sources, judged, {str(path.relative_to(text)): uncommented(path) for path in _texts(text, studies)}
+        ),
     }
 
 

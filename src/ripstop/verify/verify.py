@@ -27,6 +27,7 @@ from ripstop.verify.published import check_assembled, check_published
 from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, read_metrics
 from ripstop.verify.rendered import check_rendered, render_again
 from ripstop.verify.runs import check_choices, check_records, check_runs
+from ripstop.why.paper import Paper
 
 WIDTH = 160
 """Columns of what is said to no terminal, so that a log holds whole names."""
