@@ -395,9 +395,8 @@ def make_everything_current(checkout: Path) -> None:
     """Empty results where results belong, and Snakemake told that they are current."""
     grid = grid_of(checkout)
     grid.write(root=checkout)
-    paper = {
-        f"paper/{name}" for name in ("numbers.tex", "claims.tex", "claims.json", "tables", "figures", "sources", "main.pdf")
-    }
+    generated = ("numbers.tex", "claims.tex", "claims.json", "appendix.tex", "tables", "figures", "sources", "main.pdf")
+    paper = {f"paper/{name}" for name in generated}
     for name in paper.union(*(made for _, made in jobs_of(grid).values())):
         path = checkout / (name if name.startswith("results/") else f"results/smoke/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)

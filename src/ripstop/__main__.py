@@ -299,7 +299,7 @@ def assemble(
     text: Annotated[Path, typer.Option(help="Folder of main.tex, sections/ and claims.yaml.")] = Path("paper"),
     params: Params = Path("params.yaml"),
 ) -> None:
-    """Put together what the paper of a scale is made of besides its text: numbers.tex, claims.tex, tables and figures."""
+    """Put together what the paper of a scale is made of besides its text: its numbers, claims, appendix, tables and figures."""
     from ripstop.paper.assemble import assemble as put_together
 
     print(f"{len(put_together(studies, scale, out, text, _scales(params)))} files in {out}")

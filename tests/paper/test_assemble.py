@@ -55,7 +55,7 @@ def test_everything_but_the_text_is_there(assembled, rendered):
     made = table_files(table for study in STUDIES for table in TABLES[study])
     made += [f"figures/{figure}.pdf" for study in STUDIES for figure in FIGURES[study]]
     made += [f"sources/{study}.json" for study in STUDIES]
-    assert files(assembled) == sorted(["claims.json", "claims.tex", "contents.json", "numbers.tex", *made])
+    assert files(assembled) == sorted(["appendix.tex", "claims.json", "claims.tex", "contents.json", "numbers.tex", *made])
     for study in STUDIES:
         assert (assembled / f"figures/{study}.pdf").read_bytes() == (rendered / study / f"figures/{study}.pdf").read_bytes()
         assert (assembled / f"tables/{study}.tex").read_bytes() == (rendered / study / f"tables/{study}.tex").read_bytes()
@@ -217,7 +217,8 @@ class TestLatex:
         result = self.compile(assembled, PAPER, tmp_path)
         log = (tmp_path / "main.log").read_text(errors="replace")
         assert result.returncode == 0, log[-2000:]
-        assert not re.search(r"undefined|Missing character|multiply defined", log)
+        assert not re.search(r"undefined|Missing character|multiply defined|Overfull \\hbox", log)
+        assert "referenced but does not exist" not in log.replace("\n", ""), "a link leads nowhere"
         assert "restricted \\write18 enabled" not in log
 
     def test_an_undefined_number_stops_the_paper_with_its_name(self, assembled, tmp_path):

@@ -44,6 +44,8 @@ def test_every_printed_number_resolves(study: str, paper: Paper, rendered: Path)
         assert answer.said["method"] and answer.estimate["n"] == estimate.n
         if estimate.n:
             assert answer.runs, name
+            behind = paper.studies[study]["numbers"][name]["behind"]
+            assert paper.studies[study]["behind"][behind]["records"] == len(answer.records), name
             unmoved |= set() if answer.records else {name}
     assert unmoved <= SETTINGS
 
@@ -60,6 +62,16 @@ def test_fifty_of_all_that_is_printed(paper: Paper) -> None:
         answer = why(paper, name)
         assert answer.runs or answer.said["behind"].startswith("nothing"), name
         assert {(record["study"], record["run"]) for record in answer.records} <= set(answer.runs), name
+
+
+@pytest.mark.parametrize("study", ["mqar_cliff", "swa_mla", "decode_cost"])
+def test_records_are_counted_as_why_lists_them(study: str, paper: Paper) -> None:
+    """Also where the sets of a table's cells overlap."""
+    sources = paper.studies[study]
+    for name, table in sources["tables"].items():
+        assert table["records"] == len(why(paper, f"tables/{name}").records), name
+    for name, figure in sources["figures"].items():
+        assert sources["behind"][figure["behind"]]["records"] == len(why(paper, f"figures/{name}").records) > 0, name
 
 
 def metrics(answer: Any) -> set[str]:

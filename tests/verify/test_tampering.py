@@ -244,6 +244,26 @@ TAMPERINGS: dict[str, tuple[Tamper, str]] = {
         text("results/cpu/paper/numbers.tex", "{0.505}", "{0.905}"),
         r"results/cpu/paper/numbers.tex: line \d+ \(\w+.recall_mamba2\) reads '.*0.905.*', the numbers give '.*0.505",
     ),
+    "retyped number in the appendix": (
+        text("results/cpu/paper/appendix.tex", "0.505 {[}0.500", "0.905 {[}0.500"),
+        r"results/cpu/paper/appendix.tex: line \d+ \(number.\w+.recall_mamba2\) reads '.*0.905.*', the numbers give '.*0.505",
+    ),
+    "fewer records behind a number in the appendix": (
+        text("results/cpu/paper/appendix.tex", "; 2 records of 2 runs", "; 20 records of 2 runs"),
+        r"results/cpu/paper/appendix.tex: line \d+ \(number.ebb.\w+\) reads '.*20 records.*', the numbers give '.*; 2 records",
+    ),
+    "an entry taken out of the appendix": (
+        lines("results/cpu/paper/appendix.tex", lambda found: [line for line in found if "tide.recall_window}" not in line]),
+        r"results/cpu/paper/appendix.tex: line \d+ .*the numbers give '.*number.tide.recall_window",
+    ),
+    "deleted appendix": (
+        lambda root: (root / "results/cpu/paper/appendix.tex").unlink(),
+        "results/cpu/paper/appendix.tex: no such file; assemble the paper again",
+    ),
+    "another commit of the runs in the appendix": (
+        text("results/cpu/paper/appendix.tex", "runs; commit ", "runs; commit beef"),
+        r"results/cpu/paper/appendix.tex: line \d+ reads '.*commit beef.*', the numbers give ",
+    ),
     "retyped verdict in the paper": (
         text("results/cpu/paper/claims.tex", "& refuted", "& supported"),
         r"results/cpu/paper/claims.tex: line \d+ reads '.* supported .*', the numbers give '.* refuted",

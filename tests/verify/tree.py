@@ -153,7 +153,7 @@ def make_paper(root: Path) -> None:
         paths = (metrics / f"{study}.json", metrics / f"{study}.csv")
         render_study(study, records, folder / "paper", {}, (), *paths)
         folders.append(folder / "paper")
-    assemble(folders, "cpu", root / "results/cpu/paper", root / "paper", SCALES)
+    assemble(folders, "cpu", root / "results/cpu/paper", root / "paper", SCALES, root)
     publish(root / "results/cpu/paper", root / "paper")
 
 

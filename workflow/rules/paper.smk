@@ -64,16 +64,18 @@ for study in grid.studies:
         localrule: True
 
 
-# What the paper is made of, from all studies: numbers, claims, tables, figures.
+# What the paper is made of, from all studies: numbers, claims, tables, figures, and where they come from.
 rule assemble:
     input:
         studies=of_every_study(f"{STUDY}/paper"),
+        origins=of_every_study(ORIGINS),
         text=["paper/claims.yaml", *SOURCES],
         accepted=ACCEPTED,
         code=lambda wildcards: planned("paper.code", "paper/numbers.tex"),
     output:
         numbers=f"{PAPER}/numbers.tex",
         table=f"{PAPER}/claims.tex",
+        appendix=f"{PAPER}/appendix.tex",
         claims=report(
             f"{PAPER}/claims.json",
             caption="../report/claims.rst",
@@ -96,7 +98,8 @@ rule assemble:
 
 
 # Source and generated parts meet on TeX's search path, so that each scale compiles in its own folder. The path is relative:
-# a checkout may lie anywhere, and be moved.
+# a checkout may lie anywhere, and be moved. latexmk takes an auxiliary file for the one before where size and second are the same,
+# and may stop one run too early: whether it does must not be seen in the file, so that there is one more (-g).
 rule pdf:
     input:
         rules.assemble.output,
@@ -113,9 +116,10 @@ rule pdf:
         paper=subpath(output[0], parent=True),
         source="../../../paper",
     shell:
-        "(cd {params.paper:q} && TEXINPUTS=.:{params.source}: BIBINPUTS={params.source}: latexmk -pdf"
-        " -latexoption=-no-shell-escape -interaction=nonstopmode -halt-on-error -file-line-error -auxdir=build"
-        " {params.source}/main.tex) > {log:q} 2>&1"
+        "(cd {params.paper:q} && for more in '' -g; do"
+        " TEXINPUTS=.:{params.source}: BIBINPUTS={params.source}: latexmk $more -pdf -latexoption=-no-shell-escape"
+        " -interaction=nonstopmode -halt-on-error -file-line-error -auxdir=build {params.source}/main.tex;"
+        " done) > {log:q} 2>&1"
 
 
 # Everything of the scale in force below results/<scale>/paper; paper/ stays as it is.

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ripstop.claims.counts import CLAIM_COUNTS
 from ripstop.claims.recorded import entry
+from ripstop.claims.registry import Claim
 from ripstop.claims.verdicts import UNDECIDED, FailedControl, Judged, Verdict, failed_controls
 from ripstop.paper.latex import render
 from ripstop.paper.numbers import format_estimate
@@ -52,8 +53,8 @@ def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -
     failed = failed_controls(judged, scale, at_hand)
     values = {
         "counts": _counts(judged, failed),
-        "controls": [_row(item) for item in judged if item.claim.role == "control"],
-        "claims": [_row(item) for item in judged if item.claim.role == "claim"],
+        "controls": [_row(item, at_hand) for item in judged if item.claim.role == "control"],
+        "claims": [_row(item, at_hand) for item in judged if item.claim.role == "claim"],
         "failed": [_failure(f) for f in failed],
         "undecided": sum(item.verdict == UNDECIDED for item in judged),
         "takeaways": {study: _by_verdict(judged, study) for study in at_hand},
@@ -95,9 +96,15 @@ def _counts(judged: Sequence[Judged], failed: Sequence[FailedControl]) -> dict[s
     return counts
 
 
-def _row(item: Judged) -> dict[str, str]:
+def entry_of(claim: Claim) -> str:
+    """Where the number of a claim links to in the appendix: the entry of its number, or its own where it takes two."""
+    return f"claim.{claim.id}" if claim.operation else f"number.{claim.measure}"
+
+
+def _row(item: Judged, at_hand: Collection[str]) -> dict[str, str]:
     return {
         "id": item.claim.id,
+        "entry": entry_of(item.claim) if set(item.claim.studies) <= set(at_hand) else "",
         "statement": item.claim.statement,
         "origin": item.claim.origin,
         "criterion": str(item.claim.criterion),

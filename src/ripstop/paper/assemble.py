@@ -1,4 +1,4 @@
-"""The rendered studies of one scale become one paper: numbers.tex, claims.tex, tables and figures in one folder."""
+"""The rendered studies of one scale become one paper: its numbers, claims, appendix, tables and figures in one folder."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ripstop.claims.registration import Evidence
 from ripstop.claims.verdicts import Judged, registered, verdicts
 from ripstop.config import ConfigError
 from ripstop.files import read_text, replacing, write_text
+from ripstop.paper.appendix import appendix_tex
 from ripstop.paper.numbers import (
     FILE,
     SECTIONS,
@@ -24,34 +25,40 @@ from ripstop.paper.numbers import (
     metric_values,
     numbers_tex,
     read_studies,
+    uncommented,
 )
 from ripstop.paper.sources import FILE as SOURCES_FILE
 from ripstop.paper.sources import FOLDER as SOURCES
 from ripstop.paper.tables import table_files
 from ripstop.release.released import drawn_at
+from ripstop.why.paper import Paper
 
 CONTENTS = "contents.json"
 """Lists what `assemble` made, or `publish` copied, with digests: that alone is published, and that alone may be removed."""
-PARTS = ("numbers.tex", "claims.tex", "claims.json")
+PARTS = ("numbers.tex", "claims.tex", "claims.json", "appendix.tex")
 """What `generated` makes."""
 CLAIMS_TABLE = "tables/claims.tex"
 CLAIMS_SOURCE = f"{SOURCES}/claims.json"
 PDF = "main.pdf"
 
 
-def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales: Collection[str]) -> list[str]:
+def assemble(
+    folders: Sequence[Path], scale: str, out: Path, text: Path, scales: Collection[str], root: Path = Path()
+) -> list[str]:
     """Write what the paper of `scale` needs besides its text below `out`; the files written, relative to it.
 
     folders: where the studies were rendered, in the order of the paper's sections.
     text: the folder of the paper's own main.tex, sections/ and claims.yaml. A number, figure or table that the text names
         and that does not exist is an error; so is a study without its section.
     scales: every scale there is, for the claims.
+    root: of the checkout, whose results/records say where the runs come from.
     """
     studies = read_studies([folder / FILE for folder in folders], scale)
     _check_text(text, studies)
     judged = judge_all(studies, text / "claims.yaml", scale, scales)
     copies = _copies(folders, studies)
-    texts = generated(studies, judged, scale)
+    sources = Paper(scale, root, [folder / SOURCES_FILE for folder in folders])
+    texts = generated(studies, judged, sources, text)
     contents = [*texts, *copies]
     for name in set(_contents(out)) - set(contents):
         (out / name).unlink(missing_ok=True)
@@ -63,12 +70,19 @@ def assemble(folders: Sequence[Path], scale: str, out: Path, text: Path, scales:
     return contents
 
 
-def generated(studies: Sequence[StudyNumbers], judged: Sequence[Judged], scale: str) -> dict[str, str]:
-    """File name -> text of what stands beside tables and figures."""
+def generated(studies: Sequence[StudyNumbers], judged: Sequence[Judged], sources: Paper, text: Path) -> dict[str, str]:
+    """File name -> text of what stands beside tables and figures.
+
+    sources: what is behind the numbers of these studies. text: the folder of main.tex and sections/.
+    """
+    scale = sources.scale
     return {
         "numbers.tex": numbers_tex(studies, _provenance(studies, scale)),
         "claims.tex": claims_tex(judged, scale, by_study(studies)),
         "claims.json": claims_json(judged, scale, {study.study: study.commits for study in studies}),
+        "appendix.tex": appendix_tex(
+            sources, judged, {str(path.relative_to(text)): uncommented(path) for path in _texts(text, studies)}
+        ),
     }
 
 
@@ -106,13 +120,18 @@ def publish(assembled: Path, out: Path) -> list[str]:
 
 
 def _check_text(text: Path, studies: Sequence[StudyNumbers]) -> None:
-    texts = [text / "main.tex", *(text / SECTIONS / f"{study.study}.tex" for study in studies)]
+    texts = _texts(text, studies)
     for path in texts:
         if not path.is_file():
             raise ConfigError(f"{path}: no such file; the paper needs it: add it, or restore it with git")
     complaints = check_tex(texts, studies)
     if complaints:
         raise ConfigError("; ".join(complaints))
+
+
+def _texts(text: Path, studies: Sequence[StudyNumbers]) -> list[Path]:
+    """The files of the paper's text, those of studies that are not in it left out."""
+    return [text / "main.tex", *(text / SECTIONS / f"{study.study}.tex" for study in studies)]
 
 
 def _copies(folders: Sequence[Path], studies: Sequence[StudyNumbers]) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,9 @@ SPECIAL = {
 # Letters of Latin-1 and Latin Extended-A that the T1 encoding lacks.
 MISSING = set("\u00af\u00b4\u00b8\u00a8ĦħĸŉĿŀŦŧĈĉĊċĖėĠġĜĝĤĥĴĵŜŝŬŭŴŵŶŷĀāĒēĪīŌōŪūĨĩĬĭĎŎŏĻļŅņŖŗĢģĶķŲųĮįſ")
 
+BETWEEN = re.compile(r"(?<=[-_./])(?=.)")
+"""Where a long name is broken."""
+
 
 class Latex(str):
     """Text that is LaTeX already. Everything else is escaped."""
@@ -69,6 +73,11 @@ def escape(value: object) -> Latex:
         return value
     text = str(value)
     return Latex("".join(_escaped(text, i) for i in range(len(text))))
+
+
+def breakable(name: object) -> Latex:
+    """A name, which goes on in the next line behind one of its signs where it has to."""
+    return Latex(r"\nolinebreak[3]".join(escape(part) for part in BETWEEN.split(str(name))))
 
 
 def checked_name(name: str, of: str) -> str:
@@ -124,5 +133,5 @@ def _environment() -> jinja2.Environment:
         finalize=escape,
         autoescape=False,
     )
-    environment.filters |= {"tex": escape, "latex": Latex}
+    environment.filters |= {"tex": escape, "latex": Latex, "breakable": breakable}
     return environment

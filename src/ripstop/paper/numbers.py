@@ -175,7 +175,7 @@ def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[st
     given = {s.study: [*s.figures, *s.tables] for s in studies}
     complaints = []
     for path in texts:
-        text = "\n".join(COMMENT.sub(r"\1", line) for line in read_text(path).split("\n"))
+        text = uncommented(path)
         if path.parent.name == SECTIONS and path.stem not in given:
             continue
         complaints += _of_another(path, text)
@@ -185,6 +185,11 @@ def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[st
             complaints += _unknown(path, text, kind, use, known[kind])
             complaints += _elsewhere(path, text, use, set(known[kind]) - set(mine)) if kind != "number" else []
     return complaints
+
+
+def uncommented(path: Path) -> str:
+    """The file's text, line by line, without LaTeX's comments."""
+    return "\n".join(COMMENT.sub(r"\1", line) for line in read_text(path).split("\n"))
 
 
 def _unknown(path: Path, text: str, kind: str, use: re.Pattern[str], known: Collection[str]) -> list[str]:

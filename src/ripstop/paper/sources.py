@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -46,6 +46,12 @@ def sources(
         method = methods.of(shown)
         return {"behind": sets.setdefault(behind[piece], len(sets)), "method": says.setdefault(method, len(says))}
 
+    run, kind = asked.places.run, asked.places.kind
+
+    def records_of(found: Iterable[Behind]) -> int:
+        """How many records there are in these sets, each once."""
+        return int(np.any([np.isin(run, one.runs) & np.isin(kind, one.kinds) for one in found], axis=0).sum())
+
     content = {
         "study": mine.study,
         "scale": str(mine.table["scale"].iloc[0]),
@@ -58,6 +64,9 @@ def sources(
             name: {
                 "caption": table.caption,
                 "header": list(table.header),
+                "records": records_of(
+                    {behind[name, row, column] for row, cells in enumerate(table.rows) for column in range(len(cells))}
+                ),
                 "rows": [
                     [{"printed": format_cell(cell), **of((name, row, column), cell)} for column, cell in enumerate(cells)]
                     for row, cells in enumerate(table.rows)
@@ -67,7 +76,7 @@ def sources(
         },
         "figures": {name: {"behind": sets.setdefault(found, len(sets))} for name, found in drawn.items()},
         "methods": list(says),
-        "behind": [{"runs": found.runs, "kinds": found.kinds} for found in sets],
+        "behind": [{"runs": found.runs, "kinds": found.kinds, "records": records_of([found])} for found in sets],
         "runs": [{"study": study, "run": run} for study, run in asked.places.runs],
         "kinds": [
             {"study": study, "part": part, "metric": metric, "slice": dict(slices)}

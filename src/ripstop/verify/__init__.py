@@ -7,8 +7,8 @@ Checked, as far as the files are there, each mismatch one sentence with file, ke
 * the settings that an arm chose (`runs`) are those of its best candidate;
 * a study (`rendered`): its records, results/records/<scale>/<study>.jsonl.gz, join those parts, of the runs of the grid and no
   others; numbers, metrics, curves, tables and figures are those that the records give;
-* the paper (`published`): numbers.tex, claims.tex, claims.json, and what lies in paper/; the recorded verdicts, with numbers,
-  digests of criteria and what git says of them (`ripstop.claims.registration`).
+* the paper (`published`): numbers.tex, claims.tex, claims.json, appendix.tex, and what lies in paper/; the recorded
+  verdicts, with numbers, digests of criteria and what git says of them (`ripstop.claims.registration`).
 * the paper's text and README.md (`paper.typed`): no result in them is typed by hand.
 
 Git keeps the records, so a fresh clone checks all but the runs. Where a study has none, its recorded verdicts are held against

@@ -16,7 +16,7 @@ from ripstop.provenance import file_sha256
 
 MOST = 5
 """So many sentences a file; the rest is counted."""
-NUMBER = re.compile(r"\\ripstopnumber\{([^}]*)\}")
+NUMBER = re.compile(r"\\ripstop(?:number|entry)\{([^}]*)\}")
 SHOWN = 100
 
 

@@ -12,16 +12,22 @@ from ripstop.paper.assemble import CLAIMS_TABLE, CONTENTS, PDF, generated
 from ripstop.paper.numbers import StudyNumbers
 from ripstop.provenance import file_sha256
 from ripstop.verify.differences import file_differences, json_differences, text_differences
+from ripstop.why.paper import Paper
 
 GIVE = "the numbers give"
 OF_THEIR_TIME = ("Commit & ", "Versions & ")
 """Rows that say where a paper was assembled: true then, and other ones now."""
 
 
-def check_assembled(folder: Path, studies: Sequence[StudyNumbers], judged: Sequence[Judged], scale: str) -> list[str]:
-    """numbers.tex, claims.tex and claims.json in `folder`. studies: in the order of the paper."""
+def check_assembled(
+    folder: Path, studies: Sequence[StudyNumbers], judged: Sequence[Judged], sources: Paper, paper: Path
+) -> list[str]:
+    """numbers.tex, claims.tex, claims.json and appendix.tex in `folder`.
+
+    studies: in the order of the paper. sources: what is behind their numbers. paper: the folder of the paper's text.
+    """
     told = []
-    for name, text in generated(studies, judged, scale).items():
+    for name, text in generated(studies, judged, sources, paper).items():
         file = folder / name
         if not file.is_file():
             told.append(f"{file}: no such file; assemble the paper again")

@@ -27,6 +27,7 @@ from ripstop.verify.published import check_assembled, check_published
 from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, read_metrics
 from ripstop.verify.rendered import check_rendered, render_again
 from ripstop.verify.runs import check_choices, check_records, check_runs
+from ripstop.why.paper import Paper
 
 WIDTH = 160
 """Columns of what is said to no terminal, so that a log holds whole names."""
@@ -83,13 +84,14 @@ class _Checked:
     """
 
     def __init__(self, grid: Plan, root: Path):
-        self._grid, self._folder = grid, grid.folder(root)
+        self._grid, self._root, self._folder = grid, root, grid.folder(root)
         self._metrics = root / "results" / "metrics" / grid.scale
         self._records = root / "results" / "records" / grid.scale
         self.told: list[str] = []
         self.notes: list[str] = []
         self.studies: dict[str, StudyNumbers] = {}
         self.printed: dict[str, Path] = {}
+        self._sources: dict[str, Path] = {}
         self.commits: dict[str, Sequence[str]] = {}
 
     def judge(self, claims: Sequence[Claim], file: Path, recorded: Path, before: Recorded) -> list[Judged]:
@@ -117,7 +119,8 @@ class _Checked:
         """The assembled paper, where all of its studies are here, and the published one."""
         scale, assembled = self._grid.scale, self._folder / "paper"
         if self.studies.keys() == set(self._grid.studies) and assembled.is_dir():
-            self.told += check_assembled(assembled, list(self.studies.values()), found, scale)
+            sources = Paper(scale, self._root, [self._sources[study] for study in self._grid.studies])
+            self.told += check_assembled(assembled, list(self.studies.values()), found, sources, published)
         known = {study: read_metrics(self._metrics / f"{study}.json") for study in self._grid.studies}
         for text in sorted([*published.glob("*.tex"), *published.glob("sections/*.tex"), *published.parent.glob("README.md")]):
             self.told += typed_results(text, known)
@@ -135,6 +138,7 @@ class _Checked:
                     self._again(study, records, scratch / study)
                 elif file.is_file():
                     (self.studies[study],) = read_studies([file], self._grid.scale)
+                    self._sources[study] = file.with_name(SOURCES_FILE)
                     self.notes.append(f"{missing[0]}: not here, so {file} is taken as it is")
                 else:
                     self.notes.append(f"{missing[0]}: not here, so the recorded verdicts of {study} are held against metrics")
@@ -152,7 +156,7 @@ class _Checked:
         self.studies[study] = made
         self.printed |= {name: out / name for name in table_files(made.tables)}
         self.printed |= {f"figures/{name}.pdf": out / "figures" / f"{name}.pdf" for name in made.figures}
-        self.printed[f"{SOURCES}/{study}.json"] = out / SOURCES_FILE
+        self.printed[f"{SOURCES}/{study}.json"] = self._sources[study] = out / SOURCES_FILE
         self.told += check_rendered(folder, out, made, self._metrics)
 
 

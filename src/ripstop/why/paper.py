@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ripstop.config import ConfigError
 from ripstop.files import read_text
-from ripstop.origins import origins_file, read_origins
+from ripstop.origins import TRAIN, origins_file, read_origins
 from ripstop.provenance import digest
 
-MOVES_NO_NUMBER = "it tells what lies there"
 SOURCES, CLAIMS = "sources.json", "claims.json"
 Sources = Mapping[str, Any]
 
 
 class Paper:
-    """Files of results/<scale>, where they are, else what was published in paper/sources, as in an archive of the paper."""
+    """Files of results/<scale>, where they are, else what was published in paper/sources, as in an archive of the paper.
 
-    def __init__(self, scale: str, root: Path = Path()):
-        self.scale, self._root = scale, root
+    sources: each study's sources.json, in place of those.
+    """
+
+    def __init__(self, scale: str, root: Path = Path(), sources: Sequence[Path] = ()):
+        self.scale, self._root, self._sources = scale, root, sources
 
     @functools.cached_property
     def studies(self) -> dict[str, Sources]:
         """Study -> its sources.json."""
         results, published = self._root / "results" / self.scale, self._root / "paper" / "sources"
-        files = [*sorted(results.glob(f"*/paper/{SOURCES}")), *sorted(published.glob("*.json"))]
+        lying = [*sorted(results.glob(f"*/paper/{SOURCES}")), *sorted(published.glob("*.json"))]
+        files = self._sources or lying
         found: dict[str, Sources] = {}
         for file in files:
             if file.name != CLAIMS:
@@ -87,6 +90,12 @@ class Paper:
 
     def records_file(self, study: str) -> Path:
         return self._root / "results" / "records" / self.scale / f"{study}.jsonl.gz"
+
+
+def stood_on(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What the training of a run stood on, else its first stage: commit, device, versions; empty where that was not kept."""
+    stages: Mapping[str, dict[str, Any]] = run.get("stages") or {}
+    return stages.get(TRAIN) or next(iter(stages.values()), {})
 
 
 def _json(file: Path, remedy: str, check: Callable[[Any], object]) -> Any:

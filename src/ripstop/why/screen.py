@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ripstop.why.answer import Answer
+from ripstop.why.paper import stood_on
 
 MOVES_NO_NUMBER = "it tells what lies there"
 MOST = 12
@@ -81,9 +82,7 @@ def _folded(answer: Answer) -> Iterator[RenderableType]:
 
 
 def _stood_on(run: Mapping[str, Any]) -> Iterator[str]:
-    """Of the training, else of the first stage: commit, device, versions."""
-    stages: Mapping[str, dict[str, Any]] = run.get("stages") or {}
-    stage = stages.get("train") or next(iter(stages.values()), {})
+    stage = stood_on(run)
     yield f"commit {stage.get('commit') or NOT_KEPT}"
     yield str(stage.get("device") or f"device {NOT_KEPT}")
     yield ", ".join(f"{name} {version}" for name, version in (stage.get("versions") or {}).items()) or f"versions {NOT_KEPT}"
