@@ -167,6 +167,7 @@ def test_an_entry_ends_with_the_page_that_prints_it_first(pdf: Path) -> None:
         assert text in page(pdf, first) and there[f"page.{first}"] == first < there[target]
     appendix = " ".join(page(pdf, number) for number in range(there["appendix.A"], max(there.values()) + 1))
     assert f"all arms. Figure 2, p. {pages['figures/tide']}." in appendix
+    assert "total 3: a count of claims by their verdicts. p. 1." in appendix  # page 2 prints it too
     entry = "recall_mamba2 0.505 [0.500, 0.510] fraction: mean_interval; 2 records of 2 runs, arm 2. p. "
     assert f"{entry}{pages['number.tide.recall_mamba2']}." in appendix
 
