@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from markupsafe import Markup
 
 from ripstop.files import read_text
 from ripstop.paper.numbers import format_estimate, from_json
-from ripstop.report.anchors import anchor
 from ripstop.report.drawing import held_against
 from ripstop.why.answer import why
 from ripstop.why.paper import Paper
@@ -22,6 +22,7 @@ from ripstop.why.paper import Paper
 MOVES_NO_NUMBER = "it shows what was printed"
 
 TEMPLATES = Path(__file__).parent / "templates"
+VERDICTS = ("supported", "refuted", "inconclusive", "undecided", "not_measured")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
 """A browser runs the page's own script alone, and asks no network, whatever the results hold."""
 
@@ -32,6 +33,7 @@ def html(values: Mapping[str, Any]) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     laid = {
         **values,
+        "verdicts": VERDICTS,
         # Nothing in it can end the element that it stands in.
         "data": Markup(values["data"].replace("<", "\\u003c")),
         "style": Markup(read_text(TEMPLATES / "report.css")),
@@ -42,14 +44,15 @@ def html(values: Mapping[str, Any]) -> str:
 
 
 def claim_rows(paper: Paper) -> list[dict[str, Any]]:
-    """Claims and controls as the page shows them, in the order of the registry."""
+    """Claims, then controls, as the page shows them: by verdict, then in the order of the registry."""
     rows = []
     for row in paper.claims.values():
         answer = why(paper, row["id"])
-        measured = format_estimate(from_json(row)) if "value" in row else "not measured"
-        drawing = held_against(row)
-        rows.append({**row, "answer": answer, "criterion": answer.said["criterion"], "measured": measured, "drawing": drawing})
-    return rows
+        measured = format_estimate(from_json(row)) if "value" in row else ""
+        verdict = row["verdict"].partition(":")[0].replace(" ", "_")
+        told = {"class": verdict, "criterion": answer.said["criterion"], "measured": measured, "drawing": held_against(row)}
+        rows.append(row | told)
+    return sorted(rows, key=lambda row: (row["role"] == "control", VERDICTS.index(row["class"])))
 
 
 def number_rows(paper: Paper, studies: Sequence[str]) -> list[dict[str, Any]]:
@@ -61,9 +64,9 @@ def number_rows(paper: Paper, studies: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def verdict_class(verdict: str) -> str:
-    """`undecided: control failed` -> `undecided`"""
-    return verdict.partition(":")[0].replace(" ", "_")
+def breakable(name: str) -> Markup:
+    """A line may end within it."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_.])(?=\w)", name))
 
 
 @functools.cache
@@ -76,5 +79,5 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         autoescape=True,
     )
-    environment.filters |= {"anchor": anchor, "verdict_class": verdict_class}
+    environment.filters |= {"breakable": breakable}
     return environment

@@ -8,7 +8,6 @@ const make = (tag, content = "", attributes = {}) => {
   Object.entries(attributes).forEach(([name, value]) => element.setAttribute(name, value));
   return element;
 };
-const link = (name, text = name) => make("a", text, { href: "#" + encodeURIComponent(name.replace(/\s/g, "_")) });
 const FIRST = 12; // records, runs and hits that are shown at once
 
 const data = JSON.parse(find("#data").textContent);
@@ -17,6 +16,11 @@ const range = (written) => written.split(",").filter(Boolean).flatMap((part) => 
   const [first, last = first] = part.split("-").map(Number);
   return Array.from({ length: last - first + 1 }, (_, n) => first + n);
 });
+// What a study that is not here would have printed leads nowhere.
+const link = (name, text = name) => {
+  const anchor = name.replace(/\s/g, "_");
+  return data.entries[anchor] || runs.has(anchor) ? make("a", text, { href: "#" + encodeURIComponent(anchor) }) : text;
+};
 const runs = new Map(data.runs.map((run) => [`run:${run[0]}/${run[1]}`, run]));
 
 // The first few of a list, and a button that shows the others.
