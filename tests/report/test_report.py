@@ -186,7 +186,8 @@ def test_prose_of_latex_becomes_plain_text(tmp_path: Path) -> None:
     assert plain(r"its 95\,\% interval \citep{a,b}; \emph{never} $d$ -- \given{0.9}", {}) == (
         "its 95\u202f% interval; never d – 0.9"
     )
-    write_text(tmp_path / "s.tex", "\\section{A \\emph{b}}\n% \\section{not}\n\\includegraphics{figures/f.pdf}\n\\caption{C\n{d}.}")
+    figure = "\\includegraphics{figures/f.pdf}\n\\caption{C\n{d}.}"
+    write_text(tmp_path / "s.tex", f"\\section{{A \\emph{{b}}}}\n% \\section{{not}}\n{figure}")
     assert section(tmp_path / "s.tex", {}).title == "A b" and section(tmp_path / "s.tex", {}).captions == {"f": "C d."}
     assert section(tmp_path / "none.tex", {}).title == ""
 

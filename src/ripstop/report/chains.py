@@ -1,7 +1,7 @@
 """What everything printed rests on, as `why` tells it, in a form that the page unfolds when it is asked.
 
-Thousands of cells rest on the same few hundred sets of records, and hundreds of runs on the same lines: each text, set and run is
-kept once and told by its number.
+Thousands of cells rest on the same few hundred sets of records, and hundreds of runs on the same lines: each text, set and run
+is kept once and told by its number.
 """
 
 from __future__ import annotations

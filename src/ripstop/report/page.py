@@ -23,7 +23,7 @@ MOVES_NO_NUMBER = "it shows what was printed"
 
 TEMPLATES = Path(__file__).parent / "templates"
 VERDICTS = ("supported", "refuted", "inconclusive", "undecided", "not_measured")
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{}'; base-uri 'none'"
 """A browser runs the page's own script alone, and asks no network, whatever the results hold."""
 
 
@@ -58,9 +58,7 @@ def claim_rows(paper: Paper) -> list[dict[str, Any]]:
 def number_rows(paper: Paper, studies: Sequence[str]) -> list[dict[str, Any]]:
     """Every printed number, in the order of its study's printer."""
     return [
-        {"name": f"{study}.{name}", "study": study, **number, "method": paper.studies[study]["methods"][number["method"]]}
-        for study in studies
-        for name, number in paper.studies[study]["numbers"].items()
+        {"name": f"{study}.{name}", **number} for study in studies for name, number in paper.studies[study]["numbers"].items()
     ]
 
 

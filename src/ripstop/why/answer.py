@@ -193,4 +193,3 @@ def _add(paper: Paper, answer: Answer, sources: Sources, sets: Iterable[int]) ->
         answer.runs[study, run] = paper.origins(study).get(run, {})
     if not pairs:
         answer.said["behind"] = "a setting of the runs, or a count of them: no measured value moves it"
-

@@ -21,9 +21,7 @@ def counted(n: int, what: str) -> str:
 def rests_on(answer: Answer) -> str:
     """How many records and runs are behind it."""
     n = answer.estimate.get("n")
-    return (
-        f"{counted(len(answer.records), 'record')} of {counted(len(answer.runs), 'run')}" + f"; n = {n}" * (n is not None)
-    )
+    return f"{counted(len(answer.records), 'record')} of {counted(len(answer.runs), 'run')}" + f"; n = {n}" * (n is not None)
 
 
 def slices(record: Mapping[str, Any]) -> str:

@@ -121,7 +121,8 @@ query.oninput = () => {
     make("li", make("a", [make("b", name), ` ${printed} `, make("small", `${kind}${says ? ` · ${says}` : ""}`)], { href: "#" + encodeURIComponent(anchor) }))));
   hits.hidden = !words.length;
   find("#found").textContent = words.length ? `${found.length} found` : "";
-  if (words.length && found.length !== hits.children.length) hits.append(make("li", found.length ? `${found.length} found; the first ${FIRST} are shown` : "nothing found"));
+  if (!found.length) hits.append(make("li", "nothing found"));
+  if (found.length > FIRST) hits.append(make("li", `${found.length} found; the first ${FIRST} are shown`));
 };
 query.onfocus = () => { hits.hidden = !query.value; };
 find("search").addEventListener("focusout", (event) => { if (!find("search").contains(event.relatedTarget)) hits.hidden = true; });
