@@ -64,7 +64,7 @@ function chain([name, kind, printed, said, rests, set, of]) {
 }
 
 function runChain([study, run, lines, configuration]) {
-  const parts = [make("p", `a run of ${study}`, { class: "kind" }), ...lines.map((line) => make("p", text(line)))];
+  const parts = [make("p", `a run of ${study}`, { class: "kind" }), ...lines.map((line) => make("p", text(line), { class: text(line).startsWith(" ") ? "stood" : "stage" }))];
   if (configuration.length) parts.push(make("h3", "config.yaml"), make("pre", configuration.map(text).join("\n"), { tabindex: 0 }));
   return [run, parts];
 }
