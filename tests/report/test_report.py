@@ -208,6 +208,10 @@ def test_a_long_training_is_drawn_with_few_points() -> None:
     assert curves([("held-out", [(10.0, 2.0)])])
 
 
+def test_an_anchor_is_the_name_without_blanks() -> None:
+    assert anchor("tables/Tide:8 pairs:late\u00a0gain") == "tables/Tide:8_pairs:late_gain"
+
+
 def test_cells_under_a_heading_that_stands_twice(checkout: Path) -> None:
     file = checkout / "results/cpu/tide/paper/sources.json"
     sources = json.loads(read_text(file))

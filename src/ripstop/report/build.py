@@ -53,9 +53,6 @@ def build(grid: Plan, out: Path | None = None, root: Path = Path()) -> tuple[Pat
 
 
 def _study(paper: Paper, study: str, claims: Sequence[Mapping[str, Any]], grid: Plan, root: Path) -> StudyPage:
-    """Drawn from the records that it was printed from, no others."""
-    for name, wanted in paper.studies[study]["records"].items():
-        paper.records(name, wanted)
     reads = {name: paper.records_file(name) for name in printers.reads(study)}
     mine = [row for row in claims if any(word.startswith(f"{study}.") for word in row["measure"].split())]
     return study_page(paper, study, mine, reads, grid.dropped.get(study, []), root)
