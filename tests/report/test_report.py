@@ -147,6 +147,16 @@ def test_a_study_without_results_is_named(checkout: Path) -> None:
     assert set(found.links) <= set(found.ids)
 
 
+def test_figures_that_cannot_be_drawn_cost_no_report(checkout: Path) -> None:
+    """As where a printer asks for an arm that is yet to be trained."""
+    grid = replace(tree.plan(), dropped={"tide": ["sea=dead"]})
+    path, sentences = build(grid, None, checkout)
+    assert len(sentences) == 1 and sentences[0].startswith("tide: its figures are not drawn; ")
+    found = Page(path)
+    assert sentences[0] in found.text and set(found.images) == {"The figure of ebb."}
+    assert set(found.links) <= set(found.ids) and "tide.wrong" in found.ids
+
+
 def test_no_paper_was_assembled(checkout: Path) -> None:
     shutil.rmtree(checkout / "results/cpu/paper")
     (checkout / "paper/sources/claims.json").unlink()

@@ -24,7 +24,7 @@ FILE = "report.html"
 
 def build(grid: Plan, out: Path | None = None, root: Path = Path()) -> tuple[Path, list[str]]:
     """Write the report of the grid's scale to `out`, build/report-<scale> unless told; its path, and a sentence for each study
-    that has no results.
+    that has no results, or figures that cannot be drawn.
 
     `ConfigError` where nothing is printed at this scale, records are damaged, or `out` holds something else.
     """
@@ -49,7 +49,7 @@ def build(grid: Plan, out: Path | None = None, root: Path = Path()) -> tuple[Pat
         "data": chains.json(),
     }
     write_text(out / FILE, page.html(values))
-    return out / FILE, list(missing.values())
+    return out / FILE, [*missing.values(), *(study.undrawn for study in studies if study.undrawn)]
 
 
 def _study(paper: Paper, study: str, claims: Sequence[Mapping[str, Any]], grid: Plan, root: Path) -> StudyPage:

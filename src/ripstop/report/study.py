@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ripstop import provenance
+from ripstop.config import ConfigError
 from ripstop.files import read_text
 from ripstop.paper.numbers import SECTIONS
 from ripstop.paper.render import draw_study
@@ -30,7 +31,7 @@ LEARNING = ("learning_curve", "held_out_loss")
 
 @dataclass(frozen=True)
 class ShownFigure:
-    """width: in CSS pixels at the size that it has in the paper."""
+    """address: of its image; "" where it could not be drawn. width: in CSS pixels at the size that it has in the paper."""
 
     name: str
     address: str
@@ -62,7 +63,8 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class StudyPage:
-    """curves: arm -> panel. texts, pictures: of the first seed of each arm. absent: what is not here, and how to get it."""
+    """curves: arm -> panel. texts, pictures: of the first seed of each arm. absent: what is not here, and how to get it.
+    undrawn: why there are no figures; "" where there are."""
 
     name: str
     title: str
@@ -76,6 +78,7 @@ class StudyPage:
     texts: list[Texts]
     pictures: dict[str, str]
     absent: str
+    undrawn: str
 
 
 def study_page(
@@ -95,14 +98,14 @@ def study_page(
     lying = {run: beside(paper.results / study / "runs" / run) for run in runs}
     firsts = [run for _, (run, *_) in _arms(runs).items()]
     factors = list(dict.fromkeys(factor for record in runs.values() for factor in record["factors"]))
-    drawn = draw_study(study, paper.records_file(study), reads, dropped)
+    drawn, undrawn = _drawn(study, paper.records_file(study), reads, dropped)
     return StudyPage(
         name=study,
         title=told.title or study,
         question=_question(study),
         claims=claims,
         figures=[
-            ShownFigure(f"figures/{name}", embedded(drawn[name]), width(drawn[name]), told.captions.get(name, name))
+            ShownFigure(f"figures/{name}", *drawn.get(name, ("", 0)), told.captions.get(name, name))
             for name in paper.studies[study]["figures"]
         ],
         tables=[_table(paper, study, name) for name in paper.studies[study]["tables"]],
@@ -112,7 +115,19 @@ def study_page(
         texts=[texts for run in firsts for texts in lying[run].texts],
         pictures={run: lying[run].picture for run in firsts if lying[run].picture},
         absent="" if any(one.ended for one in lying.values()) or not _trains(paper, study) else _fetch(study),
+        undrawn=undrawn,
     )
+
+
+def _drawn(
+    study: str, records: Path, reads: Mapping[str, Path], dropped: Sequence[str]
+) -> tuple[dict[str, tuple[str, int]], str]:
+    """Figure -> its image and width; and why there are none, as where the printer asks for arms that are yet to be trained."""
+    try:
+        figures = draw_study(study, records, reads, dropped)
+    except ConfigError as error:
+        return {}, f"{study}: its figures are not drawn; {error}"
+    return {name: (embedded(figure), width(figure)) for name, figure in figures.items()}, ""
 
 
 def _fetch(study: str) -> str:
