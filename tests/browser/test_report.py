@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]  # a busy machine takes minutes for the report
 
 NUMBER = "mqar_cliff.recall_mamba2_max_pairs"
 CELL = "tables/mqar_cliff:Mamba-2:8_pairs"
