@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup paper redraw release smoke test lint bench clean
+.PHONY: help setup paper redraw report release smoke test lint bench clean
 VENV ?= .venv
 export VENV
 export PATH := $(abspath $(VENV))/bin:$(PATH)
@@ -24,6 +24,9 @@ paper: setup ## every table, figure and number of params.yaml's scale, and the P
 
 redraw: setup ## the paper from the records in git, on a fresh clone too: figures, tables, numbers, claims; trains nothing
 	snakemake all --allowed-rules all render assemble pdf publish
+
+report: setup ## one page of HTML in build/report-<scale>: everything that was printed, and what each number rests on
+	python -m ripstop report
 
 release: setup ## one archive of this commit that draws the paper again without git, DVC or network, in build/
 	python -m ripstop release

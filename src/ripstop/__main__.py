@@ -15,6 +15,7 @@ try:
     from ripstop.command_options import Data, Out, Params, Scale, Set
     from ripstop.config import ConfigError
     from ripstop.release.command import latexdiff, release
+    from ripstop.report.command import report
     from ripstop.set_option import TakesSet
     from ripstop.status.command import status
     from ripstop.train_command import train
@@ -32,6 +33,7 @@ wire = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Documents 
 app.add_typer(wire, name="wire")
 app.command()(status)
 app.command()(release)
+app.command()(report)
 app.command()(latexdiff)
 app.command(cls=TakesSet)(train)
 app.command()(why)

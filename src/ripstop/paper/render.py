@@ -67,12 +67,7 @@ def render_study(
     What an earlier call left in `out` and this one does not make is removed; files that it did not make stay.
     """
     printer = studies.load(study)
-    mine = load_records(study, records, _dropped(dropped, study, study))
-    others = _others(study, reads or {}, dropped)
-    scale = str(mine.table["scale"].iloc[0])
-    for name, other in others.items():
-        if other.table["scale"].iloc[0] != scale:
-            raise ConfigError(f"{study} at scale {scale} cannot read {name} at scale {other.table['scale'].iloc[0]}")
+    mine, others = _loaded(study, records, reads or {}, dropped)
     with style():
         with noted() as methods:
             numbers = _numbers(study, printer, mine, others)
@@ -83,6 +78,7 @@ def render_study(
     texts = {f"{name}.tex": table.latex(name) for name, table in tables.items()}
     texts |= {f"{name}.csv": table.csv() for name, table in tables.items()}
     devices, commits = (sorted(mine.table[name].unique()) for name in ("device", "commit"))
+    scale = str(mine.table["scale"].iloc[0])
     made = StudyNumbers(study, scale, mine.table["run"].nunique(), devices, numbers, list(figures), list(tables), commits)
 
     _remove_earlier(out, made)
@@ -95,6 +91,27 @@ def render_study(
     write_text(out / SOURCES, source)
     write_numbers_json(out / FILE, made)
     return made
+
+
+def draw_study(study: str, records: Path, reads: Mapping[str, Path], dropped: Sequence[str]) -> dict[str, Figure]:
+    """The figures of a study by name, as `render_study` has them; nothing is written."""
+    mine, others = _loaded(study, records, reads, dropped)
+    with style():
+        figures: dict[str, Figure] = _named(studies.load(study), "figures")(mine, **others)
+    return figures
+
+
+def _loaded(
+    study: str, records: Path, reads: Mapping[str, Path], dropped: Sequence[str]
+) -> tuple[StudyRecords, dict[str, StudyRecords]]:
+    """The records of a study, and those of each other that it reads, all of one scale."""
+    mine = load_records(study, records, _dropped(dropped, study, study))
+    others = _others(study, reads, dropped)
+    scale = str(mine.table["scale"].iloc[0])
+    for name, other in others.items():
+        if other.table["scale"].iloc[0] != scale:
+            raise ConfigError(f"{study} at scale {scale} cannot read {name} at scale {other.table['scale'].iloc[0]}")
+    return mine, others
 
 
 def _numbers(study: str, printer: ModuleType, mine: StudyRecords, others: dict[str, StudyRecords]) -> dict[str, Estimate]:

@@ -44,7 +44,8 @@ class Answer:
 
 def why(paper: Paper, name: str) -> Answer:
     """`study.number`, a claim's id, `figures/<name>`, `tables/<name>`, or a cell `tables/<name>:<row>:<column>`, where rows and
-    columns go by their heading or number. A figure or table needs no folder where no other thing has its name.
+    columns go by their heading or number; `@2` is the second whatever the headings are. A figure or table needs no folder where
+    no other thing has its name.
 
     `ConfigError` with the nearest names where it is none of them.
     """
@@ -104,24 +105,36 @@ def _table(paper: Paper, name: str) -> Answer:
 
 
 def _cell(paper: Paper, name: str, place: Sequence[str]) -> Answer:
-    sources = paper.studies[paper.printed("tables")[name]]
-    table = sources["tables"][name]
     if len(place) != 2:
         raise ConfigError(f"tables/{name}:{':'.join(place)}: write a cell as tables/{name}:<row>:<column>")
-    headings = [row[0]["printed"] for row in table["rows"]]
-    row, column = _place("row", place[0], headings, name), _place("column", place[1], table["header"], name)
-    cell = table["rows"][row][column]
-    answer = Answer(f"tables/{name}:{headings[row]}:{table['header'][column]}", "cell", paper.scale, cell["printed"])
-    answer.said = {"method": sources["methods"][cell["method"]]}
-    _add(paper, answer, sources, [cell["behind"]])
+    headings, header = _headings(paper, name)
+    return cell(paper, name, _place("row", place[0], headings, name), _place("column", place[1], header, name))
+
+
+def cell(paper: Paper, name: str, row: int, column: int) -> Answer:
+    """The answer to a cell of the table `name`, by its place, counted from 0."""
+    sources = paper.studies[paper.printed("tables")[name]]
+    found = sources["tables"][name]["rows"][row][column]
+    places = zip((row, column), _headings(paper, name), strict=True)
+    address = ":".join(headings[at] if headings.index(headings[at]) == at else f"@{at + 1}" for at, headings in places)
+    answer = Answer(f"tables/{name}:{address}", "cell", paper.scale, found["printed"])
+    answer.said = {"method": sources["methods"][found["method"]]}
+    _add(paper, answer, sources, [found["behind"]])
     return answer
+
+
+def _headings(paper: Paper, name: str) -> tuple[list[str], list[str]]:
+    """Of the rows of a table, and of its columns."""
+    table = paper.studies[paper.printed("tables")[name]]["tables"][name]
+    return [row[0]["printed"] for row in table["rows"]], table["header"]
 
 
 def _place(kind: str, wanted: str, headings: Sequence[str], table: str) -> int:
     if wanted in headings:
         return headings.index(wanted)
-    if wanted.isdecimal() and 0 < int(wanted) <= len(headings):
-        return int(wanted) - 1
+    number = wanted.removeprefix("@")
+    if number.isdecimal() and 0 < int(number) <= len(headings):
+        return int(number) - 1
     raise ConfigError(f"tables/{table}: of {len(headings)} {kind}s none is {wanted!r}{nearest(wanted, list(headings))}")
 
 
@@ -174,23 +187,9 @@ def _add(paper: Paper, answer: Answer, sources: Sources, sets: Iterable[int]) ->
         behind = sources["behind"][number]
         runs |= set(behind["runs"])
         pairs |= {(run, kind) for run in behind["runs"] for kind in behind["kinds"]}
-    known = {(one["study"], one["run"]): number for number, one in enumerate(sources["runs"])}
-    kinds = {_kind(one["study"], one): number for number, one in enumerate(sources["kinds"])}
-    for study in dict.fromkeys(one["study"] for one in sources["runs"]):
-        for record in paper.records(study, sources["records"][study]) if pairs else ():
-            if (known[study, record["run"]], kinds[_kind(study, record)]) in pairs:
-                answer.records.append(record)
+    answer.records += [record for record, place in paper.placed(sources["study"]) if place in pairs] if pairs else []
     for number in sorted(runs):
         study, run = (sources["runs"][number][key] for key in ("study", "run"))
         answer.runs[study, run] = paper.origins(study).get(run, {})
     if not pairs:
         answer.said["behind"] = "a setting of the runs, or a count of them: no measured value moves it"
-
-
-def _kind(study: str, of: dict[str, Any]) -> tuple[Any, ...]:
-    return study, of["part"], of["metric"], tuple(sorted((key, _text(value)) for key, value in of["slice"].items()))
-
-
-def _text(value: Any) -> str:
-    """A number that is whole is told in either way."""
-    return str(float(value)) if isinstance(value, int | float) else str(value)

@@ -26,11 +26,16 @@ class Paper:
     def __init__(self, scale: str, root: Path = Path(), sources: Sequence[Path] = ()):
         self.scale, self._root, self._sources = scale, root, sources
 
+    @property
+    def results(self) -> Path:
+        """The folder of the scale."""
+        return self._root / "results" / self.scale
+
     @functools.cached_property
     def studies(self) -> dict[str, Sources]:
         """Study -> its sources.json."""
-        results, published = self._root / "results" / self.scale, self._root / "paper" / "sources"
-        lying = [*sorted(results.glob(f"*/paper/{SOURCES}")), *sorted(published.glob("*.json"))]
+        published = self._root / "paper" / "sources"
+        lying = [*sorted(self.results.glob(f"*/paper/{SOURCES}")), *sorted(published.glob("*.json"))]
         files = self._sources or lying
         found: dict[str, Sources] = {}
         for file in files:
@@ -57,7 +62,7 @@ class Paper:
 
     @functools.cached_property
     def _judged(self) -> dict[str, Any]:
-        folders = self._root / "results" / self.scale / "paper", self._root / "paper" / "sources"
+        folders = self.results / "paper", self._root / "paper" / "sources"
         for file in (folder / CLAIMS for folder in folders):
             if file.is_file():
                 found = _json(file, "assemble the paper again", lambda c: [row["verdict"] for row in c["claims"]])
@@ -83,6 +88,19 @@ class Paper:
         return [json.loads(line) for line in text.split("\n") if line]
 
     @functools.cache  # noqa: B019
+    def placed(self, study: str) -> list[tuple[dict[str, Any], tuple[int, int]]]:
+        """The records that a study was printed from, those that it reads among them, each with the numbers of its run and its
+        kind in the study's sources.json."""
+        sources = self.studies[study]
+        runs = {(one["study"], one["run"]): number for number, one in enumerate(sources["runs"])}
+        kinds = {_kind(one["study"], one): number for number, one in enumerate(sources["kinds"])}
+        return [
+            (record, (runs[read, record["run"]], kinds[_kind(read, record)]))
+            for read in dict.fromkeys(one["study"] for one in sources["runs"])
+            for record in self.records(read, sources["records"][read])
+        ]
+
+    @functools.cache  # noqa: B019
     def origins(self, study: str) -> dict[str, Any]:
         """Run -> where its records come from; none where that was not kept."""
         file = origins_file(self.records_file(study))
@@ -96,6 +114,15 @@ def stood_on(run: Mapping[str, Any]) -> dict[str, Any]:
     """What the training of a run stood on, else its first stage: commit, device, versions; empty where that was not kept."""
     stages: Mapping[str, dict[str, Any]] = run.get("stages") or {}
     return stages.get(TRAIN) or next(iter(stages.values()), {})
+
+
+def _kind(study: str, of: dict[str, Any]) -> tuple[Any, ...]:
+    return study, of["part"], of["metric"], tuple(sorted((key, _text(value)) for key, value in of["slice"].items()))
+
+
+def _text(value: Any) -> str:
+    """A number that is whole is told in either way."""
+    return str(float(value)) if isinstance(value, int | float) else str(value)
 
 
 def _json(file: Path, remedy: str, check: Callable[[Any], object]) -> Any:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from ripstop.why.answer import Answer
-from ripstop.why.paper import stood_on
+from ripstop.why.words import chain, folded, rests_on, slices, value
 
 MOVES_NO_NUMBER = "it tells what lies there"
 MOST = 12
 """Records that are shown without `--all`."""
-NOT_KEPT = "not kept"
 
 
 class Screen:
@@ -37,25 +34,24 @@ class Screen:
         if answer.kind == "count":
             yield from (Text(f"  {name}") for name in answer.of)
             return
-        n = answer.estimate.get("n")
-        yield Text(f"  rests on: {_counted(len(answer.records), 'record')} of {_counted(len(answer.runs), 'run')}"
-                   + (f"; n = {n}" if n is not None else ""))  # fmt: skip
+        yield Text(f"  rests on: {rests_on(answer)}")
         if answer.records:
             yield Text()
             yield _records(answer, None if self.everything else MOST)
             if not self.everything and len(answer.records) > MOST:
                 yield Text(f"... and {len(answer.records) - MOST} more records; --all shows them")
         yield Text()
-        yield from self._each_run() if self.everything else _folded(answer)
+        if self.everything:
+            yield from self._each_run()
+            return
+        yield from (Text(line, overflow="fold") for line in folded(answer))
+        if answer.runs:
+            yield Text("--all shows each run with its configuration, data, code and log")
 
     def _each_run(self) -> Iterator[RenderableType]:
         for (study, run), found in self.answer.runs.items():
             yield Text(f"{study}/{run}", style="bold", overflow="fold")
-            yield from (Text(f"  {line}", overflow="fold") for line in _chain(found))
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" + ("" if n == 1 else "s")
+            yield from (Text(f"  {line}", overflow="fold") for line in chain(found))
 
 
 def _records(answer: Answer, most: int | None) -> Table:
@@ -65,39 +61,6 @@ def _records(answer: Answer, most: int | None) -> Table:
     for heading in ("value", "n"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in answer.records[:most]:
-        slices = ", ".join(f"{key} {value}" for key, value in record["slice"].items())
-        value = f"{record['value']:.6g} {record['unit']}".rstrip()
-        cells = (record["run"], record["part"], record["metric"], slices, value, str(record["n"]))
+        cells = (record["run"], record["part"], record["metric"], slices(record), value(record), str(record["n"]))
         table.add_row(*(Text(cell) for cell in cells))
     return table
-
-
-def _folded(answer: Answer) -> Iterator[RenderableType]:
-    """Runs that stood on the same, a line each."""
-    groups = Counter(" · ".join(_stood_on(found)) for found in answer.runs.values())
-    for circumstances, n in groups.items():
-        yield Text(f"{_counted(n, 'run')}: {circumstances}", overflow="fold")
-    if answer.runs:
-        yield Text("--all shows each run with its configuration, data, code and log")
-
-
-def _stood_on(run: Mapping[str, Any]) -> Iterator[str]:
-    stage = stood_on(run)
-    yield f"commit {stage.get('commit') or NOT_KEPT}"
-    yield str(stage.get("device") or f"device {NOT_KEPT}")
-    yield ", ".join(f"{name} {version}" for name, version in (stage.get("versions") or {}).items()) or f"versions {NOT_KEPT}"
-
-
-def _chain(run: Mapping[str, Any]) -> Iterator[str]:
-    if not run:
-        yield f"where it comes from was {NOT_KEPT}; collect its study's records again, where the runs are"
-        return
-    for label in ("config", "data"):
-        yield f"{label}: {run[label]['path'] or NOT_KEPT}  digest {run[label]['digest'] or NOT_KEPT}"
-    if run["model"]:
-        yield f"model: digest {run['model']}"
-    for name, stage in run["stages"].items():
-        code = f"code {stage['code'] or NOT_KEPT}"
-        settings = f", settings {stage['settings']} digest {stage['config']}" if "config" in stage else ""
-        yield f"{name}: {code}{settings}, log {stage['log'] or NOT_KEPT}"
-        yield f"  {' · '.join(_stood_on({'stages': {name: stage}}))}"
