@@ -233,8 +233,9 @@ class TestLatex:
 def test_a_device_or_scale_cannot_be_latex(folders, text, tmp_path):
     shutil.copytree(folders[0], tmp_path / "evil")
     made = read_numbers(tmp_path / "evil" / "numbers.json")
-    path = tmp_path / "evil" / "numbers.json"
-    path.write_text(path.read_text().replace('"cpu"', json.dumps(r"x\input{/etc/passwd} & $y_1$")))
+    for name in ("numbers.json", "sources.json"):
+        path = tmp_path / "evil" / name
+        path.write_text(path.read_text().replace('"cpu"', json.dumps(r"x\input{/etc/passwd} & $y_1$")))
     assemble([tmp_path / "evil"], r"x\input{/etc/passwd} & $y_1$", tmp_path / "out", text, SCALES)
     tex = (tmp_path / "out" / "numbers.tex").read_text()
     assert made.devices == ["cpu"] and r"\input{/etc" not in tex and r"\textbackslash{}input\{/etc/passwd\}" in tex
