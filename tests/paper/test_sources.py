@@ -85,7 +85,7 @@ def test_the_records_of_some_numbers(paper: Paper) -> None:
     assert {r["factors"]["architecture"] for r in gain.records} == {"mamba2_attention", "mamba2"}
     wrong = why(paper, "mqar_cliff.control_wrong")
     assert {(r["slice"]["control"], r["slice"]["num_pairs"]) for r in wrong.records} == {("wrong", min(made_up.PAIRS))}
-    assert len({r["factors"]["architecture"] for r in wrong.records}) == 6
+    assert len({r["factors"]["architecture"] for r in wrong.records}) == 9
     assert metrics(why(paper, "mqar_cliff.n_not_converged")) == {"held_out_accuracy"}
     assert why(paper, "d_state_scaling.capacity_exponent_d_state").said["method"].startswith("fit_surface: Least squares")
     rank = why(paper, "swa_mla.rank_halved_costs")

@@ -45,8 +45,8 @@ class Paper:
                     found.setdefault(sources["study"], sources)
         if not found:
             raise ConfigError(
-                f"{self.results}: nothing is printed at scale {self.scale}; run `snakemake paper/tables` at this scale, or give "
-                "another one with --scale"
+                f"{self.results}: nothing is printed at scale {self.scale}; run `snakemake paper/tables` at this scale, or "
+                "give another one with --scale"
             )
         return found
 
