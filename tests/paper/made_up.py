@@ -81,7 +81,8 @@ def _learning(add: Add, steps: int, settings: Mapping[str, float]) -> Iterator[R
 
 
 def _mqar_cliff(run: Callable[..., Add], noise: Callable[[], float]) -> Iterator[Record]:
-    capacities = {"mamba2": 11, "attention": 500, "attention_conv": 900, "sliding_window": 6, "mamba2_attention": 400}
+    recurrent = {"mamba2": 11, "mamba3": 9, "gated_delta": 14, "kda": 13}
+    capacities = recurrent | {"attention": 500, "attention_conv": 900, "sliding_window": 6, "mamba2_attention": 400}
     for architecture, capacity in (capacities | {"attention_mamba2": 1}).items():
         for seed in range(3):
             add = run(seed, {"architecture": architecture} | ({"d_state": 16} if "mamba2" in architecture else {}))
@@ -158,6 +159,9 @@ def _hybrid_ratio(run: Callable[..., Add], noise: Callable[[], float]) -> Iterat
 
 CHANGED = (
     "encoder_unidirectional",
+    "decoder_mamba3",
+    "decoder_gated_delta",
+    "decoder_kda",
     "cross_attention_first",
     "cross_attention_alternate",
     "sentences",

@@ -224,7 +224,7 @@ class TestPrinters:
         [
             ("architecture=sliding_window", "weaving.py names no arms by 'architecture'; there is: part"),
             ("mqar_cliff/architecture=nope", "mqar_cliff.py names no architecture 'nope'"),
-            ("mqar_cliff/architecture=mamba3", "mqar_cliff.py names no architecture 'mamba3'; did you mean 'mamba2'?"),
+            ("mqar_cliff/architecture=mamba4", "mqar_cliff.py names no architecture 'mamba4'; did you mean 'mamba3'?"),
             ("mqar_cliff/part=nope", "mqar_cliff.py names no part 'nope'; there is: "),
             ("mqar_clif/architecture=mamba2", "weaving does not read mqar_clif; did you mean 'mqar_cliff'?"),
         ],

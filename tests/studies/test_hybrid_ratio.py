@@ -51,6 +51,9 @@ def differences(one: Any, other: Any, path: str = "") -> set[str]:
 
 CHANGED = {
     "encoder_unidirectional": {"model.encoder_pattern", "model.mixers"},
+    "decoder_mamba3": {"model.mixers.M"},
+    "decoder_gated_delta": {"model.mixers.M"},
+    "decoder_kda": {"model.mixers.M"},
     "sentences": {"data.concatenate_probability"},
     "cat_random": {"data.concatenate"},
     "cross_attention_first": {"model.cross_attention_positions"},
@@ -72,6 +75,8 @@ def test_an_ablation_changes_one_thing(scale: str, ablation: str) -> None:
     found -= {"factors.ablation"}
     if ablation == "encoder_unidirectional":  # the letters that it does not use are no part of the run
         found = {".".join(d.split(".")[:2]) for d in found}
+    if ablation.startswith("decoder"):
+        found = {".".join(d.split(".")[:3]) for d in found}
     assert found == CHANGED[ablation]
 
 
@@ -96,8 +101,8 @@ def test_which_seeds_train_an_arm() -> None:
     found: dict[str, set[int]] = {}
     for run in runs(hybrid_ratio, block("cpu"), "cpu", "test"):
         found.setdefault(str(run.factors["ablation"]), set()).add(run.seed)
-    thrice = {"none", "unchanged", "start_plain", "start_lookup"}
-    assert found == {name: {0, 1, 2} if name in thrice else {0} for name in found} and len(found) == 11
+    thrice = {"none", "unchanged", "start_plain", "start_lookup", "decoder_mamba3", "decoder_gated_delta", "decoder_kda"}
+    assert found == {name: {0, 1, 2} if name in thrice else {0} for name in found} and len(found) == 14
 
 
 def test_which_parts_measure_an_arm() -> None:

@@ -7,9 +7,9 @@ Refuted would be: hybrids that are no better than both pure models, or a clear o
 region. Wrong and shuffled sources tell how much of the loss the source accounts for.
 
 The ablations change one thing each in one of the hybrids, all with the same number of updates, and are compared with its
-unchanged arm of as many: the encoder's direction, how training windows are joined, the layers that read the source, what
-the weights start from, longer windows at the end. One trains longer instead, until it writes sentences that a reader
-recognises, and shows them.
+unchanged arm of as many: the encoder's direction, the decoder's recurrent layers, how training windows are joined, the
+layers that read the source, what the weights start from, longer windows at the end. One trains longer instead, until it
+writes sentences that a reader recognises, and shows them.
 """
 
 from __future__ import annotations
@@ -76,12 +76,14 @@ class Evaluation(Strict):
 class Ablation(Strict):
     """What an arm changes; what it does not name stays. `data` is laid over the study's, key by key.
 
-    steps: of its training; parts, seeds: of the evaluation and of the study; none given: those of all ablations.
+    mixers: in place of those of the study that have the same letters. steps: of its training; parts, seeds: of the evaluation
+    and of the study; none given: those of all ablations.
     """
 
     encoder_pattern: str | None = None
     cross_attention_positions: list[int] | None = None
     start: list[Annotated[StartConfig, STARTS]] | None = None
+    mixers: dict[str, Annotated[MixerConfig, MIXERS]] = {}
     data: dict[str, Any] = {}
     steps: int | None = Field(None, ge=1)
     parts: list[str] | None = None
@@ -202,11 +204,12 @@ def _arm(params: Params, ratio: str, ablation: str, changes: Ablation) -> Arm:
     encoder = changes.encoder_pattern or params.encoder_pattern
     positions = changes.cross_attention_positions
     start = params.start if changes.start is None else changes.start
+    mixers = {**params.mixers, **changes.mixers}
     model = TranslatorConfig(
         d_model=params.d_model,
         encoder_pattern=encoder,
         decoder_pattern=pattern,
-        mixers=used(params.mixers, encoder, pattern),
+        mixers=used(mixers, encoder, pattern),
         mlp=params.mlp,
         n_cross_heads=params.n_cross_heads,
         cross_attention_positions=params.cross_attention_positions if positions is None else positions,

@@ -34,6 +34,9 @@ ABLATIONS: dict[str, tuple[tuple[float, ...], float, tuple[float, ...] | None]] 
     "start_plain": ((5.0, 5.4), 0.1, None),
     "start_lookup": ((4.5, 4.5), 0.2, None),
     "encoder_unidirectional": ((4.1,), 0.3, None),
+    "decoder_mamba3": ((3.9, 4.3), 0.3, None),
+    "decoder_gated_delta": ((3.7, 4.1), 0.3, None),
+    "decoder_kda": ((3.8, 3.8), 0.3, None),
     "cross_attention_first": ((4.25,), 0.3, None),
     "cross_attention_alternate": ((3.9,), 0.3, None),
     "sentences": ((4.0,), 0.3, None),
@@ -138,7 +141,7 @@ def test_every_number(records):
     assert close(found["order_use"], 0.035, 0.03, 0.04)
     assert close(found["bleu_best"], 26, 26, 26)  # 1:3 has 25
     assert close(found["chrf_best"], 61, 60, 62)
-    assert found["n_runs"].value == 10 + 3 * 2 + 7
+    assert found["n_runs"].value == 10 + 6 * 2 + 7
     units = {name: found[name].unit for name in NUMBERS}
     assert units["bleu_best"] == units["chrf_best"] == "points" and units["source_use"] == units["ratio_spread"] == "nats"
 
@@ -159,6 +162,9 @@ def test_numbers_of_ablations(records):
     found = numbers(records)
     assert close(found["ablation_base"], 4.1, 4.0, 4.2)
     assert close(found["ablation_start_plain"], 1.1, 1.0, 1.2) and close(found["ablation_start_lookup"], 0.4, 0.3, 0.5)
+    assert close(found["ablation_decoder_mamba3"], 0.0, -0.1, 0.1)
+    assert close(found["ablation_decoder_gated_delta"], -0.2, -0.3, -0.1)
+    assert close(found["ablation_decoder_kda"], -0.3, -0.4, -0.2)
     # one seed each, beside the same seed of the unchanged arm
     alone = {"encoder_unidirectional": 0.1, "cross_attention_first": 0.25, "cross_attention_alternate": -0.1, "sentences": 0.0}
     for name, value in {**alone, "cat_random": 0.05, "long_windows": -0.3, "trained_longer": -0.8}.items():
@@ -200,7 +206,16 @@ def test_quality_is_marked_against_mamba2(records):
 
 def test_every_ablation(records):
     rows = tables(records)["hybrid_ratio_ablations"].rows
-    assert [row[0] for row in rows] == list(ablations.LABELS.values()) and [row[1] for row in rows] == [2, 2, 2, *[1] * 7]
+    assert [row[0] for row in rows] == list(ablations.LABELS.values()) and [row[1] for row in rows] == [
+        2,
+        2,
+        2,
+        1,
+        2,
+        2,
+        2,
+        *[1] * 6,
+    ]
     (_, _, own, change, wrong, long), plain, *_, last, _ = rows
     assert close(own, 4.1, 4.0, 4.2) and change == "" and close(wrong, 0.5, 0.5, 0.5) and close(long, 4.7, 4.6, 4.8)
     assert close(plain[3], 1.1, 1.0, 1.2) and plain[5] == "not measured"
@@ -213,7 +228,7 @@ def test_a_dropped_ablation_is_not_measured():
         numbers(asked("hybrid_ratio", kept, DROPPED))
     records = asked("hybrid_ratio", kept, DROPPED, ("ablation", "sentences"))
     assert {name for name, e in numbers(records).items() if e.n == 0} == {"ablation_sentences"}
-    assert len(tables(records)["hybrid_ratio_ablations"].rows) == 9
+    assert len(tables(records)["hybrid_ratio_ablations"].rows) == 12
 
 
 def test_every_point(records):

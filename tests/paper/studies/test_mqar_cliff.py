@@ -17,6 +17,9 @@ CHANCE = 0.2
 PAIRS = (4, 16, 64)
 ARMS = {
     "mamba2": 0,
+    "mamba3": 7,
+    "gated_delta": 8,
+    "kda": 9,
     "attention": 1,
     "attention_conv": 2,
     "sliding_window": 3,
@@ -25,8 +28,8 @@ ARMS = {
     "zebra": 6,
 }
 LABELS = [
-    "Mamba-2", "attention", "attention + short conv.", "sliding window", "Mamba-2, then attention", "attention, then Mamba-2",
-    "zebra",
+    "Mamba-2", "Mamba-3", "Gated DeltaNet", "Kimi Delta Attention", "attention", "attention + short conv.", "sliding window",
+    "Mamba-2, then attention", "attention, then Mamba-2", "zebra",
 ]  # fmt: skip
 CAPACITY = (8, 32)
 """Of mamba2, by seed; its d_state is 8. The other arms' own recall is 0.arm + 0.0pair + 0.00seed, zebra's 0.05 more."""
@@ -91,18 +94,26 @@ def test_every_number(records):
     assert close(found["cliff_ratio_mamba2"], 2, 1, 4, rel=1e-3)
     # seed by seed: 0.420 - low and 0.421 - high
     assert close(found["hybrid_gain"], (0.420 - low + 0.421 - high) / 2, 0.421 - high, 0.420 - low)
-    # arms 0 to 6 average to 3
-    assert close(found["control_wrong"], 0.0305, 0.030, 0.031)
-    assert close(found["control_shuffled"], 0.1305, 0.130, 0.131)
-    assert close(found["control_zero"], 0.2305, 0.230, 0.231)
+    # over the pairs 0.71 + 0.00seed, minus Mamba-2's mean
+    mamba2 = [sum(own("mamba2", seed, pair) for pair in range(3)) / 3 for seed in (0, 1)]
+    for arm, name in ((7, "mamba3"), (8, "gated_delta"), (9, "kda")):
+        gains = [arm / 10 + 0.01 + seed / 1000 - mamba2[seed] for seed in (0, 1)]
+        assert close(found[f"{name}_gain"], sum(gains) / 2, min(gains), max(gains))
+        assert close(found[f"recall_{name}_max_pairs"], arm / 10 + 0.0205, arm / 10 + 0.020, arm / 10 + 0.021)
+    # arms 0 to 9 average to 4.5
+    assert close(found["control_wrong"], 0.0455, 0.045, 0.046)
+    assert close(found["control_shuffled"], 0.1455, 0.145, 0.146)
+    assert close(found["control_zero"], 0.2455, 0.245, 0.246)
     # the worst of 0.120 and 0.121; attention and zebra still move by 0.01 or more
     assert (found["recall_attention_worst_seed"].value, found["recall_attention_worst_seed"].n) == (pytest.approx(0.120), 2)
     assert found["recall_attention_worst_seed"].low == found["recall_attention_worst_seed"].high == pytest.approx(0.120)
     assert (found["n_not_converged"].value, found["n_not_converged"].n, found["n_not_converged"].unit) == (2, 2, "arms")
     assert (found["chance"].value, found["chance"].low, found["chance"].high) == (0.2, 0.2, 0.2)
-    assert (found["n_runs"].value, found["n_runs"].unit) == (14, "runs")
+    assert (found["n_runs"].value, found["n_runs"].unit) == (20, "runs")
     assert found["capacity_mamba2"].unit == "pairs" and found["cliff_ratio_mamba2"].unit == ""
-    assert {found[name].unit for name in NUMBERS if name.startswith(("recall", "control", "hybrid"))} == {"fraction"}
+    assert {
+        found[name].unit for name in NUMBERS if name.startswith(("recall", "control", "hybrid", "mamba3", "gated", "kda"))
+    } == {"fraction"}
 
 
 def test_every_cell(records):
@@ -113,7 +124,7 @@ def test_every_cell(records):
     assert list(table.header) == ["architecture", "4 pairs", "16 pairs", "64 pairs", "capacity (pairs)", "state (bytes)"]
     order = list(ARMS)
     marked = [*LABELS]
-    marked[1], marked[6] = "attention (not converged)", "zebra (not converged)"
+    marked[4], marked[9] = "attention (not converged)", "zebra (not converged)"
     assert [row[0] for row in table.rows] == marked
     for name, row in zip(order, table.rows, strict=True):
         for pair, cell in enumerate(row[1:4]):
@@ -122,16 +133,18 @@ def test_every_cell(records):
         assert row[5] == 1000 + ARMS[name]
     capacities = {name: row[4] for name, row in zip(order, table.rows, strict=True)}
     assert close(capacities["mamba2"], 16, 8, 32, rel=1e-3)
-    # half way is 0.6: arms 1 to 5 stay below it, zebra (0.65 to 0.671) above
-    for name in order[1:6]:
-        assert (capacities[name].value, capacities[name].low) == (4, -math.inf), name
-    assert capacities["zebra"].value == 64 and capacities["zebra"].high == math.inf
+    # half way is 0.6: arms 1 to 5 stay below it, zebra (0.65 to 0.671) and those after it above
+    for name, arm in ARMS.items():
+        if 1 <= arm <= 5:
+            assert (capacities[name].value, capacities[name].low) == (4, -math.inf), name
+        elif arm >= 6:
+            assert capacities[name].value == 64 and capacities[name].high == math.inf, name
 
 
 def test_every_setting_that_was_chosen(records):
     table = tables(records)["mqar_cliff_settings"]
     assert list(table.header) == ["architecture", "embedding std", "learning rate"]
-    wanted = [[label, 0.1 if arm % 2 else 0.3, (arm + 1) / 100] for arm, label in enumerate(LABELS)]
+    wanted = [[label, 0.1 if arm % 2 else 0.3, (arm + 1) / 100] for label, arm in zip(LABELS, ARMS.values(), strict=True)]
     assert [list(row) for row in table.rows] == wanted
 
 
@@ -155,14 +168,20 @@ def test_every_point(records):
     (chance,) = [line for line in ax.get_lines() if not line.get_gid()]
     assert list(chance.get_ydata()) == [0.2, 0.2]
     looks = [(line.get_color(), line.get_marker()) for line in ax.get_lines() if line.get_gid()]
-    assert len(set(looks)) == 7
+    assert len(set(looks)) == 10
+
+
+CLOSE = {"mamba2": "mamba3", "mamba3": "mamba2"}
+"""Arm -> what its name is nearest to, where that is another arm."""
 
 
 @pytest.mark.parametrize("arm", [name for name in ARMS if name != "zebra"])
 def test_a_renamed_arm_is_an_error(arm):
     rows = [r.replace(factors=r.factors | {"architecture": f"{r.factors['architecture']}_new"})
             if r.factors["architecture"] == arm else r for r in made()]  # fmt: skip
-    with pytest.raises(ConfigError, match=f"names architecture '{arm}', which no record has; did you mean '.*{arm}.*'"):
+    with pytest.raises(
+        ConfigError, match=f"names architecture '{arm}', which no record has; did you mean '{CLOSE.get(arm, f'.*{arm}.*')}'"
+    ):
         numbers(asked("mqar_cliff", rows))
 
 
@@ -173,12 +192,13 @@ def test_a_dropped_arm_and_part_are_not_measured():
     found = numbers(records)
     missing = {name for name, estimate in found.items() if estimate.n == 0}
     gone = {"recall_mamba2_max_pairs", "recall_attention_max_pairs", "capacity_mamba2", "cliff_ratio_mamba2", "hybrid_gain"}
+    gone |= {f"{name}_gain" for name in ("mamba3", "gated_delta", "kda")}
     assert missing == gone | {"recall_attention_worst_seed"}
     assert found["n_not_converged"].value == 1
     table = tables(records)["mqar_cliff"]
-    assert [row[-1] for row in table.rows] == [None] * 5
+    assert [row[-1] for row in table.rows] == [None] * 8
     with style.style():
-        assert len({label for label, *_ in spots(figures(records)["mqar_cliff"].axes[0])}) == 5
+        assert len({label for label, *_ in spots(figures(records)["mqar_cliff"].axes[0])}) == 8
 
 
 def test_a_dropped_learning_curve_marks_and_tells_nothing():

@@ -12,6 +12,9 @@ from ripstop.statistics import Estimate, difference_interval, mean_interval
 
 LABELS = {
     "mamba2": "Mamba-2",
+    "mamba3": "Mamba-3",
+    "gated_delta": "Gated DeltaNet",
+    "kda": "Kimi Delta Attention",
     "attention": "attention",
     "attention_conv": "attention + short conv.",
     "sliding_window": "sliding window",
@@ -20,6 +23,9 @@ LABELS = {
 }
 SHORT = {
     "mamba2": "mamba2",
+    "mamba3": "mamba3",
+    "gated_delta": "gated_delta",
+    "kda": "kda",
     "attention": "attention",
     "attention_conv": "attention_conv",
     "mamba2_attention": "hybrid",
@@ -27,6 +33,8 @@ SHORT = {
     "sliding_window": "sliding_window",
 }
 """Architecture -> its name in the numbers."""
+RECURRENT = ("mamba3", "gated_delta", "kda")
+"""With as many elements of state as Mamba-2, which they are compared with."""
 CONTROLS = ("wrong", "shuffled", "zero")
 
 ARMS = {"architecture": tuple(LABELS)}
@@ -37,6 +45,7 @@ NUMBERS = (
     "capacity_mamba2",
     "cliff_ratio_mamba2",
     "hybrid_gain",
+    *(f"{name}_gain" for name in RECURRENT),
     *(f"control_{control}" for control in CONTROLS),
     "n_not_converged",
     "chance",
@@ -49,6 +58,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
 
     recall_attention_worst_seed: the positive control, as the literature has it for every seed.
     hybrid_gain: recall of Mamba-2 followed by attention minus that of pure Mamba-2, at the largest number of pairs.
+    mamba3_gain, ...: recall of that mixer minus that of Mamba-2, averaged over the numbers of pairs.
     control_...: accuracy at the smallest number of pairs, where a model recalls best, averaged over architectures.
     n_not_converged: architectures whose recall was still moving when their training ended.
     """
@@ -58,7 +68,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     hybrid, pure = (
         records.by_seed("accuracy", architecture=name, control="own", num_pairs=most) for name in ("mamba2_attention", "mamba2")
     )
-    both = len(hybrid) and len(pure)
+    averaged = {name: records.mean_by_seed("accuracy", architecture=name, control="own") for name in ("mamba2", *RECURRENT)}
     return {
         **{
             f"recall_{short}_max_pairs": records.mean("accuracy", architecture=name, control="own", num_pairs=most)
@@ -69,7 +79,8 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         ),
         "capacity_mamba2": capacity,
         "cliff_ratio_mamba2": Estimate.missing() if d_state is None else capacity.times(1 / d_state),
-        "hybrid_gain": difference_interval(hybrid, pure, "fraction") if both else Estimate.missing("fraction"),
+        "hybrid_gain": _difference(hybrid, pure),
+        **{f"{name}_gain": _difference(averaged[name], averaged["mamba2"]) for name in RECURRENT},
         **{
             f"control_{name}": mean_interval(records.mean_by_seed("accuracy", control=name, num_pairs=fewest), "fraction")
             for name in CONTROLS
@@ -120,6 +131,10 @@ def tables(records: StudyRecords) -> dict[str, Table]:
 def _worst(scores: pd.Series) -> Estimate:
     """The lowest of the seeds' values."""
     return Estimate.exact(float(scores.min()), len(scores), "fraction") if len(scores) else Estimate.missing("fraction")
+
+
+def _difference(a: pd.Series, b: pd.Series) -> Estimate:
+    return difference_interval(a, b, "fraction") if len(a) and len(b) else Estimate.missing("fraction")
 
 
 def _label(records: StudyRecords, name: str) -> str:
