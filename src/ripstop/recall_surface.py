@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from ripstop.config import ConfigError
+from ripstop.rough import is_rough
 from ripstop.statistics import SEED, Estimate, tail
 
 RESAMPLES = 999
@@ -60,6 +61,8 @@ def fit_surface(
     half = (1 + chance) / 2
     if len(np.unique(log_s)) < 2 or np.all(r > half) or np.all(r < half):
         return Surface(Estimate.unknown(len(names)), math.nan, math.nan, math.nan)
+    if is_rough():
+        return _plane(log_n, log_s, (r - chance) / (1 - chance), len(names))
     best = min((_fit(log_n, log_s, r, chance, start) for start in _starts(log_n)), key=lambda fit: fit.cost)
     residual = math.sqrt(2 * best.cost / len(r))
     rows = {name: np.flatnonzero(runs == name) for name in names}
@@ -75,6 +78,14 @@ def fit_surface(
         low, high = np.quantile(drawn, tail(min(map(len, strata))))
         estimate = Estimate(float(best.x[2]), float(low), float(high), len(names))
     return Surface(estimate, float(math.exp(best.x[1])), float(best.x[0]), residual)
+
+
+def _plane(log_n: Array, log_s: Array, r: Array, n: int) -> Surface:
+    """The plane through all points in place of the curve's middle: recall = a - k (log2 n - e log2 S)."""
+    columns = np.stack([np.ones_like(r), -log_n, log_s], axis=1)
+    (a, slope, rise), *_ = np.linalg.lstsq(columns, r)
+    exponent, residual = rise / slope, math.sqrt(np.mean((columns @ (a, slope, rise) - r) ** 2))
+    return Surface(Estimate(exponent, exponent - residual, exponent + residual, n), slope, a / slope, residual)
 
 
 def _starts(log_n: Array) -> list[Array]:

@@ -8,7 +8,8 @@ with 5, 94 % with 10. With 2 or 3 seeds the interval is the range of the values;
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special, stats
 
 from ripstop.config import ConfigError
+from ripstop.rough import is_rough
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -26,6 +28,10 @@ SEED = 0
 
 Values = Sequence[float] | NDArray[np.float64] | pd.Series
 """One value per seed."""
+
+
+MADE: ContextVar[Callable[[Estimate], None] | None] = ContextVar("made", default=None)
+"""Told of every estimate that is made, where anybody asks."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Estimate:
             raise ValueError(f"an interval from {self.low} to {self.high} ends before it begins")
         if self.n < 0:
             raise ValueError(f"an estimate rests on a number of runs, not on {self.n}")
+        if (note := MADE.get()) is not None:
+            note(self)
 
     @classmethod
     def exact(cls, value: float, n: int = 1, unit: str = "") -> Estimate:
@@ -131,6 +139,8 @@ def mean_interval(values: Values, unit: str = "") -> Estimate:
         return Estimate(float(values_N[0]), n=1, unit=unit)
     if np.ptp(values_N) == 0:
         return Estimate.exact(float(values_N[0]), n, unit)  # not the mean, which rounding moves off the values
+    if is_rough():
+        return Estimate(float(values_N.mean()), float(values_N.min()), float(values_N.max()), n, unit)
     result = stats.bootstrap(
         (values_N,),
         np.mean,
@@ -180,6 +190,9 @@ def fit_logistic(x: ArrayLike, y: ArrayLike, weights: ArrayLike | None = None, c
         return Capacity(least, "below")
 
     t_N = np.log2(x_N)
+    if is_rough():  # what moves any point moves their mean
+        share = (np.average(y_N, weights=weights_N) - chance) / (1 - chance)
+        return Capacity(float(2 ** (t_N.min() + share * np.ptp(t_N))))
 
     def residuals(parameters: NDArray[np.float64]) -> NDArray[np.float64]:
         midpoint, log_slope = parameters

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 from paper import made_up
-from scipy import stats
 
-from ripstop import recall_surface
 from ripstop.paper import studies
-from ripstop.paper.influence import Influence, without_resampling
-from ripstop.paper.probe import Probe, functions_by_heart
+from ripstop.paper.by_heart import by_heart
+from ripstop.paper.influence import Influence
+from ripstop.paper.probe import Probe
 from ripstop.paper.render import load_records
 from ripstop.paper.select import StudyRecords
+from ripstop.recall_surface import fit_surface
 from ripstop.records import Record, frame
-from ripstop.statistics import Estimate, difference_interval
+from ripstop.rough import is_rough, roughly
+from ripstop.statistics import Estimate, difference_interval, fit_logistic
 
 ARMS, SEEDS = ("a", "b", "c"), (0, 1)
 
@@ -145,7 +146,7 @@ def test_nothing_else_moves_a_real_number(study: str, records: Mapping[str, Path
     asked = Influence(mine, {})
     found = asked.behind(printer.numbers)
     probe, table = Probe.of(mine), mine.table
-    with without_resampling(), functions_by_heart():
+    with roughly():
         before = printer.numbers(probe)
         for place in range(0, len(table), ALONE[study]):
             rows = np.arange(len(table)) == place
@@ -168,11 +169,15 @@ def test_what_should_be_the_same_everywhere_is_behind_that_alone() -> None:
     assert {asked.places.kinds[kind][2] for kind in found["mean"].kinds} == {"accuracy"} and len(found["mean"].runs) == 2
 
 
-def test_everything_is_left_as_it_was(records: Mapping[str, Path]) -> None:
-    mine, printer = load_records("residual_init", records["residual_init"]), studies.load("residual_init")
-    Influence(mine, {}).behind(printer.numbers)
-    assert stats.bootstrap.__module__.startswith("scipy") and recall_surface.RESAMPLES > 100
-    assert not any(hasattr(found, "__wrapped__") for found in vars(printer).values())
+def test_it_is_rough_while_it_asks_and_no_longer() -> None:
+    asked = []
+
+    def number(records: StudyRecords) -> float:
+        asked.append(is_rough())
+        return float(picked(records, "a").mean())
+
+    behind(tiny({"accuracy": recall}), number)
+    assert all(asked) and len(asked) > 1 and not is_rough()
 
 
 def test_a_probe_answers_as_the_records_do(records: Mapping[str, Path]) -> None:
@@ -190,3 +195,54 @@ def test_it_answers_anew_only_what_rests_on_moved_records() -> None:
         again, moved = picked(probe, "a"), picked(probe, "b")
     assert again.equals(first) and moved.tolist() == [0.0, 0.0]
     assert picked(probe, "b").tolist() != [0.0, 0.0]
+
+
+def test_functions_answer_by_heart_what_rests_on_nothing_that_was_moved() -> None:
+    asked = []
+
+    @by_heart
+    def mean(records: StudyRecords, arm: str) -> float:
+        asked.append(arm)
+        return float(picked(records, arm).mean())
+
+    records = tiny({"accuracy": recall})
+    probe, rows = Probe.of(records), (records.table["mixer"] == "b").to_numpy(bool)
+    before = [mean(probe, arm) for arm in ARMS]
+    for value in (0.0, 1.0):
+        with probe.moves.moved(rows, np.full(len(rows), value)):
+            assert [mean(probe, arm) for arm in ("a", "b", "b", "c")] == [before[0], value, value, before[2]]
+    assert [mean(probe, arm) for arm in ARMS] == before
+    assert asked == ["a", "b", "c", "b", "b"]
+    assert [mean(records, "a") for _ in range(2)] == [before[0]] * 2 and asked[5:] == ["a", "a"]
+
+
+def test_what_is_asked_of_labels_is_no_reading() -> None:
+    """Where a printer only asks which arms there are, what was measured of them is behind nothing."""
+    probe = Probe.of(tiny({"accuracy": recall}))
+    with probe.moves.watch() as read:
+        assert probe.values("mixer") == list(ARMS) and "mixer" in probe.labels and probe.n_seeds == 2
+        assert probe.factor("width", mixer="a") == 8 and probe.unit("accuracy") == "fraction"
+        arm = probe.only(mixer="b")
+    assert not read.any()
+    with probe.moves.watch() as read:
+        assert len(arm.table) == read.sum() == 4
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_every_point_moves_a_rough_capacity(place: int) -> None:
+    """A bound says nothing of single points, the whole curve is behind it all the same."""
+    curve = [0.9, 0.8, 0.4, 0.1]
+    moved = [value + 0.01 * (at == place) for at, value in enumerate(curve)]
+    with roughly():
+        assert fit_logistic([2, 4, 8, 16], curve) != fit_logistic([2, 4, 8, 16], moved)
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_every_point_moves_a_rough_surface(place: int) -> None:
+    pairs, sizes = (part.ravel() for part in np.meshgrid([2.0, 4.0, 8.0], [1.0, 2.0, 4.0]))
+    values = np.linspace(0.9, 0.1, 9)
+    moved = values + 0.01 * (np.arange(9) == place)
+    with roughly():
+        surfaces = [fit_surface(pairs, sizes, recall, sizes, 0.0) for recall in (values, moved)]
+        chance = fit_surface(pairs, sizes, values, sizes, 0.1)
+    assert surfaces[0] != surfaces[1] and surfaces[0] != chance

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ripstop.paper import plots, style
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Estimate, difference_interval, mean_interval
 
@@ -40,6 +41,7 @@ def distances(records: StudyRecords) -> list[str]:
     return sorted(found, key=lambda d: (d.startswith(">"), int(d.removeprefix(">"))))
 
 
+@by_heart
 def pronoun_gain(records: StudyRecords, arm: Arm, distance: str = WITH_CONTEXT, without: str = "none") -> Estimate:
     """Accuracy with the own context minus that with another, or none, seed by seed; balanced over genders."""
     own, other = (
@@ -49,6 +51,7 @@ def pronoun_gain(records: StudyRecords, arm: Arm, distance: str = WITH_CONTEXT, 
     return _difference(own, other, "fraction")
 
 
+@by_heart
 def cxmi(records: StudyRecords, arm: Arm, context: str = "own") -> Estimate:
     """Nats per target token that a context gains, seed by seed: the loss without one minus that after it (CXMI)."""
     without, given = (records.by_seed("context_loss", context=name, **arm) for name in ("none", context))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, Locator, MaxNLocator, NullLocator
 
 from ripstop.medians import median_interval
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.plots import curve_with_interval
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.style import Look
@@ -29,9 +30,10 @@ class Costs:
 
     records: StudyRecords
 
+    @by_heart
     def contexts(self, metric: str, arm: Arm) -> list[int]:
         """Where an arm has a metric: a prompt that costs too much is not read."""
-        table = self.records.only(**arm).table
+        table = self.records.only(**arm).labels
         return sorted(int(context) for context in table.loc[table["metric"] == metric, "context"].unique())
 
     def count(self, metric: str, context: int, arm: Arm) -> int | None:
@@ -39,10 +41,12 @@ class Costs:
         found = self.records.constant(metric, context=context, **arm)
         return None if found is None else int(found)
 
+    @by_heart
     def counts(self, metric: str, arm: Arm) -> Curve:
         found = {context: self.count(metric, context, arm) for context in self.contexts(metric, arm)}
         return {context: Estimate.exact(n, 1, "bytes") for context, n in found.items() if n is not None}
 
+    @by_heart
     def seconds(self, kind: str, context: int, arm: Arm) -> Estimate:
         """Median over turns. kind: "step" or "prompt"."""
         return median_interval(self.records.pick(f"{kind}_seconds", context=context, **arm)["value"], "seconds")
@@ -50,6 +54,7 @@ class Costs:
     def times(self, kind: str, arm: Arm) -> Curve:
         return {context: self.seconds(kind, context, arm) for context in self.contexts(f"{kind}_seconds", arm)}
 
+    @by_heart
     def ratio(self, kind: str, context: int, arm: Arm) -> Estimate:
         """Of the arm's time to the reference's, turn by turn: what the machine does to both cancels."""
         own, reference = (

@@ -5,25 +5,26 @@ run are moved together, then all of one kind (part, metric and slice) in every r
 so that means, extremes, counts and bounds show it. Behind a number are the records of the runs that move it, of the kinds that
 move it. Where runs share a number but not the kinds that enter it, that is more than enters it, never less.
 
-A printer that is asked again answers by heart what rests on nothing that was moved (`probe`), and draws no bootstrap.
+A printer that is asked again answers by heart what rests on nothing that was moved (`by_heart`), and its estimates are rough
+(`ripstop.rough`): nothing is resampled or searched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from ripstop import recall_surface, statistics
-from ripstop.paper.probe import Probe, Rows, Values, functions_by_heart
+from ripstop import statistics
+from ripstop.paper.by_heart import Rows, Values
+from ripstop.paper.probe import Probe
 from ripstop.paper.select import StudyRecords
 from ripstop.records import Record
+from ripstop.rough import roughly
 
 Printed = Mapping[Hashable, object]
 """What a printer gives, piece by piece."""
@@ -61,7 +62,7 @@ class Influence:
     def __init__(self, mine: StudyRecords, others: Mapping[str, StudyRecords]):
         self._probes = {mine.study: Probe.of(mine)} | {name: Probe.of(other) for name, other in others.items()}
         self._mine = mine.study
-        tables = {name: probe.table for name, probe in self._probes.items()}
+        tables = {name: probe.labels for name, probe in self._probes.items()}
         self.places = _places(tables, {name: probe.factors for name, probe in self._probes.items()})
         self._sizes = {name: len(table) for name, table in tables.items()}
         table = pd.concat([t[["metric", "value"]].assign(study=name) for name, t in tables.items()], ignore_index=True)
@@ -74,7 +75,7 @@ class Influence:
 
     def behind(self, printer: Callable[..., Printed]) -> dict[Hashable, Behind]:
         """Piece -> the records behind it."""
-        with without_resampling(), functions_by_heart():
+        with roughly():
             before, read = self._read(printer)
             arms, together = self.places.arm, self._together(read)
             by_arm = self._moving(printer, before, arms, read, across=False)
@@ -83,7 +84,7 @@ class Influence:
 
     def drawn(self, printer: Callable[..., Printed]) -> dict[Hashable, Behind]:
         """The same for what takes long to draw: the records that were read for any piece, of the metrics that move it."""
-        with without_resampling(), functions_by_heart():
+        with roughly():
             before, read = self._read(printer)
             metrics = self._table.groupby(["study", "metric"], sort=False).ngroup().to_numpy()
             if len(before) > 1:
@@ -141,12 +142,15 @@ class Influence:
             start += size
 
     def _together(self, read: Rows) -> np.ndarray:
-        """Kinds that were always read together count as one."""
+        """Kinds that are measured in the same runs, and were always read together, count as one."""
         signatures: list[set[tuple[int, int]]] = [set() for _ in self.places.kinds]
+        runs: list[set[int]] = [set() for _ in self.places.kinds]
         for number, (kind, signature) in enumerate(zip(self.places.kind, self._signatures(), strict=True)):
+            runs[kind].add(self.places.run[number])
             if read[number]:
                 signatures[kind].add(signature)
-        keys = [(kind[:3], frozenset(found)) for kind, found in zip(self.places.kinds, signatures, strict=True)]
+        found = zip(self.places.kinds, map(frozenset, signatures), map(frozenset, runs), strict=True)
+        keys = [(kind[:3], read_with, measured_in) for kind, read_with, measured_in in found]
         numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         return np.array([numbers[keys[kind]] for kind in self.places.kind])
 
@@ -203,26 +207,6 @@ def _moves(table: pd.DataFrame) -> tuple[Values, Values]:
 def _all(contexts: Iterable[Any]) -> Iterator[list[Any]]:
     with ExitStack() as stack:
         yield [stack.enter_context(context) for context in contexts]
-
-
-@contextmanager
-def without_resampling() -> Iterator[None]:
-    """Inside, an interval over seeds is the range of their values, which moves with them, and a fit begins at one place."""
-
-    def spread(data: Sequence[Values], *_: Any, **__: Any) -> SimpleNamespace:
-        return SimpleNamespace(confidence_interval=(data[0].min(), data[0].max()))
-
-    places = (stats, "bootstrap", spread), (statistics, "_expanded", lambda n: statistics.CONFIDENCE)
-    starts = recall_surface._starts
-    fits = (recall_surface, "RESAMPLES", 2), (recall_surface, "_starts", lambda log_n: starts(log_n)[:1])
-    before = [(place, name, getattr(place, name)) for place, name, _ in (*places, *fits)]
-    for place, name, cheap in (*places, *fits):
-        setattr(place, name, cheap)
-    try:
-        yield
-    finally:
-        for place, name, own in before:
-            setattr(place, name, own)
 
 
 def _same(a: object, b: object) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Estimate, difference_interval, geometric_mean, mean_interval
 
@@ -30,6 +31,7 @@ def of(architecture: str) -> dict[str, object]:
     return {"sweep": "architecture", "architecture": architecture}
 
 
+@by_heart
 def scored(records: StudyRecords, where: Where, metric: str = "bits_per_byte", **more: object) -> pd.Series:
     """Bits per byte by seed; empty where the arm was dropped."""
     return records.by_seed(metric, split=SPLIT, **where, **more)
@@ -56,6 +58,7 @@ def constant(records: StudyRecords, metric: str, unit: str, where: Where) -> Est
     return Estimate.missing(unit) if value is None else Estimate.exact(value, 1, unit)
 
 
+@by_heart
 def ngram(records: StudyRecords) -> tuple[int, float]:
     """The order of the n-gram model that is the best on held-out text to choose by, and its bits per byte of the other."""
     tried = records.pick("ngram_bits_per_byte", split="valid").sort_values("order").set_index("order")["value"]
@@ -65,6 +68,7 @@ def ngram(records: StudyRecords) -> tuple[int, float]:
     return order, value
 
 
+@by_heart
 def swept(records: StudyRecords, sweep: str) -> dict[object, dict[str, object]]:
     """Value -> where its records are, that of the base among them: numbers by size, cycles by their share of latents."""
     if records.is_dropped("sweep", sweep):
@@ -91,6 +95,7 @@ def at(records: StudyRecords, sweep: str, value: object, metric: str = "bits_per
     return scored(records, found[value], metric) if value in found else pd.Series(dtype=float)
 
 
+@by_heart
 def losses(records: StudyRecords, optimizer: str) -> dict[int, pd.Series]:
     """Seed -> held-out loss by step."""
     if records.is_dropped("sweep", "optimizers"):
@@ -99,6 +104,7 @@ def losses(records: StudyRecords, optimizer: str) -> dict[int, pd.Series]:
     return {seed: rows[rows["seed"] == seed].set_index("step")["value"].sort_index() for seed in sorted(rows["seed"].unique())}
 
 
+@by_heart
 def steps_to_equal_loss(records: StudyRecords) -> dict[str, pd.Series]:
     """Optimizer -> steps by seed until the loss that all of them reach with this seed: the highest of their last ones.
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.tables import Table
 from ripstop.statistics import Capacity, Estimate, capacity_interval, mean_interval
@@ -27,6 +28,7 @@ NOTHING_CHOSEN = "At this scale no settings were on offer: every arm trained wit
 SHORT = {"training.lr": "learning rate", "model.embedding_std": "embedding std"}
 
 
+@by_heart
 def late_gain(records: StudyRecords, **where: object) -> Estimate:
     """How far the held-out accuracy moved over the last fifth of the steps, a mean over seeds; no unit, may be negative.
 
@@ -41,6 +43,7 @@ def still_learns(records: StudyRecords, **where: object) -> bool:
     return abs(late_gain(records, **where).value) >= STILL
 
 
+@by_heart
 def steps_to(records: StudyRecords, level: float, **where: object) -> Estimate:
     """Steps until the held-out accuracy first reached `level`, between two validations on a straight line.
 
@@ -66,7 +69,7 @@ def mark(records: StudyRecords, label: str, **where: object) -> str:
 
 def settings(records: StudyRecords, name: str, factor: str, labels: Mapping[str, str]) -> dict[str, Table]:
     """A table called `name` of what each arm chose, in the order of `labels`; it says so where nothing was to choose."""
-    keys = records.values("setting") if "setting" in records.table else []
+    keys = records.values("setting") if "setting" in records.labels else []
     present = records.values(factor)
     arms = [*(arm for arm in labels if arm in present), *(arm for arm in present if arm not in labels)]
     rows = [[labels.get(arm, arm), *(records.constant("chosen", setting=key, **{factor: arm}) for key in keys)] for arm in arms]
@@ -76,14 +79,14 @@ def settings(records: StudyRecords, name: str, factor: str, labels: Mapping[str,
 
 def chosen(records: StudyRecords, setting: str, **where: object) -> float | None:
     """The value that an arm chose for one setting; None where nothing was to choose."""
-    if "setting" not in records.table or setting not in records.values("setting"):
+    if "setting" not in records.labels or setting not in records.values("setting"):
         return None
     return records.constant("chosen", setting=setting, **where)
 
 
 def _curves(records: StudyRecords, where: dict[str, object]) -> list[tuple[object, pd.Series]]:
     """Each seed's held-out accuracy by step."""
-    rows = records.pick("held_out_accuracy", **where)
+    rows = records.pick("held_out_accuracy", **where)[["seed", "step", "value"]]
     return [(seed, curve.set_index("step")["value"].sort_index()) for seed, curve in rows.groupby("seed")]
 
 

@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 from ripstop.paper.tables import Marked
-from ripstop.statistics import Estimate
+from ripstop.statistics import MADE, Estimate
 
 PACKAGE, PRINTERS = "ripstop.", "ripstop.paper."
 
@@ -26,8 +26,9 @@ class Methods:
         made = self._made.get(id(estimate)) if isinstance(estimate, Estimate) else None
         return made[1] if made else "as recorded"
 
-    def note(self, estimate: Estimate, frame: FrameType) -> None:
-        frame = _at_work(frame)
+    def note(self, estimate: Estimate) -> None:
+        """To be called by the estimate itself, while it is made."""
+        frame = _at_work(sys._getframe(3))  # above this one, `__post_init__` and `__init__`
         parts = [_said(frame)]
         if _name(frame).startswith(f"{Estimate.__name__}."):  # estimates that were combined say how they were made
             operands = [frame.f_locals.get(name) for name in ("self", "other")]
@@ -39,17 +40,12 @@ class Methods:
 @contextmanager
 def noted() -> Iterator[Methods]:
     """Notes how each estimate is made while it is open."""
-    found, plain = Methods(), Estimate.__post_init__
-
-    def noting(self: Estimate) -> None:
-        plain(self)
-        found.note(self, sys._getframe(2))
-
-    Estimate.__post_init__ = noting  # type: ignore[method-assign]
+    found = Methods()
+    token = MADE.set(found.note)
     try:
         yield found
     finally:
-        Estimate.__post_init__ = plain  # type: ignore[method-assign]
+        MADE.reset(token)
 
 
 def _at_work(frame: FrameType) -> FrameType:

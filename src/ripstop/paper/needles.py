@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Capacity, Estimate, capacity_interval, difference_interval, mean_interval
 
@@ -69,7 +70,7 @@ class Arm:
 
 def arms(records: StudyRecords) -> list[Arm]:
     """Every arm that there is: by haystack, architecture and teaching in the order of the paper, new ones last."""
-    rows = records.table[["architecture", "teaching", "haystack"]].drop_duplicates()
+    rows = records.labels[["architecture", "teaching", "haystack"]].drop_duplicates()
     found = [Arm(a, t if isinstance(t, str) else None, h) for a, t, h in rows.itertuples(index=False)]
     orders = ["tokens", "prose"], [*LABELS], [*WAYS]
 
@@ -80,11 +81,13 @@ def arms(records: StudyRecords) -> list[Arm]:
     return sorted(found, key=order)
 
 
+@by_heart
 def lengths(records: StudyRecords, family: str = "single") -> list[float]:
     """Those that a family was tested at, the shortest first."""
     return sorted(records.pick("accuracy", family=family)["length"].unique().tolist())
 
 
+@by_heart
 def families(records: StudyRecords, arm: Arm) -> set[str]:
     """Those that an arm was asked: in prose there may be fewer."""
     return set(records.pick("accuracy", **arm.factors)["family"].unique())
@@ -94,6 +97,7 @@ def short(length: float) -> str:
     return f"{length / 1024:g}k" if length >= 1024 else f"{length:g}"
 
 
+@by_heart
 def inside(records: StudyRecords, metric: str, **where: object) -> pd.Series:
     """Of the single needle, by seed: the mean over the depths between the first and the last and what `where` leaves free.
 
@@ -123,6 +127,7 @@ def difference(a: pd.Series, b: pd.Series) -> Estimate:
     return difference_interval(a, b, "fraction") if len(a) and len(b) else Estimate.missing("fraction")
 
 
+@by_heart
 def effective(records: StudyRecords, family: str, arm: Arm) -> Estimate:
     """The longest length up to which accuracy reaches `THRESHOLD`, a geometric mean over seeds."""
     rows = records.pick("accuracy", family=family, control="own", **arm.factors)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Capacity, Estimate, capacity_interval, difference_interval, mean_interval
 
@@ -43,6 +44,7 @@ def recall(records: StudyRecords, architecture: str, length: int, format: str = 
     return records.by_seed("stored_accuracy", task="recall", **where)
 
 
+@by_heart
 def lost(records: StudyRecords, architecture: str, length: int, format: str, rounding: str = "nearest") -> pd.Series:
     """Recall in float32 minus that in a format, by seed."""
     return recall(records, architecture, length) - recall(records, architecture, length, format, rounding)
@@ -52,6 +54,7 @@ def present(records: StudyRecords, architectures: Sequence[str]) -> list[str]:
     return [name for name in architectures if not records.is_dropped("architecture", name)]
 
 
+@by_heart
 def mean_lost(
     records: StudyRecords, architectures: Sequence[str], length: int, format: str, rounding: str = "nearest"
 ) -> pd.Series:
@@ -65,6 +68,7 @@ def has_room(records: StudyRecords, architectures: Sequence[str], length: int) -
     return all(recall(records, name, length).mean() >= ROOM for name in present(records, architectures))
 
 
+@by_heart
 def bits(records: StudyRecords, architectures: Sequence[str], length: int) -> Estimate:
     """Bits per element, scales counted, at which whole numbers, rounded to nearest, cost `DROP` of recall: between two formats
     on a straight line, for the mean over architectures; a bound where no format, or even the widest, costs that. Unknown
@@ -91,6 +95,7 @@ def crossing(costs: Mapping[float, float], level: float = DROP) -> Capacity:
     return Capacity(wide, "below")
 
 
+@by_heart
 def width(
     records: StudyRecords, architectures: Sequence[str], format: str, rounding: str = "nearest", task: str = "recall"
 ) -> float:
@@ -115,11 +120,13 @@ def text_bits(
     return records.by_seed("stored_bits_per_byte", task="text", **where)
 
 
+@by_heart
 def text_cost(records: StudyRecords, architecture: str, length: int, format: str, rounding: str = "nearest") -> pd.Series:
     """Bits per byte more than in float32, by seed."""
     return text_bits(records, architecture, length, format, rounding) - text_bits(records, architecture, length)
 
 
+@by_heart
 def mean_text_cost(
     records: StudyRecords, architectures: Sequence[str], length: int, format: str, rounding: str = "nearest"
 ) -> pd.Series:

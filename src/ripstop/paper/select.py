@@ -11,6 +11,7 @@ import pandas as pd
 
 from ripstop.config import ConfigError, nearest
 from ripstop.metrics import METRICS
+from ripstop.paper.by_heart import by_heart
 from ripstop.statistics import Capacity, Estimate, by_common_seed, capacity_interval, fit_logistic, mean_interval
 
 PART = "part"
@@ -35,13 +36,15 @@ class StudyRecords:
     whole: pd.DataFrame | None = None
     factors: frozenset[str] = frozenset()
 
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """The table, asked what there is a record of, and not what was measured."""
+        return self.table
+
+    @by_heart
     def only(self, **where: object) -> StudyRecords:
         """Those with the given factors; the rest still counts as there."""
-        table = self.table
-        for column, value in where.items():
-            self._known(column, value)
-            table = table[table[column] == value]
-        return replace(self, table=table, whole=self._whole)
+        return replace(self, table=self.labels[self._where(where)], whole=self._whole)
 
     def require(self, named: Mapping[str, Iterable[object]]) -> None:
         """`ConfigError` where a value of a factor (factor -> values) is neither there nor dropped."""
@@ -49,11 +52,13 @@ class StudyRecords:
             for value in values:
                 self._known(column, value)
 
+    @by_heart
     def values(self, column: str) -> list:
         """What a factor or slice has, sorted."""
         self._column(column)
-        return sorted(self.table[column].dropna().unique().tolist())
+        return sorted(self.labels[column].dropna().unique().tolist())
 
+    @by_heart
     def family(self, column: str, prefix: str) -> list[str]:
         """Arms whose name is `prefix` and a rest. None at all is an error where the parameters dropped none."""
         found = [str(value) for value in self.values(column) if str(value).startswith(prefix)]
@@ -64,33 +69,38 @@ class StudyRecords:
     def is_dropped(self, column: str, value: object) -> bool:
         return (column, _text(value)) in self.dropped
 
+    @by_heart
     def factor(self, name: str, **where: object) -> float | None:
         """The one value that a factor has there; None where it was dropped."""
         self._column(name)
-        return self._one(name, self._rows(where)[name].dropna().unique().tolist(), where)
+        return self._one(name, self.labels.loc[self._where(where), name].dropna().unique().tolist(), where)
 
+    @by_heart
     def constant(self, metric: str, **where: object) -> float | None:
         """The one value of a metric that no seed moves, such as bytes; None where it was dropped."""
         return self._one(metric, self.pick(metric, **where)["value"].unique().tolist(), where)
 
+    @by_heart
     def pick(self, metric: str, **where: object) -> pd.DataFrame:
         """Rows of `metric` whose columns have the given values."""
         if not self._is_there("metric", metric):
             if metric in self.parts and self.is_dropped(PART, self.parts[metric]):
-                return self.table.iloc[:0]
+                return self.labels.iloc[:0]
             raise self._absent("metric", metric)
-        rows = self._rows(where, self._places("metric", metric))
+        rows = self._rows(self._places("metric", metric) & self._where(where))
         if rows.empty and not any(self.is_dropped(*item) for item in where.items()):
             raise ConfigError(f"{self.study}: no record measures {metric} where {_words(where)}; evaluate its runs again")
         return rows
 
+    @by_heart
     def pick_any(self, metric: str, **where: object) -> pd.DataFrame:
         """Rows of `metric` whose columns have the given values, none where there are none: for what may not have been."""
-        rows = self.table[self.table["metric"] == metric]
+        places = self._places("metric", metric)
         for column, value in where.items():
-            rows = rows[rows[column] == value] if column in rows else rows.iloc[:0]
-        return rows
+            places = places & (self._places(column, value) if column in self.labels else False)
+        return self._rows(places)
 
+    @by_heart
     def by_seed(self, metric: str, **where: object) -> pd.Series:
         """Values indexed by seed. Rows that differ in a column that `where` does not fix are an error, not an average."""
         rows = self.pick(metric, **where)
@@ -100,6 +110,7 @@ class StudyRecords:
             raise ConfigError(f"{self.study}: {several}; fix one more column")
         return rows["value"].set_axis(pd.Index(rows["seed"])).sort_index()
 
+    @by_heart
     def mean_by_seed(self, metric: str, **where: object) -> pd.Series:
         """Mean of each seed over everything that `where` does not fix, which has to be the same for every seed."""
         rows = self.pick(metric, **where)
@@ -109,10 +120,12 @@ class StudyRecords:
             raise ConfigError(f"{self.study}: {metric} where {_words(where)}: {said}; evaluate the missing runs")
         return rows.groupby("seed")["value"].mean()
 
+    @by_heart
     def mean(self, metric: str, **where: object) -> Estimate:
         """Mean over seeds, with the metric's own unit."""
         return mean_interval(self.by_seed(metric, **where), self.unit(metric))
 
+    @by_heart
     def unit(self, metric: str) -> str:
         units = self._whole.loc[self._whole["metric"] == metric, "unit"].unique().tolist()
         if len(units) > 1:
@@ -126,12 +139,21 @@ class StudyRecords:
         assert level is not None
         return level
 
+    @by_heart
     def capacities(self, **where: object) -> dict[int, Capacity]:
         """Capacity of each seed's recall curve (own pairs), by seed."""
         rows, chance = self.pick("accuracy", control="own", **where), self.chance
-        by_seed = {seed: rows[rows["seed"] == seed] for seed in sorted(rows["seed"].unique().tolist())}
-        return {seed: self._capacity(curve, chance, where) for seed, curve in by_seed.items()}
+        seeds, points = rows["seed"].to_numpy(), rows[["num_pairs", "value", "n"]].to_numpy(float)
+        found = {}
+        for seed in np.unique(seeds).tolist():
+            curve = points[seeds == seed]
+            if len(np.unique(curve[:, 0])) < len(curve):
+                raise ConfigError(f"{self.study}: two recall curves of one seed where {_words(where)}; fix one more column")
+            pairs, recall, n = curve[np.argsort(curve[:, 0])].T
+            found[seed] = fit_logistic(pairs, recall, n, chance)
+        return found
 
+    @by_heart
     def capacity(self, **where: object) -> Estimate:
         """Geometric mean of the seeds' capacities, in pairs."""
         return capacity_interval(list(self.capacities(**where).values()))
@@ -145,31 +167,32 @@ class StudyRecords:
     @property
     def n_seeds(self) -> int:
         """Number of seeds behind the rows at hand."""
-        return int(self.table["seed"].nunique())
+        return int(self.labels["seed"].nunique())
 
     @property
     def _whole(self) -> pd.DataFrame:
-        return self.table if self.whole is None else self.whole
+        return self.labels if self.whole is None else self.whole
 
-    def _capacity(self, curve: pd.DataFrame, chance: float, where: Mapping[str, object]) -> Capacity:
-        if curve["num_pairs"].duplicated().any():
-            raise ConfigError(f"{self.study}: two recall curves of one seed where {_words(where)}; fix one more column")
-        curve = curve.sort_values("num_pairs")
-        return fit_logistic(curve["num_pairs"], curve["value"], curve["n"], chance)
-
-    def _rows(self, where: Mapping[str, object], places: np.ndarray | None = None) -> pd.DataFrame:
-        """Rows whose columns have the given values, those at `places` alone."""
+    def _where(self, where: Mapping[str, object]) -> np.ndarray:
+        """Which rows have the given values."""
+        places = np.ones(len(self.labels), bool)
         for column, value in where.items():
             self._known(column, value)
-            found = self._places(column, value)
-            places = found if places is None else places & found
-        return self.table if places is None else self.table[places]
+            places &= self._places(column, value)
+        return places
 
     def _places(self, column: str, value: object) -> np.ndarray:
         """Which rows have the value: compared once, since a printer asks for the same few again and again."""
         if (column, value) not in self._found:
-            self._found[column, value] = (self.table[column] == value).to_numpy(bool)
+            self._found[column, value] = (self.labels[column] == value).to_numpy(bool)
         return self._found[column, value]
+
+    def _rows(self, places: np.ndarray) -> pd.DataFrame:
+        """The rows at these places, chosen once for the same reason."""
+        key = places.tobytes()
+        if key not in self._chosen:
+            self._chosen[key] = self.labels[places]
+        return self._chosen[key].copy(deep=False)
 
     def _is_there(self, column: str, value: object) -> bool:
         """Whether any record of the study has the value."""
@@ -179,6 +202,10 @@ class StudyRecords:
 
     @cached_property
     def _found(self) -> dict[tuple[str, object], np.ndarray]:
+        return {}
+
+    @cached_property
+    def _chosen(self) -> dict[bytes, pd.DataFrame]:
         return {}
 
     def _one(self, name: str, values: list, where: Mapping[str, object]) -> float | None:

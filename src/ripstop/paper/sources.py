@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.influence import Behind, Influence
 from ripstop.paper.methods import Methods
 from ripstop.paper.numbers import format_estimate, to_json
@@ -97,8 +98,8 @@ def _lines(value: Any) -> str:
 
 def _pieces(printer: ModuleType, records: StudyRecords, reads: Mapping[str, StudyRecords]) -> dict[Hashable, object]:
     """Name of a number, or (table, row, column) -> what is printed there."""
-    found: dict[Hashable, object] = dict(printer.numbers(records, **reads))
-    for name, table in printer.tables(records, **reads).items() if hasattr(printer, "tables") else ():
+    found: dict[Hashable, object] = dict(by_heart(printer.numbers)(records, **reads))
+    for name, table in by_heart(printer.tables)(records, **reads).items() if hasattr(printer, "tables") else ():
         for row, cells in enumerate(table.rows):
             found |= {(name, row, column): cell for column, cell in enumerate(cells)}
     return found
@@ -106,7 +107,7 @@ def _pieces(printer: ModuleType, records: StudyRecords, reads: Mapping[str, Stud
 
 def _figures(printer: ModuleType, records: StudyRecords, reads: Mapping[str, StudyRecords]) -> dict[Hashable, object]:
     """Name -> what is drawn."""
-    return {name: _drawn(figure) for name, figure in printer.figures(records, **reads).items()}
+    return {name: _drawn(figure) for name, figure in by_heart(printer.figures)(records, **reads).items()}
 
 
 def _drawn(figure: Figure) -> list[object]:

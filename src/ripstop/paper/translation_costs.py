@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from ripstop.medians import median_interval
 from ripstop.paper import costs, plots, style
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.style import Look
 from ripstop.statistics import Estimate
@@ -39,6 +40,7 @@ class TranslationCosts:
 
     records: StudyRecords
 
+    @by_heart
     def curve(self, metric: str, sweep: Sweep, arm: Arm) -> Curve:
         """The metric against one of lengths and batch, the others where that sweep has them; medians over turns and runs."""
         rows = self.records.pick(metric, **arm)
@@ -48,6 +50,7 @@ class TranslationCosts:
         unit = self.records.unit(metric)
         return {int(n): median_interval(rows[rows[sweep] == n]["value"], unit) for n in sorted(rows[sweep].unique())}
 
+    @by_heart
     def ratios(self, metric: str, sweep: Sweep, arm: Arm) -> Curve:
         """The same over the reference's, turn by turn: what the machine does to both cancels."""
         own, reference = (self.records.pick(name, **arm) for name in (metric, f"reference_{metric}"))

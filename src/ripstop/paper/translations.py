@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.numbers import NOT_MEASURED
 from ripstop.paper.select import PART, StudyRecords
 from ripstop.paper.tables import Cell, Marked, Table
@@ -69,6 +70,7 @@ def differs(records: StudyRecords, metric: str, arm: TranslatorArm, baseline: Tr
     return bool((p_values < SIGNIFICANCE).all() and ((gains > 0).all() or (gains < 0).all()))
 
 
+@by_heart
 def score_cell(records: StudyRecords, metric: str, arm: TranslatorArm, baseline: TranslatorArm) -> Cell:
     """Mean over seeds with its interval, marked where it differs from the baseline."""
     score = records.mean(metric, part="translation", **arm.where)
@@ -90,7 +92,7 @@ def comet_notes(records: StudyRecords, arms: Sequence[TranslatorArm]) -> list[st
     if records.is_dropped(PART, COMET):
         return ["COMET was not run: the parameters of this scale leave it out."]
     notes = []
-    for why in sorted(set(records.pick_any("comet_not_run")["why"].dropna())) if "why" in records.table else []:
+    for why in sorted(set(records.pick_any("comet_not_run")["why"].dropna())) if "why" in records.labels else []:
         notes.append(f"COMET was not run: {why}.")
     for arm in arms:
         if comet_cell(records, arm) == "invalid":

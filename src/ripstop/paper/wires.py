@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ripstop.config import ConfigError
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.statistics import Estimate
 
@@ -68,11 +69,13 @@ def headline(records: StudyRecords) -> int:
     return int(found)
 
 
+@by_heart
 def loss(records: StudyRecords, arm: Asked, prompt: str = "own", reader: str = FIRST, **where: object) -> Estimate:
     """Loss per token of the gold answer."""
     return score(records, "answer_nll", arm, prompt, reader, **where)
 
 
+@by_heart
 def score(
     records: StudyRecords, metric: str, arm: Asked, prompt: str = "own", reader: str = FIRST, **where: object
 ) -> Estimate:
@@ -81,6 +84,7 @@ def score(
     return records.mean(metric, prompt=prompt, **arm.by(reader), **where)
 
 
+@by_heart
 def gain(
     records: StudyRecords, arm: Asked, over: str, reader: str = FIRST, prompt: str = "own", format: str = "none",
     questions: str = "all",
@@ -90,6 +94,7 @@ def gain(
     return over_documents(records, "loss_gain", "nats", **where)
 
 
+@by_heart
 def gap(records: StudyRecords, arm: Asked, to: str, reader: str = FIRST) -> Estimate:
     """Part of the way from the best floor; unknown where in some resample of a seed there was no way."""
     where = {**arm.by(reader), "to": to}
@@ -100,6 +105,7 @@ def gap(records: StudyRecords, arm: Asked, to: str, reader: str = FIRST) -> Esti
     return over_documents(records, "gap_closed", "", **where)
 
 
+@by_heart
 def over_documents(records: StudyRecords, metric: str, unit: str, **where: object) -> Estimate:
     """Mean over seeds; the interval reaches from the lowest to the highest end of the seeds' own, each over documents.
 
@@ -117,6 +123,7 @@ def largest(records: StudyRecords, metric: str, unit: str, **where: object) -> E
     return Estimate.missing(unit) if values.empty else Estimate.exact(float(values.max()), len(values), unit)
 
 
+@by_heart
 def compared(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
     """What a headline arm gains over everything, and the parts of the gaps that it closes."""
     return {
@@ -149,6 +156,7 @@ def negated(estimate: Estimate) -> Estimate:
     return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n, estimate.unit)
 
 
+@by_heart
 def bytes_each(records: StudyRecords, metric: str = "context_bytes", /, **where: object) -> Estimate:
     """Bytes of a context, a mean over documents."""
     rows = records.pick(metric, **where)

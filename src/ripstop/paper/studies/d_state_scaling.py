@@ -128,7 +128,7 @@ def _main_expand(records: StudyRecords) -> int:
 
 def _shapes(records: StudyRecords) -> list[dict[str, int]]:
     """Every shape of the state, sorted."""
-    found = {tuple(int(value) for value in row) for row in records.table[list(SHAPE)].itertuples(index=False)}
+    found = {tuple(int(value) for value in row) for row in records.labels[list(SHAPE)].itertuples(index=False)}
     return [dict(zip(SHAPE, shape, strict=True)) for shape in sorted(found)]
 
 
@@ -164,7 +164,7 @@ def _longer_training(records: StudyRecords) -> Estimate:
             if after[seed].censored == before[seed].censored == "no":
                 moved.setdefault(seed, []).append(math.log2(after[seed].value / before[seed].value))
     if not moved or short == long:
-        return Estimate.unknown(records.table["seed"].nunique())
+        return Estimate.unknown(records.labels["seed"].nunique())
     return geometric_mean([2 ** (sum(logs) / len(logs)) for _, logs in sorted(moved.items())])
 
 

@@ -215,7 +215,7 @@ def _table_of_times(cost: Costs, arms: list[tuple[str, Arm]]) -> Table:
 
 def _in_order(records: StudyRecords, column: str, labels: Mapping[str, str]) -> list[str]:
     """The arms that there are, in the order of the labels; new ones come last under their own names."""
-    there = records.values(column) if column in records.table else []  # where a scale dropped all of them
+    there = records.values(column) if column in records.labels else []  # where a scale dropped all of them
     return [*(name for name in labels if name in there), *(name for name in there if name not in labels)]
 
 

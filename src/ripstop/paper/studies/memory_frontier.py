@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ripstop.paper import costs, frontier, learning, plots, style
+from ripstop.paper.by_heart import by_heart
 from ripstop.paper.select import StudyRecords
 from ripstop.paper.tables import Cell, Marked, Table
 from ripstop.statistics import Capacity, Estimate, by_common_seed, capacity_interval, difference_interval, mean_interval
@@ -178,6 +179,7 @@ def _sizes(records: StudyRecords, name: str) -> list[int]:
     return [] if records.is_dropped("mixer", name) else [int(size) for size in records.only(mixer=name).values("memory_size")]
 
 
+@by_heart
 def _recall(records: StudyRecords, name: str, size: int) -> pd.Series:
     """By seed, of the asked number of pairs."""
     return records.by_seed("accuracy", control="own", num_pairs=asked(records), mixer=name, memory_size=size)
@@ -195,6 +197,7 @@ def _bytes(records: StudyRecords, metric: str, name: str, size: int) -> float:
     return found
 
 
+@by_heart
 def _points(records: StudyRecords, metric: str) -> dict[tuple[str, int], tuple[float, float]]:
     """(mixer, size) -> bytes and mean recall."""
     return {
@@ -204,6 +207,7 @@ def _points(records: StudyRecords, metric: str) -> dict[tuple[str, int], tuple[f
     }
 
 
+@by_heart
 def _needed(records: StudyRecords, metric: str, name: str) -> dict[int, Capacity]:
     """Bytes for LEVEL, by seed."""
     sizes = _sizes(records, name)

@@ -148,7 +148,7 @@ def _architectures(records: StudyRecords) -> Table:
     rows: list[list[Cell]] = []
     order, ngram = lm.ngram(records)
     arms = {label: lm.of(name) for name, label in lm.LABELS.items() if not records.is_dropped("architecture", name)}
-    if "size" in records.table:
+    if "size" in records.labels:
         arms |= {f"windows and latents, {size}": {"sweep": "size", "size": size} for size in records.values("size")}
     for label, where in arms.items():
         size, state = (records.constant(metric, **where) for metric in ("parameters", "state_bytes"))
