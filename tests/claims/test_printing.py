@@ -45,7 +45,7 @@ def test_a_section_ends_with_what_its_verdicts_say():
     measured = r"0.70 {[}0.60, 0.80{]}, claimed"
     wanted = [
         r"\ripstoptakeaway{mqar_cliff}{%",
-        r"\paragraph{What to take away.}",
+        r"\paragraph{What the claims came to.}",
         r"\emph{Supported.} a \& 100 \% of it",
         rf"\emph{{Refuted.}} b \& 100 \% of it ({measured} \textless{{}} 0.5).",
         rf"\emph{{Inconclusive.}} c \& 100 \% of it ({measured} \textgreater{{}} 0.7).",
