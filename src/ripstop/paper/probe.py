@@ -28,7 +28,7 @@ class Probe(StudyRecords):
         same = {field.name: getattr(records, field.name) for field in fields(StudyRecords)}
         return cls(**same, moves=Moves(len(records.table)))
 
-    @property
+    @property  # type: ignore[misc]  # a field of the base that is made anew each time
     def table(self) -> pd.DataFrame:
         return self.moves.shown(self.labels)
 
