@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from paper import made_up
 
@@ -19,7 +20,7 @@ from ripstop.paper.select import StudyRecords
 from ripstop.recall_surface import fit_surface
 from ripstop.records import Record, frame
 from ripstop.rough import is_rough, roughly
-from ripstop.statistics import Estimate, difference_interval, fit_logistic
+from ripstop.statistics import Estimate, difference_interval, fit_logistic, mean_interval
 
 ARMS, SEEDS = ("a", "b", "c"), (0, 1)
 
@@ -214,6 +215,42 @@ def test_functions_answer_by_heart_what_rests_on_nothing_that_was_moved() -> Non
     assert [mean(probe, arm) for arm in ARMS] == before
     assert asked == ["a", "b", "c", "b", "b"]
     assert [mean(records, "a") for _ in range(2)] == [before[0]] * 2 and asked[5:] == ["a", "a"]
+
+
+def test_what_rests_on_an_answer_by_heart_rests_on_its_records() -> None:
+    @by_heart
+    def mean(records: StudyRecords) -> float:
+        return float(picked(records, "a").mean())
+
+    @by_heart
+    def twice(records: StudyRecords) -> float:
+        return 2 * mean(records)
+
+    records = tiny({"accuracy": recall})
+    probe, rows = Probe.of(records), (records.table["mixer"] == "a").to_numpy(bool)
+    assert 2 * mean(probe) == twice(probe)
+    with probe.moves.moved(rows, np.ones(len(rows))):
+        assert twice(probe) == 2.0
+
+
+def test_kinds_that_are_measured_in_other_runs_are_told_apart() -> None:
+    """Only arm c has a third position, so that nobody takes it for one with the two that it is read with."""
+    few, more = tiny({"accuracy": recall}), []
+    for seed in SEEDS:
+        more.append(made_up.made_up("tiny", {"mixer": "c", "width": 8}, seed, "accuracy", 0.7 + seed / 100, position=3))
+    records = StudyRecords("tiny", pd.concat([few.table, frame(more)], ignore_index=True), factors=few.factors)
+
+    def third(given: StudyRecords) -> float:
+        rows = given.pick("accuracy", mixer="c")
+        return float(rows[rows["position"] == 3]["value"].mean())
+
+    assert behind(records, third) == of("c", positions=(3,))
+
+
+def test_a_rough_interval_is_the_range_of_the_values() -> None:
+    with roughly():
+        assert mean_interval([1.0, 2.0, 6.0]) == Estimate(3.0, 1.0, 6.0, 3)
+    assert mean_interval(np.arange(1.0, 9.0)).low > 1.0
 
 
 def test_what_is_asked_of_labels_is_no_reading() -> None:

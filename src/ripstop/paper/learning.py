@@ -86,8 +86,8 @@ def chosen(records: StudyRecords, setting: str, **where: object) -> float | None
 
 def _curves(records: StudyRecords, where: dict[str, object]) -> list[tuple[object, pd.Series]]:
     """Each seed's held-out accuracy by step."""
-    rows = records.pick("held_out_accuracy", **where)[["seed", "step", "value"]]
-    return [(seed, curve.set_index("step")["value"].sort_index()) for seed, curve in rows.groupby("seed")]
+    rows = records.pick("held_out_accuracy", **where)
+    return [(seed, curve["value"].set_axis(pd.Index(curve["step"])).sort_index()) for seed, curve in rows.groupby("seed")]
 
 
 def _late(curve: pd.Series) -> float | None:

@@ -143,6 +143,8 @@ class StudyRecords:
     def capacities(self, **where: object) -> dict[int, Capacity]:
         """Capacity of each seed's recall curve (own pairs), by seed."""
         rows, chance = self.pick("accuracy", control="own", **where), self.chance
+        if rows.empty:
+            return {}
         seeds, points = rows["seed"].to_numpy(), rows[["num_pairs", "value", "n"]].to_numpy(float)
         found = {}
         for seed in np.unique(seeds).tolist():
