@@ -431,7 +431,7 @@ def test_only_what_changed_runs_again(checkout: Path) -> None:
     again["mqar_cliff"] = {run for run in measured["mqar_cliff"] if run.endswith("_seed-1")}
     fresh = {study: {run for run in candidates[study] if f"_candidate-{number}_" in run}
              for study, number in (("d_state_scaling", 1), ("residual_init", len(rates["residual_init"])))}  # fmt: skip
-    assert [len(runs) for runs in (*again.values(), *fresh.values())] == [4, 4, 7, 6, 2, 2]
+    assert [len(runs) for runs in (*again.values(), *fresh.values())] == [4, 4, 8, 9, 2, 2]
     trained = {("train", study, run) for runs in (again, fresh) for study in runs for run in runs[study]}
     evaluated = {(f"evaluate {p}", s, run) for s in again for run in again[s] for p in grid.runs[s][run].parts}
     evaluated |= {("evaluate recall", "blind_start", run) for run in measured["blind_start"]}
