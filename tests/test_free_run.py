@@ -126,7 +126,7 @@ def test_the_rows_of_an_update_are_told_before_and_behind_the_length_of_a_row(te
 MISTAKES: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "study": ([], {"study": "mqar_clif"}, "study 'mqar_clif' does not exist; did you mean 'mqar_cliff'?"),
     "scale": ([], {"scale": "smok"}, "scale 'smok' does not exist; did you mean 'smoke'?"),
-    "arm": ([], {"arm": "mamba"}, "--arm mamba: {params}: studies.mqar_cliff has no such arm; did you mean 'mamba2'?"),
+    "arm": ([], {"arm": "mamba"}, "--arm mamba: {params}: studies.mqar_cliff has no such arm; did you mean 'mamba3'?"),
     "several arms": ([], {"study": "d_state_scaling", "arm": "16"}, "--arm 16: several arms of {params}: studies.d_state_"),
     "nothing to train": ([], {"study": "decode_cost"}, "is measured as it is built, so there is nothing to train"),
     "a name that is a path": ([], {"name": "../x"}, "--name ../x: is no name of a folder"),

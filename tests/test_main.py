@@ -227,7 +227,7 @@ def test_a_mistake_in_the_arguments_is_one_sentence(
 
 def test_plan_prints_the_grid(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, tmp_path, "plan", "--params", PARAMS, "--scale", "smoke") == 0
-    assert "mqar_cliff: 6 runs in results/smoke/mqar_cliff/runs" in capsys.readouterr().out
+    assert "mqar_cliff: 9 runs in results/smoke/mqar_cliff/runs" in capsys.readouterr().out
 
 
 def end(action: Callable[[], object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -441,7 +441,7 @@ def test_no_home_is_needed(tmp_path: Path) -> None:
     lay_out(tmp_path)
     status, out, said = call(tmp_path, "plan", "--scale", "smoke", prefix=("env", "-u", "HOME", "-u", "XDG_CACHE_HOME"))
     assert status == 0, said
-    assert "mqar_cliff: 6 runs" in out
+    assert "mqar_cliff: 9 runs" in out
     assert not (tmp_path / "~").exists()
 
 
@@ -462,15 +462,15 @@ def test_from_records_to_paper_and_verdicts(
 
     collected = f"results/cpu/{study}/records.jsonl"
     status, said = call("collect", *sorted(runs.glob("*/records.jsonl")), "--out", collected)
-    assert (status, said) == (0, f"756 records of 18 runs in {collected}\n")
+    assert (status, said) == (0, f"1134 records of 27 runs in {collected}\n")
     out = f"results/cpu/{study}/paper"
     metrics = ("--metrics", "m.json", "--curves", "c.csv")
     status, said = call("render", study, "--records", collected, "--out", out, *metrics)
-    assert (status, said) == (0, f"16 numbers, 1 figures and 2 tables of {study} in {out}\n")
+    assert (status, said) == (0, f"22 numbers, 1 figures and 2 tables of {study} in {out}\n")
     assert Path("m.json").is_file() and Path("c.csv").is_file()
     text = ("--text", ROOT / "paper", "--params", PARAMS)
     status, said = call("assemble", out, "--scale", "cpu", "--out", "results/cpu/paper", *text)
-    assert (status, said) == (0, "9 files in results/cpu/paper\n")
+    assert (status, said) == (0, "10 files in results/cpu/paper\n")
     Path("paper/figures").mkdir(parents=True)
     Path("paper/figures/old.pdf").write_text("old")
     assert call("publish", "results/cpu/paper") == (

@@ -231,7 +231,7 @@ def test_all_reaches_through_kinds_and_mappings_to_what_a_study_has(tmp_path: Pa
 def test_all_leaves_alone_what_this_scale_drops(tmp_path: Path) -> None:
     overlay = "all: {mixers: {W: {window_size: 8}}}\nmqar_cliff: {drop: [mixers.W, patterns.sliding_window]}"
     values = params.load(lay_out(tmp_path, big=overlay)).study("mqar_cliff", "big")
-    assert set(values["mixers"]) == {"M", "A", "C"} and "sliding_window" not in values["patterns"]
+    assert set(values["mixers"]) == {"M", "T", "D", "K", "A", "C"} and "sliding_window" not in values["patterns"]
 
 
 FILES = {

@@ -24,7 +24,8 @@ def test_claims_are_printed_whatever_they_say():
     given = [claim("a"), claim("b", below=0.5), claim("c", above=0.7), claim("d", LOSS)]
     judged = verdicts(given, NUMBERS, "cpu")
     tex = claims_tex(judged, "cpu", NUMBERS)
-    assert rows(tex)[0] == r"a \& 100 \% of it & hypothesis & \textgreater{} 0.5 & 0.70 {[}0.60, 0.80{]} & supported \\"
+    measured = r"\ripstoplink{number.mqar_cliff.recall_hybrid_max_pairs}{}{0.70 {[}0.60, 0.80{]}}"
+    assert rows(tex)[0] == rf"a \& 100 \% of it & hypothesis & \textgreater{{}} 0.5 & {measured} & supported \\"
     found = [row.rsplit(" & ", 1)[1] for row in rows(tex)]
     assert found == [r"supported \\", r"refuted \\", r"inconclusive \\", r"not measured \\"]
     counts = {"total": 4, "supported": 1, "refuted": 1, "inconclusive": 1, "not_measured": 1, "undecided": 0, "controls": 0}
@@ -52,7 +53,7 @@ def test_a_section_ends_with_what_its_verdicts_say():
         "}",
     ]
     assert "\n".join(wanted) in tex
-    assert r"\ripstoptakeaway{hybrid_ratio}" not in tex, "d is measured by no study at hand"
+    assert "\\ripstoptakeaway{hybrid_ratio}{%\n\\paragraph{What the claims came to.}\n\\emph{Not measured.} d" in tex
 
 
 def test_what_git_says_is_printed_under_the_verdict_and_counted():
@@ -73,8 +74,8 @@ def test_a_failed_control_is_told_everywhere():
     for study in ("mqar_cliff", "hybrid_ratio"):  # its own, and that of the claim that needs it
         assert f"\\ripstopcontrols{{{study}}}{{%\n\\space\\textbf{{Control failed:}} {told}.%\n}}" in tex
     control, claim_ = rows(tex)
-    assert r"{\scriptsize\ttfamily c\_1} & " in control
-    assert claim_.endswith(r"undecided: control failed {\normalfont\scriptsize\ttfamily c\_1} \\")
+    assert r"{\scriptsize\ttfamily c\_\nolinebreak[3]1} & " in control
+    assert claim_.endswith(r"undecided: control failed {\normalfont\scriptsize\ttfamily c\_\nolinebreak[3]1} \\")
     assert "{claims.total}{1}" in tex and "{claims.undecided}{1}" in tex and "{claims.controls_failed}{1}" in tex
     content = json.loads(claims_json(judged, "cpu", {"mqar_cliff": [], "hybrid_ratio": []}))
     failed = {"id": "c_1", "verdict": "refuted", "studies": ["mqar_cliff", "hybrid_ratio"], "undecided": 1}

@@ -57,7 +57,7 @@ def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -
         "claims": [_row(item, at_hand) for item in judged if item.claim.role == "claim"],
         "failed": [_failure(f) for f in failed],
         "undecided": sum(item.verdict == UNDECIDED for item in judged),
-        "takeaways": {study: _by_verdict(judged, study) for study in at_hand},
+        "takeaways": {study: _by_verdict(judged, study) for study in dict.fromkeys(i.claim.studies[0] for i in judged)},
         "studies": {study: [_failure(f) for f in failed if study in f.studies] for f in failed for study in f.studies},
     }
     return render("claims.tex.j2", values)

@@ -26,6 +26,7 @@ from ripstop.paper.numbers import (
     numbers_tex,
     read_studies,
     uncommented,
+    without_others,
 )
 from ripstop.paper.sources import FILE as SOURCES_FILE
 from ripstop.paper.sources import FOLDER as SOURCES
@@ -75,14 +76,13 @@ def generated(studies: Sequence[StudyNumbers], judged: Sequence[Judged], sources
 
     sources: what is behind the numbers of these studies. text: the folder of main.tex and sections/.
     """
-    scale = sources.scale
+    scale, names = sources.scale, [study.study for study in studies]
+    said = {str(path.relative_to(text)): without_others(uncommented(path), names) for path in _texts(text, studies)}
     return {
         "numbers.tex": numbers_tex(studies, _provenance(studies, scale)),
         "claims.tex": claims_tex(judged, scale, by_study(studies)),
         "claims.json": claims_json(judged, scale, {study.study: study.commits for study in studies}),
-        "appendix.tex": appendix_tex(
-            sources, judged, {str(path.relative_to(text)): uncommented(path) for path in _texts(text, studies)}
-        ),
+        "appendix.tex": appendix_tex(sources, judged, said),
     }
 
 

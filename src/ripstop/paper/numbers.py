@@ -179,12 +179,17 @@ def check_tex(texts: Iterable[Path], studies: Sequence[StudyNumbers]) -> list[st
         if path.parent.name == SECTIONS and path.stem not in given:
             continue
         complaints += _of_another(path, text)
-        text = STUDIED.sub(lambda found: found[0] if found[1] in given else "\n" * found[0].count("\n"), text)
+        text = without_others(text, given)
         mine = given.get(path.stem, []) if path.parent.name == SECTIONS else []
         for kind, use in USES.items():
             complaints += _unknown(path, text, kind, use, known[kind])
             complaints += _elsewhere(path, text, use, set(known[kind]) - set(mine)) if kind != "number" else []
     return complaints
+
+
+def without_others(text: str, studies: Collection[str]) -> str:
+    """The text, line by line, without what it says between `\\ifstudied` and `\\fi` of a study that is none of these."""
+    return STUDIED.sub(lambda found: found[0] if found[1] in studies else "\n" * found[0].count("\n"), text)
 
 
 def uncommented(path: Path) -> str:
