@@ -61,7 +61,7 @@ def test_everything_but_the_text_is_there(assembled, rendered):
         assert (assembled / f"tables/{study}.tex").read_bytes() == (rendered / study / f"tables/{study}.tex").read_bytes()
     tex = (assembled / "numbers.tex").read_text()
     assert [tex.index(f"sections/{study}.tex") for study in STUDIES] == sorted(tex.index(f"sections/{s}.tex") for s in STUDIES)
-    runs = "mqar\\_cliff 27, d\\_state\\_scaling 24, blind\\_start 27, residual\\_init 12, hybrid\\_ratio 33, decode\\_cost 9"
+    runs = "mqar\\_cliff 27, d\\_state\\_scaling 24, blind\\_start 27, residual\\_init 12, hybrid\\_ratio 36, decode\\_cost 9"
     runs += ", nsa\\_needle 22, latent\\_compression 11, swa\\_mla 45"
     runs += ", state\\_tracking 34, state\\_precision 20, memory\\_frontier 48"
     assert f"Runs & {runs} \\\\" in tex
