@@ -140,6 +140,11 @@ def test_what_does_not_fit() -> None:
         changed(ablations=ablations | {"seeds": [7]})
     with pytest.raises(ConfigError, match="set it to d_model, which is 64"):
         changed(data=block("cpu")["data"] | {"token_vectors": 32})
+    arms = ablations["arms"] | {"other": {"mixers": {"Z": {"kind": "mamba2"}}}}
+    with pytest.raises(
+        ConfigError, match=r"ablations\.arms\.other\.mixers\.Z: no layer of 'BE' or 'MMAM' has it; there is: A, B, E, M"
+    ):
+        changed(ablations=ablations | {"arms": arms})
     arms = ablations["arms"] | {"other": {"data": {"max_token": 64}}}
     with pytest.raises(ConfigError, match=r"ablations\.arms\.other\.data: max_token: unknown key; did you mean 'max_tokens'"):
         changed(ablations=ablations | {"arms": arms})

@@ -205,6 +205,13 @@ def _arm(params: Params, ratio: str, ablation: str, changes: Ablation) -> Arm:
     positions = changes.cross_attention_positions
     start = params.start if changes.start is None else changes.start
     mixers = {**params.mixers, **changes.mixers}
+    letters = letter_counts(encoder) | letter_counts(pattern)
+    for letter in changes.mixers:
+        if letter not in letters:
+            raise ConfigError(
+                f"ablations.arms.{ablation}.mixers.{letter}: no layer of {encoder!r} or {pattern!r} has it; there is: "
+                f"{', '.join(sorted(letters))}"
+            )
     model = TranslatorConfig(
         d_model=params.d_model,
         encoder_pattern=encoder,
