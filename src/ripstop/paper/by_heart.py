@@ -114,7 +114,7 @@ def _token(value: Any, moves: set[Moves]) -> Hashable:
         return type(value), value
     if isinstance(of_records := getattr(value, "moves", None), Moves):
         moves.add(of_records)
-        return id(value)
+        return _Itself(value)
     if type(value) in (tuple, list):
         return type(value), tuple(_token(one, moves) for one in value)
     if isinstance(value, Mapping):
@@ -122,6 +122,19 @@ def _token(value: Any, moves: set[Moves]) -> Hashable:
     if is_dataclass(value) and not isinstance(value, type):
         return type(value), tuple(_token(getattr(value, field.name), moves) for field in fields(value))
     raise TypeError
+
+
+class _Itself:
+    """Stands for one object, which lives as long, so that none that comes after it is taken for it."""
+
+    def __init__(self, value: object):
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and self._value is other._value
+
+    def __hash__(self) -> int:
+        return id(self._value)
 
 
 def _copy(found: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pandas as pd
 
-from ripstop.paper.by_heart import Moves, Rows
+from ripstop.paper.by_heart import Moves
 from ripstop.paper.select import StudyRecords
 
 
@@ -18,7 +18,7 @@ class Probe(StudyRecords):
 
     One demand is waived: values that should all be the same need not be, since one of them may have been moved.
 
-    moves: of the study's whole table, of which `table` may be a part.
+    moves: of the study's whole table, of which `labels` may be a part.
     """
 
     moves: Moves = field(default_factory=lambda: Moves(0))
@@ -26,18 +26,10 @@ class Probe(StudyRecords):
     @classmethod
     def of(cls, records: StudyRecords) -> Probe:
         same = {field.name: getattr(records, field.name) for field in fields(StudyRecords)}
-        return cls(**same, moves=Moves(len(records.table)))
+        return cls(**same, moves=Moves(len(records.labels)))
 
-    @property  # type: ignore[misc]  # a field of the base that is made anew each time
-    def table(self) -> pd.DataFrame:
-        return self.moves.shown(self.labels)
-
-    @table.setter
-    def table(self, table: pd.DataFrame) -> None:
-        self.__dict__["labels"] = table
-
-    def _rows(self, places: Rows) -> pd.DataFrame:
-        return self.moves.shown(super()._rows(places))
+    def _shown(self, rows: pd.DataFrame) -> pd.DataFrame:
+        return self.moves.shown(rows)
 
     def _one(self, name: str, values: list, where: Mapping[str, object]) -> float | None:
         if len(values) > 1 and all(isinstance(value, float | int) for value in values):

@@ -21,30 +21,30 @@ PART = "part"
 class StudyRecords:
     """The records of one study at one scale.
 
-    table: long form, a row a value; factors and slices are columns.
+    labels: the table, long form, a row a value; factors and slices are columns. It is asked what there is a record of.
+    table: the same, asked what was measured.
     dropped: what the parameters of this scale dropped: `("architecture", "attention")` an arm, `("part", "comet")` a part
         of the evaluation. Asked for, it gives no values, which print as "not measured". Nothing else may be absent.
     parts: metric -> the part that measures it, of metrics that a scale can do without.
-    whole: the study's full table, where `table` is a choice from it.
+    whole: the study's full table, where `labels` is a choice from it.
     factors: the columns that tell arms apart.
     """
 
     study: str
-    table: pd.DataFrame
+    labels: pd.DataFrame
     dropped: frozenset[tuple[str, str]] = frozenset()
     parts: Mapping[str, str] = field(default_factory=dict)
     whole: pd.DataFrame | None = None
     factors: frozenset[str] = frozenset()
 
-    @cached_property
-    def labels(self) -> pd.DataFrame:
-        """The table, asked what there is a record of, and not what was measured."""
-        return self.table
+    @property
+    def table(self) -> pd.DataFrame:
+        return self._shown(self.labels)
 
     @by_heart
     def only(self, **where: object) -> StudyRecords:
         """Those with the given factors; the rest still counts as there."""
-        return replace(self, table=self.labels[self._where(where)], whole=self._whole)
+        return replace(self, labels=self.labels[self._where(where)], whole=self._whole)
 
     def require(self, named: Mapping[str, Iterable[object]]) -> None:
         """`ConfigError` where a value of a factor (factor -> values) is neither there nor dropped."""
@@ -194,7 +194,11 @@ class StudyRecords:
         key = places.tobytes()
         if key not in self._chosen:
             self._chosen[key] = self.labels[places]
-        return self._chosen[key].copy(deep=False)
+        return self._shown(self._chosen[key].copy(deep=False))
+
+    def _shown(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows with their values."""
+        return rows
 
     def _is_there(self, column: str, value: object) -> bool:
         """Whether any record of the study has the value."""
