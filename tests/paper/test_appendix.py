@@ -34,13 +34,10 @@ times}. % \val{tide.not_there} and \given{7} in a comment
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A made-up checkout whose section names a number twice, and gives values itself."""
-    with_printers = tree.printers(tmp_path_factory.mktemp("printers"))
-    next(with_printers)
-    root = tree.make(tmp_path_factory.mktemp("made") / "checkout", read_text(PAPER / "main.tex"))
-    write_text(root / "paper/sections/tide.tex", read_text(root / "paper/sections/tide.tex") + MORE)
-    put_together(root, tree.STUDIES)
-    yield root
-    next(with_printers, None)
+    for root in tree.made_with_printers(tmp_path_factory.mktemp("made"), read_text(PAPER / "main.tex")):
+        write_text(root / "paper/sections/tide.tex", read_text(root / "paper/sections/tide.tex") + MORE)
+        put_together(root, tree.STUDIES)
+        yield root
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,7 @@ PAPER = Path(__file__).parents[2] / "paper"
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with_printers = tree.printers(tmp_path_factory.mktemp("printers"))
-    next(with_printers)
-    yield tree.make(tmp_path_factory.mktemp("made") / "checkout", (PAPER / "main.tex").read_text(encoding="utf-8"))
-    next(with_printers, None)
+    yield from tree.made_with_printers(tmp_path_factory.mktemp("made"), (PAPER / "main.tex").read_text(encoding="utf-8"))
 
 
 @pytest.fixture

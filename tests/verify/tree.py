@@ -173,6 +173,13 @@ def mismatches(root: Path) -> list[str]:
     return found
 
 
+def made_with_printers(scratch: Path, main: str) -> Iterator[Path]:
+    """The checkout below `scratch`, while its studies have printers."""
+    (scratch / "printers").mkdir()
+    for _ in printers(scratch / "printers"):
+        yield make(scratch / "checkout", main)
+
+
 def make(root: Path, main: str, recalls: dict[str, float] | None = None) -> Path:
     """The whole checkout: claims are committed, then runs are made at that commit, then results are committed."""
     root.mkdir(parents=True, exist_ok=True)

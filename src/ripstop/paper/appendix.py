@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from ripstop.claims.counts import CLAIM_COUNTS
@@ -17,12 +16,12 @@ from ripstop.claims.printing import entry_of
 from ripstop.claims.verdicts import Judged
 from ripstop.paper.latex import render
 from ripstop.paper.numbers import USES, format_estimate
-from ripstop.why.paper import Paper, stood_on
+from ripstop.why.paper import Paper
+from ripstop.why.words import NOT_KEPT, circumstances, counted, ranges
 
 GIVEN = re.compile(r"\\given\s*\{([^}]*)\}")
 DIGITS = 8
 """So many of a digest are printed."""
-NOT_KEPT = "not kept"
 SETTING = "a setting of the runs, or a count of them"
 Texts = Mapping[str, str]
 """File of the paper's text, below its folder -> what stands there, without comments."""
@@ -114,12 +113,6 @@ class _Methods:
         return sorted(split, key=lambda part: part[1])
 
 
-def ranges(numbers: Iterable[int]) -> str:
-    """`1–3, 5`."""
-    runs = [[n for _, n in group] for _, group in groupby(enumerate(sorted(set(numbers))), lambda pair: pair[1] - pair[0])]
-    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
 def _study(paper: Paper, study: str, named: Iterable[str], arms: Mapping[str, Arms], methods: _Methods) -> dict[str, Any]:
     sources = paper.studies[study]
     sets = sources["behind"]
@@ -134,12 +127,12 @@ def _study(paper: Paper, study: str, named: Iterable[str], arms: Mapping[str, Ar
             return "nothing of this scale"
         if not found["kinds"]:
             return SETTING
-        return f"{_counted(found['records'], 'record')} of {where([found])}"
+        return f"{counted(found['records'], 'record')} of {where([found])}"
 
     def table(of: Mapping[str, Any]) -> str:
         moved = [sets[number] for number in {cell["behind"] for row in of["rows"] for cell in row}]
         measured = [one for one in moved if one["kinds"]]
-        return f"{_counted(of['records'], 'record')} of {where(measured)}" if measured else SETTING
+        return f"{counted(of['records'], 'record')} of {where(measured)}" if measured else SETTING
 
     shown = {f"figures/{name}": behind({"n": 1, **of}) for name, of in sources["figures"].items()}
     shown |= {f"tables/{name}": table(of) for name, of in sources["tables"].items()}
@@ -165,21 +158,16 @@ def _where(runs: Sequence[tuple[str, str]], mine: str, arms: Mapping[str, Arms])
         names = [run for of, run in runs if of == study]
         of = "" if study == mine else f" of {study}"
         found.append(
-            f"{_counted(len(names), 'run')}{of}, {arms[study].of(names)}" if study in arms else f"{len(names)} runs{of}"
+            f"{counted(len(names), 'run')}{of}, {arms[study].of(names)}" if study in arms else f"{len(names)} runs{of}"
         )
     return " and ".join(found) or "no run"
 
 
 def _said(origin: Mapping[str, Any]) -> dict[str, str]:
     """What a run stood on, by what it says."""
-    stage, data = stood_on(origin), (origin.get("data") or {}).get("digest") or NOT_KEPT
-    versions = ", ".join(f"{name} {version}" for name, version in (stage.get("versions") or {}).items())
-    return {
-        "commit": f"commit {stage.get('commit') or NOT_KEPT}",
-        "device": str(stage.get("device") or f"device {NOT_KEPT}"),
-        "versions": versions or f"versions {NOT_KEPT}",
-        "data": f"data {data if data == NOT_KEPT else data[:DIGITS]}",
-    }
+    data = ((origin.get("data") or {}).get("digest") or "")[:DIGITS]
+    told = (*circumstances(origin), f"data {data or NOT_KEPT}")
+    return dict(zip(("commit", "device", "versions", "data"), told, strict=True))
 
 
 def _claim(item: Judged) -> dict[str, Any]:
@@ -203,7 +191,3 @@ def _given(texts: Texts) -> list[dict[str, Any]]:
         {"target": f"given.{hashlib.md5(given.encode()).hexdigest().upper()}", "given": given, "files": list(dict.fromkeys(of))}
         for given, of in files.items()
     ]
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}" + ("" if n == 1 else "s")

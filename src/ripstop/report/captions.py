@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ripstop.files import read_text
-from ripstop.paper.numbers import COMMENT
+from ripstop.paper.numbers import uncommented
 
 MOVES_NO_NUMBER = "it reads captions"
 
@@ -35,7 +34,7 @@ def section(file: Path, printed: Mapping[str, str]) -> Section:
     """
     if not file.is_file():
         return Section("", {})
-    text = "\n".join(COMMENT.sub(r"\1", line) for line in read_text(file).split("\n"))
+    text = uncommented(file)
     title = _TITLE.search(text)
     captions = {name: plain(caption, printed) for name, caption in _FIGURE.findall(text)}
     return Section(plain(title.group(1), printed) if title else "", captions)

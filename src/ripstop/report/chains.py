@@ -7,8 +7,7 @@ is kept once and told by its number.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ripstop import provenance
@@ -70,9 +69,9 @@ class Chains:
         return [answer.name, self._text(answer.kind), printed, said, rests, self._set(answer), answer.of]
 
     def _set(self, answer: Answer) -> int:
-        records = sorted(self._record(record) for record in answer.records)
+        records = [self._record(record) for record in answer.records]
         runs = [self._runs.setdefault(key, len(self._runs)) for key in answer.runs]
-        content = [_ranges(records), _ranges(sorted(runs)), [self._text(line) for line in words.folded(answer)]]
+        content = [*(words.ranges(of, "-", ",") for of in (records, runs)), [self._text(line) for line in words.folded(answer)]]
         return self._sets.setdefault(json.dumps(content), len(self._sets))
 
     def _record(self, record: dict[str, Any]) -> int:
@@ -108,12 +107,3 @@ class Chains:
 
     def _text(self, text: str) -> int:
         return self._texts.setdefault(text, len(self._texts))
-
-
-def _ranges(numbers: Iterable[int]) -> str:
-    """`0-3,7`, of rising numbers."""
-    parts = []
-    for _, group in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
-        members = [number for _, number in group]
-        parts.append(f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0]))
-    return ",".join(parts)

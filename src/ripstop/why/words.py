@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from ripstop.why.answer import Answer
 from ripstop.why.paper import stood_on
 
-MOVES_NO_NUMBER = "it tells what lies there"
 NOT_KEPT = "not kept"
 
 
 def counted(n: int, what: str) -> str:
-    """`1 run`, `5 runs`."""
-    return f"{n} {what}" + ("" if n == 1 else "s")
+    """`1 run`, `5,000 runs`."""
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def ranges(numbers: Iterable[int], to: str = "–", apart: str = ", ") -> str:
+    """`1–3, 5`."""
+    runs = [[n for _, n in group] for _, group in groupby(enumerate(sorted(set(numbers))), lambda pair: pair[1] - pair[0])]
+    return apart.join(f"{run[0]}{to}{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def rests_on(answer: Answer) -> str:
@@ -36,9 +42,9 @@ def value(record: Mapping[str, Any]) -> str:
 
 def folded(answer: Answer) -> Iterator[str]:
     """Runs that stood on the same, a line each."""
-    groups = Counter(" · ".join(_stood_on(found)) for found in answer.runs.values())
-    for circumstances, n in groups.items():
-        yield f"{counted(n, 'run')}: {circumstances}"
+    groups = Counter(" · ".join(circumstances(found)) for found in answer.runs.values())
+    for told, n in groups.items():
+        yield f"{counted(n, 'run')}: {told}"
 
 
 def chain(run: Mapping[str, Any]) -> Iterator[str]:
@@ -54,11 +60,15 @@ def chain(run: Mapping[str, Any]) -> Iterator[str]:
         code = f"code {stage['code'] or NOT_KEPT}"
         settings = f", settings {stage['settings']} digest {stage['config']}" if "config" in stage else ""
         yield f"{name}: {code}{settings}, log {stage['log'] or NOT_KEPT}"
-        yield f"  {' · '.join(_stood_on({'stages': {name: stage}}))}"
+        yield f"  {' · '.join(circumstances({'stages': {name: stage}}))}"
 
 
-def _stood_on(run: Mapping[str, Any]) -> Iterator[str]:
+def circumstances(run: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The commit, device and versions that a run stood on."""
     stage = stood_on(run)
-    yield f"commit {stage.get('commit') or NOT_KEPT}"
-    yield str(stage.get("device") or f"device {NOT_KEPT}")
-    yield ", ".join(f"{name} {version}" for name, version in (stage.get("versions") or {}).items()) or f"versions {NOT_KEPT}"
+    versions = ", ".join(f"{name} {version}" for name, version in (stage.get("versions") or {}).items())
+    return (
+        f"commit {stage.get('commit') or NOT_KEPT}",
+        str(stage.get("device") or f"device {NOT_KEPT}"),
+        versions or f"versions {NOT_KEPT}",
+    )
