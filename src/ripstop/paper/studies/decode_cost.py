@@ -22,7 +22,10 @@ LABELS = {
     "mamba2_attention": "Mamba-2, then attention",
     "nsa": "NSA",
 }
+DRAWN = {"gated_delta": "Gated DeltaNet", "kda": "Kimi Delta Attention", "mamba3": "Mamba-3"}
+"""Shown where a scale has them; no number is of them alone."""
 MODELS = {"recall": "recall", "recall_from_source": "recall from source", "translator": "translator"}
+NAMES = LABELS | DRAWN | MODELS
 TABLE_4 = {8192: 2048, 16384: 2560, 32768: 3584, 65536: 5632}
 """Context -> keys that NSA reads by Table 4 of its paper (arXiv 2502.11089); full attention reads all of them."""
 AT = {"short": 1024, "long": 65536}
@@ -113,7 +116,7 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
     read, held, took = steps.subplots(1, 3)
     took_whole, most = prompts.subplots(1, 2)
     for name in names:
-        arm, look, label = {"architecture": name}, looks[name], LABELS.get(name, name)
+        arm, look, label = {"architecture": name}, looks[name], NAMES.get(name, name)
         for ax, metric in ((read, "bytes_read"), (held, "state_bytes")):
             formula = cost.counts(f"{metric}_formula", arm)
             ax.plot(list(formula), [e.value for e in formula.values()], color=look.color, linewidth=0.8, zorder=1)
@@ -146,7 +149,7 @@ def tables(records: StudyRecords) -> dict[str, Table]:
     """Bytes by count and by formula; keys beside those of NSA's paper; times and memory."""
     cost = Costs(records)
     arms: list[tuple[str, Arm]] = [
-        (labels.get(name, name), {column: name})
+        (NAMES.get(name, name), {column: name})
         for column, labels in (("architecture", LABELS), ("preset", MODELS))
         for name in _in_order(records, column, labels)
     ]
