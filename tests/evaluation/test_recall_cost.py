@@ -1,4 +1,4 @@
-"""recall_cost: the same values as the parts that it joins, and bytes at the longest row."""
+"""recall_cost: the same values as the parts that it joins, and bytes in rows of each number of pairs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ripstop.runs import Run
 from ripstop.training.config import TrainingConfig
 from ripstop.training.train import train
 
-MODEL = DecoderOnlyConfig(d_model=8, pattern="W", mixers={"W": SlidingWindowConfig(n_heads=1, window_size=5)})
+MODEL = DecoderOnlyConfig(d_model=8, pattern="W", mixers={"W": SlidingWindowConfig(n_heads=1, window_size=10)})
 
 
 def made(model: object = MODEL, validate_every: int = 1) -> Run:
@@ -31,7 +31,7 @@ def made(model: object = MODEL, validate_every: int = 1) -> Run:
     )  # fmt: skip
 
 
-def test_it_measures_what_its_parts_do_and_bytes_at_the_longest_row(tmp_path: Path) -> None:
+def test_it_measures_what_its_parts_do_and_bytes_in_rows_of_each_number_of_pairs(tmp_path: Path) -> None:
     run, folder, data = made(), tmp_path / "runs" / "r", tmp_path / "data"
     for file, text in run.files().items():
         write_text(folder / file, text)
@@ -43,10 +43,12 @@ def test_it_measures_what_its_parts_do_and_bytes_at_the_longest_row(tmp_path: Pa
         found = list(run.evaluation["recall_cost"].measure(subject))
         recall = list(RecallConfig(controls=["own", "wrong"]).measure(subject))
     assert found[: len(recall)] == recall
-    values = {m.metric: (m.value, m.slice) for m in found}
-    # the longest row, of 4 pairs, has 14 tokens; a window of 5 holds and reads 5 keys and values of 8 numbers in 4 bytes
-    assert values["state_bytes"] == values["bytes_read"] == (5 * 2 * 8 * 4, {"context": 14})
-    assert values["parameters"] == (2 * 26 * 8 + 4 * 8 * 8 + 2 * 8, {})
+    values = {(m.metric, m.slice.get("num_pairs")): (m.value, m.slice) for m in found}
+    # a row of 2 pairs has 8 tokens, one of 4 has 14; a window of 10 holds and reads keys and values of 8 numbers in 4 bytes
+    for num_pairs, tokens, kept in ((2, 8, 8), (4, 14, 10)):
+        wanted = (kept * 2 * 8 * 4, {"num_pairs": num_pairs, "context": tokens})
+        assert values["state_bytes", num_pairs] == values["bytes_read", num_pairs] == wanted
+    assert values["parameters", None] == (2 * 26 * 8 + 4 * 8 * 8 + 2 * 8, {})
     assert [m.slice["step"] for m in found if m.metric == "held_out_accuracy"] == [1, 2]
 
 

@@ -74,6 +74,17 @@ def test_arms_on_mqar_choose_with_a_seed_of_their_own_and_language_models_do_not
     assert not any(run.choice for run in found if run.factors["task"] == "text")
 
 
+def test_some_architectures_are_trained_for_longer_on_mqar_alone() -> None:
+    found = made(values() | {"recall_steps": {"mamba2": 1234}})
+    steps = {
+        (run.factors["task"], run.factors["architecture"]): run.training.steps
+        for run in found
+        if "candidate" not in run.factors
+    }
+    assert steps["recall", "mamba2"] == 1234 and steps["recall", "kda"] == 450 and steps["text", "mamba2"] == 250
+    assert {run.training.steps for run in found if "candidate" in run.factors} == {250}
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -88,6 +99,10 @@ def test_arms_on_mqar_choose_with_a_seed_of_their_own_and_language_models_do_not
         (lambda block: block["text"]["architectures"].append("mamba"), "text.architectures: no pattern is called 'mamba'"),
         (lambda block: block["evaluation"]["text"].update(lengths=[1, 16]), "data.held_out_block_size: a held-out row of 512"),
         (lambda block: block["evaluation"]["recall"].update(n_rows=65), "n_rows: 65 are asked of a test of 64 rows"),
+        (
+            lambda block: block.update(recall_steps={"mamba": 9}),
+            "recall_steps: no pattern is called 'mamba'; did you mean 'mamba2'",
+        ),
         (lambda block: block["recall_choice"].update(seed=0), "choice.seed: 0 is one of `seeds`"),
         (lambda block: block.update(choice={"seed": 100, "settings": {"training": {"lr": [0.1]}}}), "choice"),
     ],

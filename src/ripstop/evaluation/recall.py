@@ -28,10 +28,10 @@ class RecallConfig(PartConfig):
     batch_size: int = Field(64, ge=2, description="test examples read at once; the control `wrong` needs another in the batch")
 
     def check(self, run: Run) -> None:
-        _mqar(run)
+        mqar_data(run)
 
     def measure(self, subject: Subject) -> Iterator[Measurement]:
-        yield from recall_curve(subject.model(), _mqar(subject.run), subject.data, self.controls, self.batch_size)
+        yield from recall_curve(subject.model(), mqar_data(subject.run), subject.data, self.controls, self.batch_size)
 
 
 def accuracy(model: Model, batches: Iterable[TokenBatch]) -> tuple[float, int]:
@@ -60,7 +60,7 @@ def recall_curve(
     yield Measurement("chance", 1 / config.n_values, "fraction", 1)
 
 
-def _mqar(run: Run) -> MqarConfig:
+def mqar_data(run: Run) -> MqarConfig:
     if not isinstance(run.data, MqarConfig):
         raise ConfigError(f"recall is measured on data of kind mqar, and the run's is {run.data.kind}; remove this part")
     return run.data

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ripstop.evaluation.base import PartConfig, Subject
 from ripstop.evaluation.decode_bytes import step_bytes
 from ripstop.evaluation.learning_curve import LearningCurveConfig
-from ripstop.evaluation.recall import RecallConfig
+from ripstop.evaluation.recall import RecallConfig, mqar_data
 from ripstop.models.reading import decoder
 from ripstop.records import Measurement
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 
 class RecallCostConfig(PartConfig):
-    """Recall, how it was learnt, the model's parameters, and the bytes that it holds, and a step reads, at the longest row."""
+    """Recall, how it was learnt, the model's parameters, and the bytes that it holds, and a step reads, in rows of each number
+    of pairs that is tested."""
 
     kind: Literal["recall_cost"] = "recall_cost"
     recall: RecallConfig = RecallConfig(controls=["own", "wrong"])
@@ -31,5 +33,8 @@ class RecallCostConfig(PartConfig):
         run, model = subject.run, subject.model()
         yield from self.recall.measure(subject)
         yield from LearningCurveConfig().measure(subject)
-        yield from step_bytes(model, run.model, run.data.longest_row.tokens)
+        data = mqar_data(run)
+        for num_pairs in data.test_pairs:
+            for counted in step_bytes(model, run.model, data.row_length(num_pairs)):
+                yield replace(counted, slice={"num_pairs": num_pairs, **counted.slice})
         yield Measurement("parameters", sum(p.numel() for p in model.parameters()), "parameters", 1)

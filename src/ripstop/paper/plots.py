@@ -93,7 +93,7 @@ def reference_line(
 
 
 def fitted_line(ax: Axes, x: Sequence[float], y: Sequence[float], label: str) -> None:
-    """A dashed grey line for what a model says, where it says something; a legend entry of its own."""
+    """A dashed grey line to compare with, such as what a fit says, where it says something; a legend entry of its own."""
     if all(map(math.isfinite, y)):
         ax.plot(x, y, color="0.45", linestyle=(0, (4, 3)), linewidth=0.8, zorder=1, label=label)
 

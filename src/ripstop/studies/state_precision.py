@@ -10,7 +10,7 @@ to lose, and is asked nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from pydantic import Field
@@ -50,12 +50,13 @@ class Text(Strict):
 
 class Params(StudyParams):
     """`patterns` names each architecture; its letters are the keys of `mixers`. recall_choice: a `choice` of the arms on
-    MQAR."""
+    MQAR. recall_steps: of architectures that need more than `training.steps` to recall in float32."""
 
     data: MqarGapConfig
     training: TrainingConfig
     choice: None = None
     recall_choice: ChoiceParams | None = None
+    recall_steps: dict[ArmName, Size] = {}
     d_model: Size
     embedding_std: float = Field(0.02, gt=0)
     patterns: dict[ArmName, str] = Field(min_length=1)
@@ -67,15 +68,15 @@ class Params(StudyParams):
 def arms(params: Params) -> Iterator[Arm]:
     """Every architecture on MQAR, then as a language model."""
     _is_measured("evaluation.recall", params.evaluation.recall)
+    _are_architectures("recall_steps", params.recall_steps, params)
     for architecture, pattern in params.patterns.items():
         factors: dict[str, Scalar] = {"task": "recall", "architecture": architecture}
-        yield Arm(factors, _model(params, pattern), choice=params.recall_choice, parts=("recall",))
+        steps = {"steps": params.recall_steps.get(architecture, params.training.steps)}
+        yield Arm(factors, _model(params, pattern), training=steps, choice=params.recall_choice, parts=("recall",))
     _is_measured("evaluation.text", params.evaluation.text)
     changes = params.text.training.model_dump(exclude_unset=True)
+    _are_architectures("text.architectures", params.text.architectures, params)
     for architecture in params.text.architectures:
-        if architecture not in params.patterns:
-            near = nearest(architecture, list(params.patterns))
-            raise ConfigError(f"text.architectures: no pattern is called {architecture!r}{near}")
         model = _model(params, params.patterns[architecture]).replace(mlp=params.text.mlp)
         factors = {"task": "text", "architecture": architecture}
         yield Arm(factors, model, training=changes, data=params.text.data, parts=("text",))
@@ -84,6 +85,12 @@ def arms(params: Params) -> Iterator[Arm]:
 def _model(params: Params, pattern: str) -> DecoderOnlyConfig:
     mixers = used(params.mixers, pattern)
     return DecoderOnlyConfig(d_model=params.d_model, pattern=pattern, mixers=mixers, embedding_std=params.embedding_std)
+
+
+def _are_architectures(where: str, names: Iterable[str], params: Params) -> None:
+    for name in names:
+        if name not in params.patterns:
+            raise ConfigError(f"{where}: no pattern is called {name!r}{nearest(name, list(params.patterns))}")
 
 
 def _is_measured(where: str, part: StoredPart) -> None:

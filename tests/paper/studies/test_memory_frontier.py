@@ -59,8 +59,11 @@ def made() -> list[Record]:
                     add("accuracy", 0.05 + seed / 100 if n == 2 else 0.9, num_pairs=n, control="wrong")
                 add("chance", 0.02)
                 for metric, value in (("state_bytes", HELD[name] * size), ("bytes_read", read(name, size))):
-                    add(metric, value, context=386)
-                    add(f"{metric}_formula", value + 3 * (name == "kda" and metric == "bytes_read"), context=386)
+                    for n in PAIRS:
+                        place = {"num_pairs": n, "context": 3 * n + 2}
+                        add(metric, value * n / 8, **place)
+                        gap = 3 * (name == "kda" and metric == "bytes_read" and n == 32)
+                        add(f"{metric}_formula", value * n / 8 + gap, **place)
                 add("parameters", 10_000 - 10 * rank)
                 for part, value in ((0.5, 0.1), (0.8, 0.2), (1, 0.2 + 0.05 * (name == "mamba2"))):
                     add("held_out_accuracy", value, step=int(part * 100))
@@ -108,10 +111,9 @@ def test_every_number(records: StudyRecords) -> None:
     ends = sorted(sparse / own for own in attention)
     assert close(found["sparse_reads_over_attention"], sparse / math.sqrt(math.prod(attention)), *ends, rel=1e-6)
     # by bytes held: KDA 960 (0.85) and 1920 (1); read: latents 200 (0.5), the window 320 (0.93), latents 400 (1)
-    held = {name: found[f"efficient_{name}"].value for name in LABELS}
-    assert held == dict.fromkeys(LABELS, 0) | {"kda": 2}
-    by_read = {name: found[f"efficient_read_{name}"].value for name in LABELS}
-    assert by_read == dict.fromkeys(LABELS, 0) | {"mla": 2, "sliding_window": 1}
+    families = ("", "_delta_rule", "_other_states", "_caches")
+    assert [found[f"efficient{family}"].value for family in families] == [2, 2, 0, 0]
+    assert [found[f"efficient_read{family}"].value for family in families] == [3, 0, 0, 3]
     # sizes 8, 16, 32: of seed 0 0.3, 0.3, 0.3, of seed 1 0.1, 0.4, 0.08
     assert close(found["delta_minus_mamba2"], (0.9 / 3 + 0.58 / 3) / 2, 0.58 / 3, 0.3)
     assert close(found["delta_minus_mamba2_least"], 0.19, 0.08, 0.3)
@@ -123,7 +125,7 @@ def test_every_number(records: StudyRecords) -> None:
     assert found["parameter_spread"].value == pytest.approx(0.007)
     assert found["n_not_converged"].value == 4
     named = {name: found[name].value for name in ("pairs_asked", "pairs_most", "row_tokens", "chance", "n_runs")}
-    assert named == {"pairs_asked": 8, "pairs_most": 128, "row_tokens": 386, "chance": 0.02, "n_runs": 38}
+    assert named == {"pairs_asked": 8, "pairs_most": 128, "row_tokens": 26, "chance": 0.02, "n_runs": 38}
 
 
 def test_every_cell(records: StudyRecords) -> None:
@@ -166,7 +168,7 @@ def test_a_dropped_mixer_is_not_measured_and_a_renamed_one_is_an_error(name: str
     kept = [record for record in made() if record.factors["mixer"] != name]
     records = asked("memory_frontier", kept, ("mixer", name))
     missing = {number for number, estimate in numbers(records).items() if estimate.n == 0}
-    own = {f"recall_{name}", f"bytes_{name}", f"efficient_{name}", f"efficient_read_{name}"}
+    own = {f"recall_{name}", f"bytes_{name}"}
     assert own <= missing
     assert ("delta_over_mamba2" in missing) == (name in ("gated_delta", "mamba2")) == ("delta_minus_mamba2" in missing)
     assert ("recall_attention_worst_seed" in missing) == (name == "attention")

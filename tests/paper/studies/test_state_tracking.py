@@ -76,20 +76,23 @@ def test_every_point(records: StudyRecords) -> None:
             for times in [1, 2, 4, *([0.5] if task == "chains" else [])]
         }
         drawn = {(int(x), y) for _, x, y in spots_of(ax)}
+        (chance,) = (line.get_ydata() for line in ax.get_lines() if line.get_linestyle() == "--")
+        assert set(chance) == {records.constant("chance", task=task)}
         assert {(x, round(y, 9)) for x, y in drawn} == {(x, round(y, 9)) for x, y in expected}
         assert ax.get_xlabel() == ("hops" if task == "chains" else "length")
 
 
 def spots_of(ax):
     """Those of architectures that an earlier panel named have no label of their own."""
-    return [("", float(x), float(y)) for line in ax.get_lines() if len(line.get_xdata()) > 2 for x, y in line.get_xydata()]
+    curves = [line for line in ax.get_lines() if len(line.get_xdata()) > 2 and line.get_linestyle() == "-"]
+    return [("", float(x), float(y)) for line in curves for x, y in line.get_xydata()]
 
 
 def test_each_architecture_is_named_once(records: StudyRecords) -> None:
     with style.style():
         figure = figures(records)["state_tracking"]
     named = [label for ax in figure.axes for label in ax.get_legend_handles_labels()[1]]
-    assert sorted(named) == sorted(LABELS.values())
+    assert sorted(named) == sorted([*LABELS.values(), "chance"])
     assert {label for ax in figure.axes for label, _, _ in spots(ax)} <= set(LABELS.values())
 
 

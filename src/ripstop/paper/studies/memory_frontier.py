@@ -38,6 +38,11 @@ RATIOS = {
 READ_RATIOS = {"sparse_reads_over_attention": ("nsa", "attention"), "latent_reads_over_attention": ("mla", "attention")}
 """The same of bytes read."""
 HELD, READ = "state_bytes", "bytes_read"
+FAMILIES = {
+    "delta_rule": ("gated_delta", "kda"),
+    "other_states": ("mamba2", "mamba3"),
+    "caches": ("attention", "mla", "sliding_window", "nsa"),
+}
 
 ARMS = {"mixer": tuple(LABELS)}
 NUMBERS = (
@@ -45,8 +50,11 @@ NUMBERS = (
     *(f"bytes_{name}" for name in LABELS),
     *RATIOS,
     *READ_RATIOS,
-    *(f"efficient_{name}" for name in LABELS),
-    *(f"efficient_read_{name}" for name in LABELS),
+    *(
+        f"{efficient}{family}"
+        for efficient in ("efficient", "efficient_read")
+        for family in ("", *(f"_{name}" for name in FAMILIES))
+    ),
     "delta_minus_mamba2",
     "delta_minus_mamba2_least",
     "least_rise_constant",
@@ -66,7 +74,8 @@ NUMBERS = (
 def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """What each mixer recalls and holds, the bytes that LEVEL takes, their ratios, and the controls; `asked` pairs throughout.
 
-    recall_...: at the largest memory. bytes_...: held for LEVEL. efficient_...: sizes in the efficient set.
+    recall_...: at the largest memory. bytes_...: held for LEVEL. efficient: models in the efficient set, in all
+    and by family.
     delta_minus_mamba2: recall at equal elements of state, mean over the sizes that both have; ..._least: where it is least.
     least_rise_constant: of all steps from one size to the next of CONSTANT mixers that by which recall rises least.
     recall_attention_worst_seed: the positive control, at the largest memory. control_wrong: at the fewest pairs, over all arms.
@@ -74,7 +83,6 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
     """
     fewest, most = records.values("num_pairs")[0], records.values("num_pairs")[-1]
     needed, read = ({name: _needed(records, metric, name) for name in LABELS} for metric in (HELD, READ))
-    rows = [value for name in LABELS for value in records.pick(HELD, mixer=name)["context"].unique()]
     attention = _largest(records, "attention")
     return {
         **{f"recall_{name}": mean_interval(_largest(records, name), "fraction") for name in LABELS},
@@ -100,14 +108,14 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "n_not_converged": learning.n_not_converged(records, "arm"),
         "pairs_asked": Estimate.exact(asked(records), unit="pairs"),
         "pairs_most": Estimate.exact(most, unit="pairs"),
-        "row_tokens": Estimate.exact(max(rows), unit="tokens"),
+        "row_tokens": Estimate.exact(float(records.pick(HELD, num_pairs=asked(records))["context"].max()), unit="tokens"),
         "chance": Estimate.exact(records.chance, unit="fraction"),
         "n_runs": records.n_runs,
     }
 
 
 def figures(records: StudyRecords) -> dict[str, Figure]:
-    """Left: recall against the bytes that one sequence of the longest row holds. Right: against those that its last step reads.
+    """Left: recall against the bytes that one row of the asked pairs holds. Right: against those that its last step reads.
 
     The dashed line is the efficient set.
     """
@@ -153,8 +161,8 @@ def tables(records: StudyRecords) -> dict[str, Table]:
         "memory_frontier": Table(
             header=["mixer, size", "held", "read", "parameters", *(f"{int(n)} pairs" for n in pairs), "capacity (pairs)"],
             rows=rows,
-            caption="Bytes that one sequence of the longest row holds, and that the step of its last token reads, counted on "
-            "tensors; parameters of the whole model; recall by number of pairs and capacity, with 95 % intervals.",
+            caption=f"Bytes that one row of {asked(records):g} pairs holds, and that the step of its last token reads, counted "
+            "on tensors; parameters of the whole model; recall by number of pairs and capacity, with 95 % intervals.",
             notes=[
                 "* in the efficient set of bytes held, † of bytes read: nothing recalls as much for fewer bytes.",
                 *learning.NOTES,
@@ -192,7 +200,7 @@ def _largest(records: StudyRecords, name: str) -> pd.Series:
 
 
 def _bytes(records: StudyRecords, metric: str, name: str, size: int) -> float:
-    found = records.constant(metric, mixer=name, memory_size=size)
+    found = records.constant(metric, num_pairs=asked(records), mixer=name, memory_size=size)
     assert found is not None
     return found
 
@@ -222,12 +230,12 @@ def _needed(records: StudyRecords, metric: str, name: str) -> dict[int, Capacity
 
 def _efficient(records: StudyRecords, prefix: str, metric: str) -> dict[str, Estimate]:
     members = [name for name, _ in frontier.efficient(_points(records, metric))]
-    return {
-        f"{prefix}_{name}": Estimate.exact(members.count(name), records.n_seeds, "count")
-        if _sizes(records, name)
-        else Estimate.missing("count")
-        for name in LABELS
-    }
+    found = {prefix: Estimate.exact(len(members), records.n_seeds, "count")}
+    for family, names in FAMILIES.items():
+        measured = any(_sizes(records, name) for name in names)
+        count = Estimate.exact(sum(name in names for name in members), records.n_seeds, "count")
+        found[f"{prefix}_{family}"] = count if measured else Estimate.missing("count")
+    return found
 
 
 def _at_equal_state(records: StudyRecords) -> dict[str, Estimate]:
@@ -254,7 +262,7 @@ def _least(found: list[Estimate]) -> Estimate:
 def _gaps(records: StudyRecords) -> Iterator[float]:
     """Between count and formula, of every arm."""
     for metric in (HELD, READ):
-        count, formula = (records.pick(name).set_index("run")["value"] for name in (metric, f"{metric}_formula"))
+        count, formula = (records.pick(name).set_index(["run", "num_pairs"])["value"] for name in (metric, f"{metric}_formula"))
         yield float((count - formula).abs().max())
 
 

@@ -97,7 +97,9 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
             label = "" if architecture in labelled else LABELS[architecture]
             plots.curve_with_interval(ax, lengths, curve, label, looks[architecture])
             labelled.add(architecture)
-        plots.reference_line(ax, _chance(records, task).value, "chance")
+        chance = _chance(records, task).value
+        plots.fitted_line(ax, lengths, [chance] * len(lengths), "" if "chance" in labelled else "chance")
+        labelled.add("chance")
         plots.log2_axis(ax, lengths, "hops" if task == "chains" else "length")
         ax.set_title(TASKS[task])
         ax.set_ylim(0, 1.03)
