@@ -106,7 +106,7 @@ REFUSED = {
     "---\n": "f.yaml: is empty",
     "# only\n\n": "f.yaml: is empty",
     "a:\n\tb: 1": "f.yaml:2: not YAML: a tab stands where only spaces may",
-    "a:\tb": "f.yaml:1: not YAML: a tab",
+    "a:\tb: c": "f.yaml:1: not YAML: a tab",
     "a: [1, 2": "f.yaml:1: not YAML: ",
     "a: 'x": "f.yaml:1: not YAML: ",
     "a: b: c": "f.yaml:1: not YAML: a second colon in one line",

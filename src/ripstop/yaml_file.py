@@ -20,6 +20,8 @@ from ripstop.files import read_text
 
 MOVES_NO_NUMBER = "it reads values, which stand resolved in the files that the stages read"
 
+QUICK: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's parser, which takes a tenth of the time; its events are the same."""
 DEEPEST = 50
 MOST_VALUES = 200_000
 
@@ -44,7 +46,10 @@ def mapping(path: Path, hint: str = "") -> dict[str, Any]:
 
 def parse(text: str, where: str) -> Any:
     """The value of one YAML document. `where` is the file that messages name."""
-    return _Reader(text, where).read()
+    try:
+        return _Reader(text, where, QUICK).read()
+    except yaml.YAMLError:  # PyYAML's own parser names lines that help more
+        return _Reader(text, where, yaml.SafeLoader).read_or_explain()
 
 
 def dump(values: Any) -> str:
@@ -110,31 +115,35 @@ def _check_key(holder: Any, at: list[str], must_exist: bool, item: str, where: s
 class _Reader:
     """From PyYAML's events to values. PyYAML's own constructors follow YAML 1.1 and let the last of two keys win."""
 
-    def __init__(self, text: str, where: str):
+    def __init__(self, text: str, where: str, parser: Any):
         self._text, self._where = text, where
         # Any: the stubs know neither which events have an anchor nor that each has a mark
-        self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
+        self._events: Iterator[Any] = yaml.parse(text, Loader=parser)
         self._anchors: dict[str, tuple[Any, int]] = {}
         self._path: list[str] = []
         self._count = 0
 
     def read(self) -> Any:
+        next(self._events)  # the start of the stream
+        start = next(self._events)
+        if isinstance(start, yaml.StreamEndEvent):
+            raise ConfigError(f"{self._where}: is empty")
+        if start.version not in (None, (1, 2)):
+            raise self._error(start, "%YAML names another version than 1.2; remove the line")
+        first = next(self._events)
+        if isinstance(first, yaml.ScalarEvent) and not first.style and not first.value and not first.tag:
+            raise ConfigError(f"{self._where}: is empty")
+        value = self._value(first)
+        next(self._events)  # the end of the document
+        after = next(self._events)
+        if not isinstance(after, yaml.StreamEndEvent):
+            raise self._error(after, "a second document starts (---); keep one")
+        return value
+
+    def read_or_explain(self) -> Any:
+        """`ConfigError` with file, line and reason where it is no YAML."""
         try:
-            next(self._events)  # the start of the stream
-            start = next(self._events)
-            if isinstance(start, yaml.StreamEndEvent):
-                raise ConfigError(f"{self._where}: is empty")
-            if start.version not in (None, (1, 2)):
-                raise self._error(start, "%YAML names another version than 1.2; remove the line")
-            first = next(self._events)
-            if isinstance(first, yaml.ScalarEvent) and first.style is None and not first.value and not first.tag:
-                raise ConfigError(f"{self._where}: is empty")
-            value = self._value(first)
-            next(self._events)  # the end of the document
-            after = next(self._events)
-            if not isinstance(after, yaml.StreamEndEvent):
-                raise self._error(after, "a second document starts (---); keep one")
-            return value
+            return self.read()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             line = f":{mark.line + 1}" if mark else ""
@@ -155,7 +164,7 @@ class _Reader:
         before = self._count
         self._counted(event, 1)
         if isinstance(event, yaml.ScalarEvent):
-            value = event.value if event.style is not None else self._plain(event)
+            value = event.value if event.style else self._plain(event)
         else:
             if len(self._path) >= DEEPEST:
                 raise self._error(event, f"nested more than {DEEPEST} levels deep")
@@ -187,14 +196,14 @@ class _Reader:
             lines[key] = event.start_mark.line + 1
             self._path.append(key)
             held = next(self._events)
-            if isinstance(held, yaml.ScalarEvent) and held.style is None and not held.value and held.tag is None:
+            if isinstance(held, yaml.ScalarEvent) and not held.style and not held.value and held.tag is None:
                 raise self._error(event, "has no value; write one, or null")
             values[key] = self._value(held)
             self._path.pop()
         return values
 
     def _key(self, event: Any) -> str:
-        if isinstance(event, yaml.ScalarEvent) and event.style is None and event.value == "<<":
+        if isinstance(event, yaml.ScalarEvent) and not event.style and event.value == "<<":
             raise self._error(event, "the merge key << is not YAML 1.2; write the values out")
         if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
             raise self._error(event, "a key is a list or a mapping; write text (a value that starts with { or [ needs quotes)")
