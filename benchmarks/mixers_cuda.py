@@ -2,15 +2,18 @@
 
     PYTHONPATH=src python benchmarks/mixers_cuda.py --autotune 4 --out benchmarks/results/mixers_cuda.json
 
-Weights and activations are bfloat16. Training is forward and backward of a layer over whole rows: milliseconds by events of the
-device, the median and the extremes of several windows, and the peak of memory with weights and gradients. Decoding is one token
-after a past that nobody read: the same of steps as they are called, so that where it is short it is the host's time.
+Weights and activations are bfloat16. Training is forward and backward of a layer over whole rows, reading the forward alone
+without gradients: milliseconds by events of the device, the median and the extremes of several windows, and the peak of memory
+with weights and gradients. Decoding is one token after a past that nobody read: the same of steps as they are called, so that
+where it is short it is the host's time.
 
-The floor beside each is the larger of two times. Arithmetic: `flops_per_token`, of training three times, over the data sheet's
-peak. Bytes, over the rate of a large copy on this device: of training, weights read twice and their gradients written, and
-input, output and their gradients once each; of a step, the weights, and the state that it reads, and writes where it is of one
-size. `--autotune N` lets each Triton kernel choose from N launches only; `--warm` compiles the kernels that a second run
-measures, and measures nothing. Each backend is asked for by name; where one cannot run, the result says why.
+The floor beside each is the larger of two times. Arithmetic: `flops_per_token`, of training three times, over the data
+sheet's peak. Bytes, over the rate of a large copy on this device: of training, weights read twice and their gradients written,
+and input, output and their gradients once each; of reading, weights, input and output; of a step, the weights, and the state
+that it reads, and writes where it is of one size.
+
+`--autotune N` lets each Triton kernel choose from N launches only; `--warm` compiles the kernels that a second run measures,
+and measures nothing. Each backend is asked for by name; where one cannot run, the result says why.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ MIXERS_OF: dict[str, tuple[str, dict[str, Any]]] = {
     "attention": ("flash_attn", {"n_heads": 16, "n_kv_heads": 4}),
     "mla": (
         "flash_attn",
-        {"n_heads": 16, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64},
+        {"n_heads": 16, "kv_lora_rank": 256, "qk_nope_head_dim": 32, "qk_rope_head_dim": 32, "v_head_dim": 64},
     ),
     "nsa": ("triton", {"n_heads": 16, "n_kv_heads": 1}),
 }
@@ -84,11 +87,13 @@ def main() -> None:
         "autotune": told.autotune or "all",
         "ceilings": (ceilings := measure_ceilings(device)),
         "training": [],
+        "reading": [],
         "decoding": [],
     }
     cases: list[tuple[str, dict[str, Any], Callable[..., dict[str, Any]]]] = []
     for length in told.lengths:
         cases += [("training", {"mixer": kind, "length": length}, partial(train, length=length)) for kind in told.mixers]
+        cases += [("reading", {"mixer": kind, "length": length}, partial(read, length=length)) for kind in told.mixers]
     for context in told.contexts:
         for batch in told.batches:
             place = {"context": context, "batch": batch}
@@ -157,6 +162,20 @@ def train(
 
 
 @torch.no_grad()
+def read(
+    config: MixerConfig, told: argparse.Namespace, device: torch.device, ceilings: dict[str, Any], length: int
+) -> dict[str, Any]:
+    """Forward of a layer, without gradients."""
+    torch.manual_seed(0)
+    mixer = config.build(told.d_model).to(device, DTYPE).eval()
+    x_BTD = torch.randn(told.rows, length, told.d_model, device=device).to(DTYPE)
+    found = timed(lambda: mixer(x_BTD), told, told.steps, device)
+    flops = told.rows * length * config.flops_per_token(told.d_model, length)
+    n_bytes = (sum(p.numel() for p in mixer.parameters()) + 2 * x_BTD.numel()) * DTYPE.itemsize
+    return found | floor(flops, n_bytes, ceilings)
+
+
+@torch.no_grad()
 def decode(
     config: MixerConfig, told: argparse.Namespace, device: torch.device, ceilings: dict[str, Any], context: int, batch: int
 ) -> dict[str, Any]:
@@ -196,7 +215,7 @@ def past(mixer: Mixer, config: MixerConfig, batch: int, context: int, room: int)
     return state._replace(**told)
 
 
-def timed(call: Callable[[], None], told: argparse.Namespace, n_calls: int, device: torch.device) -> dict[str, Any]:
+def timed(call: Callable[[], Any], told: argparse.Namespace, n_calls: int, device: torch.device) -> dict[str, Any]:
     """Milliseconds of a call in windows of `n_calls`, after one window that is not kept, and the peak of memory."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -244,12 +263,12 @@ def digits(value: float) -> float:
 
 def table(report: dict[str, Any]) -> str:
     lines = [report["device"]]
-    for row in [*report["training"], *report["decoding"]]:
+    for what, row in [(name, row) for name in ("training", "reading", "decoding") for row in report[name]]:
         where = f"{row['length']:>6}" if "length" in row else f"{row['context']:>6} x {row['batch']:<3}"
         said = row.get("not_measured") or (
             f"{row['ms']:>9} ms {row['range']}  floor {max(row['floor_ms'].values())}" if "ms" in row else "called"
         )
-        lines.append(f"{row['mixer']:12} {where:12} {row['backend']:10} {said}")
+        lines.append(f"{what:8} {row['mixer']:12} {where:12} {row['backend']:10} {said}")
     return "\n".join(lines)
 
 
