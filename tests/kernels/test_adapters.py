@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from contract import CASES, Case, _input, check_bfloat16
 from kernels import standins
 from torch import Tensor
 
+from ripstop.config import ConfigError
 from ripstop.kernels import attention, convolution, cross_attention, delta_rule, state_space, trapezoidal, window_attention
 from ripstop.layers.block import Block
 from ripstop.layers.cross_attention import CrossAttentionConfig, remember
@@ -241,6 +243,31 @@ def test_delta_rule(calls: standins.Calls, n_decays: int, segments: Segments | N
     ((name, given),) = calls
     assert name == ("chunk_gated_delta_rule" if n_decays == 1 else "chunk_kda") and given["scale"] == 1
     assert segments is None or given["cu_seqlens"].tolist() == [0, 3, 7, 9, 10, 15, 18]
+
+
+@pytest.mark.parametrize(
+    ("triton", "capability", "wrong"),
+    [("3.3.1", 9, False), ("3.6.0", 9, True), ("3.7.0+git1", 9, True), ("3.7.1", 9, False), ("3.6.0", 8, False)],
+)
+def test_no_delta_rule_is_trained_where_triton_is_wrong(
+    calls: standins.Calls, triton: str, capability: int, wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ripstop.kernels.adapters import fla
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: triton)
+    why = fla.untrainable.__wrapped__(torch.device("cuda"))
+    assert (why is not None) == wrong and fla.untrainable(torch.device("cpu")) is None
+    monkeypatch.setattr(fla, "untrainable", lambda device: why)
+    for n_decays in (1, 6):
+        inputs = _delta_inputs(n_decays)
+        with contextlib.ExitStack() as stack:
+            if wrong and n_decays == 1:
+                stack.enter_context(pytest.raises(ConfigError, match="cannot train here .one decay.*set backend to 'torch'"))
+            delta_rule.delta("auto", *inputs, None, 64)
+        with torch.no_grad():
+            delta_rule.delta("auto", *inputs, None, 64)
+    assert len(calls) == (3 if wrong else 4)
 
 
 @pytest.mark.parametrize("n_decays", [1, 6])

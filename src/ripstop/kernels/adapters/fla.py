@@ -5,6 +5,9 @@ Checked against the source of fla-core 0.6.0. Its `state_v_first` is our layout 
 
 from __future__ import annotations
 
+import functools
+import importlib.metadata
+import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -12,6 +15,7 @@ from fla.ops.gated_delta_rule import chunk_gated_delta_rule, fused_recurrent_gat
 from fla.ops.kda import chunk_kda, fused_recurrent_kda
 from torch import Tensor
 
+from ripstop.config import ConfigError
 from ripstop.ops.segments import Segments
 
 Kernel = Callable[..., tuple[Tensor, Tensor]]
@@ -28,6 +32,8 @@ def delta(
 ) -> tuple[Tensor, Tensor]:
     """As `ops.delta_rule.delta_chunked`; with `segments` there is no initial memory, and the last one is empty."""
     n_batch, n_time = k_BTHK.shape[:2]
+    if g_BTHK.shape[-1] == 1 and torch.is_grad_enabled() and (why := untrainable(k_BTHK.device)):
+        raise ConfigError(f"backend 'fla' of delta_rule cannot train here ({why}); set backend to 'torch'")
     kernel, decay = (chunk_gated_delta_rule, g_BTHK.squeeze(-1)) if g_BTHK.shape[-1] == 1 else (chunk_kda, g_BTHK)
     tokens = (q_BTHK, k_BTHK, v_BTHP, decay, beta_BTH)
     if segments is None:
@@ -48,6 +54,20 @@ def delta_step(
     token = (t.unsqueeze(1) for t in (q_BHK, k_BHK, v_BHP, g_BHK.squeeze(-1) if one else g_BHK, beta_BH))
     o_BTHP, memory_BHPK = _run(kernel, *token, initial_state=_full(memory_BHPK), output_final_state=True)
     return o_BTHP.squeeze(1), memory_BHPK
+
+
+@functools.cache
+def untrainable(device: torch.device) -> str | None:
+    """Why there are no gradients of one decay a head on a device. On Hopper Triton 3.4 to 3.7.0 computes wrong ones, and fla
+    refuses (its issue 640) where it has no tilelang to take instead. Values, and a decay a channel, are not concerned."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9 or importlib.util.find_spec("tilelang"):
+        return None
+    triton = importlib.metadata.version("triton")
+    wrong = (3, 4, 0) <= tuple(int(part) for part in triton.partition("+")[0].split(".")[:3]) < (3, 7, 1)
+    return f"one decay a head has no gradients on Hopper with Triton {triton}: install 3.7.1" if wrong else None
+
+
+untrainable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _run(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **settings: object) -> tuple[Tensor, Tensor]:
