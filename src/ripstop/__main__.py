@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 try:
     import typer
 
-    from ripstop import ending
+    from ripstop import ending, sdpa
     from ripstop.command_options import Data, Out, Params, Scale, Set
     from ripstop.config import ConfigError
     from ripstop.release.command import latexdiff, release
@@ -480,6 +480,7 @@ def _plan(params: Path, scale: str | None, overrides: list[str]) -> Plan:
 def main() -> None:
     """Run the command; what a user or a machine caused is one sentence on standard error."""
     os.environ.setdefault("DATASETS_VERBOSITY", "critical")  # it logs what it raises, too, which we say in one sentence
+    sdpa.choose_for(sys.argv[1] if len(sys.argv) > 1 else "")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("ripstop").setLevel(logging.INFO)  # which backend runs, which positions were derived
     sys.exit(ending.run(app))

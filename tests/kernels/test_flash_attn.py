@@ -28,4 +28,4 @@ def test_attention(n_queries: int, n_keys: int, causal: bool, window_size: int |
     dy = torch.randn_like(y_slow).bfloat16()
     got, wanted = torch.autograd.grad(y_fast, fast, dy.cuda()), torch.autograd.grad(y_slow, slow, dy.double())
     for a, b in zip((y_fast, *got), (y_slow, *wanted), strict=True):
-        assert (a.double().cpu() - b).norm() < 2e-2 * b.norm() + 1e-6
+        assert (a.double().cpu() - b).norm() < 2e-2 * b.norm() + 1e-5  # one key alone: exactly 0, and 2e-6 in bfloat16
