@@ -67,10 +67,13 @@ class Accepted:
         return digest
 
     def sentences(self, scale: str) -> list[str]:
-        """What is kept at `scale`, one sentence for each study and reason."""
-        groups = Counter((e.study, e.reason, e.date, e.commit) for e in self.entries if e.scale == scale)
+        """What is kept at `scale`, one sentence for each reason."""
+        groups: dict[tuple[str, str, str], Counter[str]] = {}
+        for e in self.entries:
+            if e.scale == scale:
+                groups.setdefault((e.reason, e.date[:10], e.commit), Counter())[e.study] += 1
         return [
-            f"{study}: {n} digests of its code are taken for those its results were made with "
-            f"(accepted on {date[:10]} at {commit}: {reason})"
-            for (study, reason, date, commit), n in groups.items()
+            f"digests of code that are taken for those results were made with: "
+            f"{', '.join(f'{n} of {study}' for study, n in studies.items())} (accepted on {day} at {commit}: {reason})"
+            for (reason, day, commit), studies in groups.items()
         ]
