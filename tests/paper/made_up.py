@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -474,9 +475,9 @@ def _memory_frontier(run: Callable[..., Add], noise: Callable[[], float]) -> Ite
                 add = run(seed, {"mixer": name, "memory_size": size, "arm": f"{name}-{size}"})
                 yield from _recall(add, size * (rank + 1), noise)
                 yield from _learning(add, 400, {"training.lr": 0.01})
-                for metric in ("state_bytes", "bytes_read"):
-                    yield add(metric, 600 * size, context=98)
-                    yield add(f"{metric}_formula", 600 * size, context=98)
+                for n, metric in itertools.product(PAIRS, ("state_bytes", "bytes_read")):
+                    yield add(metric, 600 * size, num_pairs=n, context=3 * n + 2)
+                    yield add(f"{metric}_formula", 600 * size, num_pairs=n, context=3 * n + 2)
                 yield add("parameters", 26_000 + size)
 
 
