@@ -35,6 +35,7 @@ from ripstop.files import write_text
 from ripstop.kernels import backend as backends
 from ripstop.mixers import MIXERS
 from ripstop.mixers.base import Mixer, MixerConfig
+from ripstop.models.past import CountsApart, drawn
 from ripstop.training.peak import peak_flops
 
 DTYPE = torch.bfloat16
@@ -181,9 +182,10 @@ def decode(
 ) -> dict[str, Any]:
     """Steps one after the other, from a past of `context` tokens on."""
     torch.manual_seed(0)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # as `ripstop.sdpa` has it of every command that decodes
     mixer = config.build(told.d_model).to(device, DTYPE).eval()
     n_steps = 8 * told.steps
-    state = past(mixer, config, batch, context, room=n_steps * (told.windows + 1))
+    state = past(mixer, batch, context, room=n_steps * (told.windows + 1))
     x_BD = torch.randn(batch, told.d_model, device=device).to(DTYPE)
 
     def step() -> None:
@@ -203,16 +205,12 @@ def decode(
     return found | {"state_bytes": batch * held} | floor(flops, n_bytes, ceilings)
 
 
-def past(mixer: Mixer, config: MixerConfig, batch: int, context: int, room: int) -> Any:
+def past(mixer: Mixer, batch: int, context: int, room: int) -> Any:
     """A state of `context` random tokens, which has room for more."""
-    state = mixer.init_state(batch, context + room)
-    for tensor in state:
-        if isinstance(tensor, torch.Tensor) and tensor.numel():
-            tensor.normal_(std=0.1)
-    told = {"length": context} if hasattr(state, "length") else {}
-    if hasattr(state, "n_compressed"):
-        told["n_compressed"] = config.blocks.n_compressed(context)  # type: ignore[attr-defined]
-    return state._replace(**told)
+    state: Any = mixer.init_state(batch, context + room)
+    if isinstance(mixer, CountsApart):
+        return drawn(mixer.after(state, context))
+    return drawn(state._replace(length=context) if hasattr(state, "length") else state)
 
 
 def timed(call: Callable[[], Any], told: argparse.Namespace, n_calls: int, device: torch.device) -> dict[str, Any]:

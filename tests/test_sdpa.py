@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from ripstop import __main__ as commands
 from ripstop.sdpa import LAST, choose_for
 
 
@@ -34,12 +37,19 @@ def test_cudnn_comes_last_where_caches_grow(
     assert found == wanted
 
 
-@pytest.mark.gpu
-def test_a_step_on_a_growing_cache_plans_nothing(tmp_path: Path) -> None:
-    """By a process of its own: torch reads the variable once."""
-    import subprocess
-    import sys
+@pytest.mark.parametrize("words", [["train", "--help"], ["generate", "--help"], []])
+def test_every_command_is_told_of(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(commands.sdpa, "choose_for", told.append)
+    monkeypatch.setattr(sys, "argv", ["ripstop", *words])
+    with pytest.raises(SystemExit):
+        commands.main()
+    assert told == [words[0] if words else ""]
 
+
+@pytest.mark.gpu
+def test_a_step_on_a_growing_cache_plans_nothing() -> None:
+    """By a process of its own: torch reads the variable once."""
     script = """
 import torch, torch.nn.functional as F
 from torch.profiler import profile

@@ -16,8 +16,8 @@ LAST = "TORCH_CUDNN_SDPA_DEPRIORITIZED"
 def choose_for(command: str, driver: Path = DRIVER) -> None:
     """cuDNN's kernel last, but for a training; before attention is first computed. What the user has set stands.
 
-    torch takes cuDNN's first on Hopper, which plans anew for every length that it meets: a step of decoding on a cache that
-    grows took 51 ms, and 0.07 ms without. Rows of a training have few lengths, and there it is 1.6 times as quick
+    torch takes cuDNN's first on Hopper, which plans anew for every length that it meets: a query on a cache that grows took
+    51 ms, and 0.07 ms without. Rows of a training have few lengths, and there it is 1.6 times as quick
     (benchmarks/results/attention_step_cuda.json).
     """
     if command != "train" and driver.exists():

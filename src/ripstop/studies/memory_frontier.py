@@ -2,8 +2,7 @@
 
 Varies: the mixer, the one number that sizes its memory, and the seed. A model has one layer that remembers; what a mixer lacks
 of a short convolution, which all published recall models have, stands in front of it as a layer. All have the same parameters,
-by the width of their mlp. Bytes are counted on tensors in rows
-of as many pairs as are asked.
+by the width of their mlp. Bytes are counted on tensors in rows of as many pairs as are asked.
 Refuted would be: a delta rule that needs as many bytes as Mamba-2, or recalls less at an equal state; a state of one size that
 gains nothing by being larger; attention that does not recall (then the protocol fails, and nothing is said).
 """

@@ -56,6 +56,7 @@ def delta_step(
     return o_BTHP.squeeze(1), memory_BHPK
 
 
+@torch.compiler.assume_constant_result
 @functools.cache
 def untrainable(device: torch.device) -> str | None:
     """Why there are no gradients of one decay a head on a device. On Hopper Triton 3.4 to 3.7.0 computes wrong ones, and fla
@@ -65,9 +66,6 @@ def untrainable(device: torch.device) -> str | None:
     triton = importlib.metadata.version("triton")
     wrong = (3, 4, 0) <= tuple(int(part) for part in triton.partition("+")[0].split(".")[:3]) < (3, 7, 1)
     return f"one decay a head has no gradients on Hopper with Triton {triton}: install 3.7.1" if wrong else None
-
-
-untrainable._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _run(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, **settings: object) -> tuple[Tensor, Tensor]:
