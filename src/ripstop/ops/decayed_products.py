@@ -10,7 +10,7 @@ taken as it stands (arXiv 2312.06635, section 4.3, calls it secondary chunking).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,37 +19,49 @@ BLOCK = 16
 """Positions of a block."""
 
 
-def decayed_products(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
-    """D."""
-    size = a.shape[-2]
+def decayed_products(several: Sequence[Tensor], b: Tensor, s: Tensor) -> list[Tensor]:
+    """D of each of `several` a, which share their decays."""
+    size = b.shape[-2]
     if s.shape[-1] == 1:
-        return (a @ b.transpose(-1, -2)).mul_(_inside(s, 0, size).squeeze(-1))
-    out = a.new_zeros(*a.shape[:-1], size)
+        decay = _inside(s, 0, size).squeeze(-1)
+        return [(a @ b.transpose(-1, -2)).mul_(decay) for a in several]
+    outs = [a.new_zeros(*a.shape[:-1], size) for a in several]
     for begin, end in _blocks(size):
-        left, decay, right = a[..., begin:end, :], _inside(s, begin, end), b[..., begin:end, :]
-        out[..., begin:end, begin:end] = ((left.unsqueeze(-2) * decay) * right.unsqueeze(-3)).sum(-1)
+        decay, right = _inside(s, begin, end), b[..., begin:end, :].unsqueeze(-3)
+        for a, out in zip(several, outs, strict=True):
+            out[..., begin:end, begin:end] = ((a[..., begin:end, :].unsqueeze(-2) * decay).mul_(right)).sum(-1)
         if begin:
             late, early = _across(s, begin, end)
-            out[..., begin:end, :begin] = (left * late) @ (b[..., :begin, :] * early).transpose(-1, -2)
-    return out
+            faded = (b[..., :begin, :] * early).transpose(-1, -2)
+            for a, out in zip(several, outs, strict=True):
+                out[..., begin:end, :begin] = (a[..., begin:end, :] * late) @ faded
+    return outs
 
 
-def decayed_products_backward(dout: Tensor, a: Tensor, b: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of a and b. That of s is a da - b db, channel by channel."""
+def decayed_products_backward(
+    douts: Sequence[Tensor], several: Sequence[Tensor], b: Tensor, s: Tensor
+) -> list[tuple[Tensor, Tensor]]:
+    """Gradients of each a, and of b through it. That of s is a da - b db, channel by channel."""
+    pairs = list(zip(douts, several, strict=True))
     if s.shape[-1] == 1:
-        dproducts = dout * _inside(s, 0, a.shape[-2]).squeeze(-1)
-        return dproducts @ b, dproducts.transpose(-1, -2) @ a
-    da, db = torch.zeros_like(a), torch.zeros_like(b)
-    for begin, end in _blocks(a.shape[-2]):
-        inside = _inside(s, begin, end) * dout[..., begin:end, begin:end].unsqueeze(-1)
-        da[..., begin:end, :] = (inside * b[..., begin:end, :].unsqueeze(-3)).sum(-2)
-        db[..., begin:end, :] += (inside * a[..., begin:end, :].unsqueeze(-2)).sum(-3)
+        decay = _inside(s, 0, b.shape[-2]).squeeze(-1)
+        products = ((dout * decay, a) for dout, a in pairs)
+        return [(dproducts @ b, dproducts.transpose(-1, -2) @ a) for dproducts, a in products]
+    found = [(torch.zeros_like(a), torch.zeros_like(b)) for a in several]
+    for begin, end in _blocks(b.shape[-2]):
+        decay, right = _inside(s, begin, end), b[..., begin:end, :].unsqueeze(-3)
+        for (dout, a), (da, db) in zip(pairs, found, strict=True):
+            inside = decay * dout[..., begin:end, begin:end].unsqueeze(-1)
+            da[..., begin:end, :] = (inside * right).sum(-2)
+            db[..., begin:end, :] += inside.mul_(a[..., begin:end, :].unsqueeze(-2)).sum(-3)
         if begin:
             late, early = _across(s, begin, end)
-            d = dout[..., begin:end, :begin]
-            da[..., begin:end, :] += (d @ (b[..., :begin, :] * early)) * late
-            db[..., :begin, :] += (d.transpose(-1, -2) @ (a[..., begin:end, :] * late)) * early
-    return da, db
+            faded = b[..., :begin, :] * early
+            for (dout, a), (da, db) in zip(pairs, found, strict=True):
+                d = dout[..., begin:end, :begin]
+                da[..., begin:end, :] += (d @ faded) * late
+                db[..., :begin, :] += (d.transpose(-1, -2) @ (a[..., begin:end, :] * late)) * early
+    return found
 
 
 def _blocks(size: int) -> Iterator[tuple[int, int]]:
@@ -60,8 +72,10 @@ def _blocks(size: int) -> Iterator[tuple[int, int]]:
 def _inside(s: Tensor, begin: int, end: int) -> Tensor:
     """2^(s_i - s_j) for j < i, else 0: (..., i, j, K)."""
     here = s[..., begin:end, :]
+    decay = here.unsqueeze(-2) - here.unsqueeze(-3)
     future = torch.ones(end - begin, end - begin, dtype=torch.bool, device=s.device).triu()
-    return (here.unsqueeze(-2) - here.unsqueeze(-3)).masked_fill_(future.unsqueeze(-1), float("-inf")).exp2_()
+    most = torch.where(future, -torch.inf, torch.inf).to(s.dtype).unsqueeze(-1)
+    return torch.minimum(decay, most, out=decay).exp2_()  # masked_fill_ takes four times as long on a CPU
 
 
 def _across(s: Tensor, begin: int, end: int) -> tuple[Tensor, Tensor]:

@@ -60,12 +60,13 @@ def _forward(
     n_batch, n_time, n_heads, width = k_BTHK.shape
     chunks = Chunks.of(n_time, chunk_size)
     cut = _cut(chunks, q_BTHK, k_BTHK, v_BTHP, g_BTHK, beta_BTH, run_BT)
-    M = _pairs(cut.q, cut)
     A = T = found = v_BTHP.new_empty(0)
     own = cut.v.clone()
-    if cut.beta is not None:
+    if cut.beta is None:
+        (M,) = _pairs([cut.q], cut)
+    else:
+        M, A = _pairs([cut.q, cut.k], cut)
         M.diagonal(0, -2, -1).copy_((cut.q * cut.k).sum(-1))
-        A = _pairs(cut.k, cut)
         T = _inverse(cut.beta * A)
         own = T @ (cut.beta * cut.v)  # what would be written into an empty memory
         found = T @ (cut.beta * cut.k * cut.entering)
@@ -138,18 +139,22 @@ def _backward(
 
     # What was read.
     dM, dq_in, dk_out = do @ U.transpose(-1, -2), do @ entered, U @ dmemory[1:]
-    dq_pairs, dk_pairs = _pairs_backward(dM, q, cut)
+    if beta is None:
+        dv = dU
+        [(dq_pairs, dk_pairs)] = _pairs_backward([dM], [q], cut)
+    else:
+        Y = T.transpose(-1, -2) @ dU
+        dv = beta * Y
+        dA = -(dv @ U.transpose(-1, -2))
+        (dq_pairs, dk_pairs), (dk_late, dk_early) = _pairs_backward([dM, dA], [q, k], cut)
     dq = dq_pairs + dq_in * cut.entering
     dk = dk_pairs + dk_out * cut.leaving
     arriving = q * dq_pairs - k * dk_pairs + q_in * dq_in
 
     # What was written.
-    dv, dbeta = dU, v_BTHP.new_empty(0)
+    dbeta = v_BTHP.new_empty(0)
     if beta is not None:
-        Y = T.transpose(-1, -2) @ dU
-        dv = beta * Y
         dbeta = _joined(Y * (v - k_in @ entered.transpose(-1, -2) - A @ U), n_time).sum(-1)
-        dk_late, dk_early = _pairs_backward(-(dv @ U.transpose(-1, -2)), k, cut)
         dk_in = -(dv @ entered)
         same = dM.diagonal(0, -2, -1).unsqueeze(-1)
         dq += same * k
@@ -202,15 +207,17 @@ def _joined(x: Tensor, n_time: int) -> Tensor:
     return x.transpose(2, 3).transpose(0, 1).flatten(1, 2)[:, :n_time].contiguous()
 
 
-def _pairs(a: Tensor, cut: _Cut) -> Tensor:
-    """a_i . exp(s_i - s_j) k_j for j < i of the same document, else 0."""
-    products = decayed_products(a, cut.k, cut.s)
-    return products if cut.together is None else products.mul_(cut.together)
+def _pairs(several: list[Tensor], cut: _Cut) -> list[Tensor]:
+    """a_i . exp(s_i - s_j) k_j for j < i of the same document, else 0, of each a."""
+    products = decayed_products(several, cut.k, cut.s)
+    return products if cut.together is None else [each.mul_(cut.together) for each in products]
 
 
-def _pairs_backward(dpairs: Tensor, a: Tensor, cut: _Cut) -> tuple[Tensor, Tensor]:
-    """Gradients of a and k."""
-    return decayed_products_backward(dpairs if cut.together is None else dpairs * cut.together, a, cut.k, cut.s)
+def _pairs_backward(dpairs: list[Tensor], several: list[Tensor], cut: _Cut) -> list[tuple[Tensor, Tensor]]:
+    """Gradients of each a, and of k through it."""
+    if cut.together is not None:
+        dpairs = [each * cut.together for each in dpairs]
+    return decayed_products_backward(dpairs, several, cut.k, cut.s)
 
 
 def _inverse(lower: Tensor) -> Tensor:

@@ -53,12 +53,10 @@ class Operation:
 
         class Plain(torch.autograd.Function):
             @staticmethod
-            def forward(*inputs: Any) -> Any:
-                return forward(*inputs)
-
-            @staticmethod
-            def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            def forward(ctx: Any, *inputs: Any) -> Any:  # with a `setup_context`, torch binds the inputs anew at every call
+                output = forward(*inputs)
                 save(ctx, inputs, output)
+                return output
 
             @staticmethod
             @once_differentiable
