@@ -56,7 +56,12 @@ def test_the_paper_tells_of_a_failed_control(failed: Path, tmp_path: Path) -> No
 def test_nothing_is_told_of_controls_that_hold(made: Path, tmp_path: Path) -> None:
     text = read(made, tmp_path)
     assert "The figure of tide." in text and "Recall of tide." in text
-    assert "Control failed" not in text and "study failed" not in text and "failed at this scale" not in text and "undecided: control failed" not in text
+    assert (
+        "Control failed" not in text
+        and "study failed" not in text
+        and "failed at this scale" not in text
+        and "undecided: control failed" not in text
+    )
 
 
 def test_verify_and_claims_json_tell_of_a_failed_control(failed: Path, made: Path) -> None:
