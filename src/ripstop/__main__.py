@@ -337,7 +337,7 @@ def verify(
     if scale not in scales:
         raise ConfigError(f"--scale {scale}: no such scale{nearest(scale, scales)}")
     grid = make_plan(parameters.load(params, scale=scale))
-    raise typer.Exit(verify_all(grid, scales, registry, recorded, record))
+    raise typer.Exit(verify_all(grid, scales, registry, recorded, record, processes=os.cpu_count() or 1))
 
 
 def _scales(params: Path) -> list[str]:

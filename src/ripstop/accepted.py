@@ -73,7 +73,7 @@ class Accepted:
             if e.scale == scale:
                 groups.setdefault((e.reason, e.date[:10], e.commit), Counter())[e.study] += 1
         return [
-            f"digests of code that are taken for those results were made with: "
+            f"digests of earlier code whose results are kept: "
             f"{', '.join(f'{n} of {study}' for study, n in studies.items())} (accepted on {day} at {commit}: {reason})"
             for (reason, day, commit), studies in groups.items()
         ]

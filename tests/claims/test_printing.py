@@ -69,10 +69,13 @@ def test_a_failed_control_is_told_everywhere():
     judged = verdicts(given, NUMBERS | OTHERS, "cpu")
     tex = claims_tex(judged, "cpu", NUMBERS | OTHERS)
     told = r"c\_1 \& 100 \% of it (refuted: 0.70 {[}0.60, 0.80{]}, needed \textgreater{} 0.9)"
-    sentence = r"\\newcommand\{\\failedcontrols\}\{%\nA control failed at this scale:\n(.*)\.\n1 of the claims is"
+    sentence = r"\\newcommand\{\\failedcontrols\}\{%\nA control failed at this scale:\n(.*)\.%\n\}"
     assert re.search(sentence, tex)[1] == told
     for study in ("mqar_cliff", "hybrid_ratio"):  # its own, and that of the claim that needs it
-        assert f"\\ripstopcontrols{{{study}}}{{%\n\\space\\textbf{{Control failed:}} {told}.%\n}}" in tex
+        assert f"\\ripstopcontrols{{{study}}}{{%\n\\space\\textbf{{A control of this study failed}} (Table" in tex
+    takeaway = "\\ripstoptakeaway{hybrid_ratio}{%\n\\paragraph{What the claims came to.}\n\\emph{Control failed.} "
+    assert f"{takeaway}{told}.\n\\emph{{Undecided" in tex
+    assert "\\ripstopverdict{a}{undecided: control failed}" in tex
     control, claim_ = rows(tex)
     assert r"{\scriptsize\ttfamily c\_\nolinebreak[3]1} & " in control
     assert claim_.endswith(r"undecided: control failed {\normalfont\scriptsize\ttfamily c\_\nolinebreak[3]1} \\")

@@ -19,6 +19,7 @@ from ripstop.paper.numbers import format_estimate, read_numbers
 from ripstop.paper.tables import table_files
 from ripstop.records import write_records
 from ripstop.statistics import Estimate
+from ripstop.verify.rendered import Again, print_again
 
 STUDIES = list(MADE)
 
@@ -68,11 +69,17 @@ def test_the_curves_are_those_of_the_first_panel(records, rendered):
     assert [row[name] for name in ("x_axis", "x_scale", "y_axis", "y_scale")] == ["key-value pairs", "log", "recall", "linear"]
 
 
-def test_the_same_records_give_the_same_bytes(records, rendered, tmp_path):
-    study = "blind_start"
-    render.render_study(study, records[study], tmp_path / "again")
-    for path in (rendered / study).rglob("*.*"):
-        assert path.read_bytes() == (tmp_path / "again" / path.relative_to(rendered / study)).read_bytes(), path
+def test_the_same_records_give_the_same_bytes_in_another_process_too(records, rendered, tmp_path):
+    damaged = tmp_path / "damaged.jsonl"
+    damaged.write_text("{\n", encoding="utf-8")
+    given = {"blind_start": records["blind_start"], "residual_init": records["residual_init"], "mqar_cliff": damaged}
+    made = print_again([Again(study, tmp_path / study, {study: file}, ()) for study, file in given.items()], processes=2)
+    refused = made.pop("mqar_cliff")
+    assert isinstance(refused, ConfigError) and str(damaged) in str(refused)
+    for study, numbers in made.items():
+        assert numbers == read_numbers(rendered / study / "numbers.json")
+        for path in (rendered / study).rglob("*.*"):
+            assert path.read_bytes() == (tmp_path / study / path.relative_to(rendered / study)).read_bytes(), path
 
 
 def test_metrics_and_curves_lie_where_they_are_wanted(records, rendered, tmp_path):

@@ -9,7 +9,7 @@ from paper.made_up import made_up, spots
 
 from ripstop.paper import style
 from ripstop.paper.select import StudyRecords
-from ripstop.paper.translation_costs import FIRST, MEMORY, RATE, TranslationCosts, figures, worse
+from ripstop.paper.translation_costs import FIRST, MEMORY, RATE, SHIFT, TranslationCosts, figures, worse
 from ripstop.records import Record, frame
 from ripstop.statistics import Estimate
 
@@ -79,9 +79,9 @@ def test_what_the_figures_draw() -> None:
     by_source = found["throughput"].axes[0]
     assert by_source.get_xscale() == by_source.get_yscale() == "log"
     drawn = [(x, y) for label, x, y in spots(by_source) if label == "hybrid"]
-    assert [x for x, _ in drawn] == [64, 512, 4096] and drawn[0][1] == pytest.approx(767 + 3.5)
+    assert [x / SHIFT**0.5 for x, _ in drawn] == pytest.approx([64, 512, 4096]) and drawn[0][1] == pytest.approx(767 + 3.5)
     open_ = [line.get_xdata().tolist() for line in by_source.get_lines() if line.get_markerfacecolor() == "white"]
-    assert open_ == [[], [64, 512]]
+    assert open_ == [[], pytest.approx([64 * SHIFT**0.5, 512 * SHIFT**0.5])]
     assert [text.get_text() for text in by_source.get_legend().get_texts()] == ["attention", "hybrid"]
     for ax in (ax for figure in found.values() for ax in figure.axes):
         low, high = ax.get_ylim()

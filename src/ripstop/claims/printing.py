@@ -45,9 +45,10 @@ def claims_json(judged: Sequence[Judged], scale: str, commits: Mapping[str, Sequ
 def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -> str:
     r"""LaTeX of what the paper says of its claims.
 
-    `\claimstable`, the numbers `claims.<count>`, and where a control failed `\failedcontrols`, a sentence for the
-    abstract, `\ripstopcontrols{study}{...}`, which every caption of that study's section ends with, and
-    `\ripstoptakeaway{study}{...}`, which the section itself ends with: the study's claims by their verdicts.
+    `\claimstable`, the numbers `claims.<count>`, `\ripstopverdict{claim}{...}`, and where a control failed
+    `\failedcontrols`, a sentence for the abstract, `\ripstopcontrols{study}{...}`, which every caption of that study's section
+    ends with, and `\ripstoptakeaway{study}{...}`, which the section itself ends with: the controls that failed, and the study's
+    claims by their verdicts.
     at_hand: the studies of the paper.
     """
     failed = failed_controls(judged, scale, at_hand)
@@ -56,7 +57,6 @@ def claims_tex(judged: Sequence[Judged], scale: str, at_hand: Collection[str]) -
         "controls": [_row(item, at_hand) for item in judged if item.claim.role == "control"],
         "claims": [_row(item, at_hand) for item in judged if item.claim.role == "claim"],
         "failed": [_failure(f) for f in failed],
-        "undecided": sum(item.verdict == UNDECIDED for item in judged),
         "takeaways": {study: _by_verdict(judged, study) for study in dict.fromkeys(i.claim.studies[0] for i in judged)},
         "studies": {study: [_failure(f) for f in failed if study in f.studies] for f in failed for study in f.studies},
     }

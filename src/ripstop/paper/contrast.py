@@ -69,6 +69,7 @@ def figure(records: StudyRecords, arms: Mapping[str, Arm], arm: Arm) -> Figure:
     draw_by_distance(by_distance, records, arm)
     draw_by_gender(by_gender, records, arm)
     by_arm.set_ylabel("right pronoun (share)")
+    by_arm.set_xlabel("decoder")
     by_arm.set_ylim(0, 1)
     by_distance.legend(loc="upper right")
     return fig
@@ -92,9 +93,12 @@ def draw_by_distance(ax: Axes, records: StudyRecords, arm: Arm) -> None:
 
 
 def draw_by_gender(ax: Axes, records: StudyRecords, arm: Arm) -> None:
-    """A curve over genders for each context, all distances together."""
-    _lines(ax, list(GENDERS.values()), [{c: accuracy(records, c, arm, gender=gender) for c in LINES} for gender in GENDERS])
-    _dashed(ax, [0.0, 0.0, 1.0])
+    """Points for each context side by side, gender by gender, all distances together."""
+    for n, ((context, label), look) in enumerate(zip(LINES.items(), style.ordered(len(LINES)), strict=True)):
+        at = [place + 0.15 * (n - (len(LINES) - 1) / 2) for place in range(len(GENDERS))]
+        plots.scatter_with_interval(ax, at, [accuracy(records, context, arm, gender=g) for g in GENDERS], label, look)
+    ax.set_xticks(range(len(GENDERS)), list(GENDERS.values()))
+    ax.hlines([0, 0, 1], [-0.3, 0.7, 1.7], [0.3, 1.3, 2.3], color="0.45", linestyle=(0, (4, 3)), linewidth=0.8, zorder=1)
     ax.set_xlabel("right pronoun")
 
 

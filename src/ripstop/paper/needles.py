@@ -103,8 +103,18 @@ def inside(records: StudyRecords, metric: str, **where: object) -> pd.Series:
 
     At the first and the last depth a needle lies in blocks that sparse attention reads in any case, and in windows.
     """
+    return _inside(records, metric, **where).groupby("seed")["value"].mean()
+
+
+def n_questions(records: StudyRecords, arm: Arm, length: float) -> Estimate:
+    """Of the single needle at the depths between the first and the last, how many each seed answers, at the least."""
+    asked = _inside(records, "accuracy", length=length, control="own", **arm.factors).groupby("seed")["n"].sum()
+    return Estimate.exact(float(asked.min()), len(asked)) if len(asked) else Estimate.missing()
+
+
+def _inside(records: StudyRecords, metric: str, **where: object) -> pd.DataFrame:
     rows = records.pick(f"{metric}_at_depth", family="single", **where)
-    return rows[(rows["depth"] > 0) & (rows["depth"] < 1)].groupby("seed")["value"].mean()
+    return rows[(rows["depth"] > 0) & (rows["depth"] < 1)]
 
 
 def found(records: StudyRecords, arm: Arm, length: float, control: str = "own") -> pd.Series:

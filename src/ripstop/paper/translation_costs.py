@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,6 +24,8 @@ Curve = dict[int, Estimate]
 """Length or batch -> cost, in rising order."""
 Sweep = Literal["source", "target", "batch"]
 SWEEPS: dict[Sweep, str] = {"source": "source (tokens)", "target": "translation (tokens)", "batch": "translations at once"}
+SHIFT = 1.08
+"""From one curve to the next."""
 RATE, FIRST, EACH, MEMORY = (
     "translation_tokens_per_second",
     "first_token_seconds",
@@ -101,8 +103,8 @@ def figures(records: StudyRecords, arms: Mapping[str, Arm], beside: str) -> dict
         axes = fig.subplots(1, len(wanted), squeeze=False)[0]
         for ax, (metric, sweep, label) in zip(axes, wanted, strict=True):
             curves = {arm: cost.curve(metric, sweep, arms[arm]) for arm in arms}
-            for arm, curve in curves.items():
-                draw(ax, metric, curve, curves[beside], arm, looks[arm])
+            for n, (arm, curve) in enumerate(curves.items()):
+                draw(ax, metric, curve, curves[beside], arm, looks[arm], SHIFT ** (n - (len(arms) - 1) / 2))
             _axes(ax, metric, sweep, sorted({n for curve in curves.values() for n in curve}))
             ax.set_title(label)
         axes[0].legend()
@@ -110,12 +112,15 @@ def figures(records: StudyRecords, arms: Mapping[str, Arm], beside: str) -> dict
     return found
 
 
-def draw(ax: Axes, metric: str, curve: Curve, beside: Curve, label: str, look: Look) -> None:
-    """A curve with its interval, and open markers where it is worse than the one beside."""
-    plots.curve_with_interval(ax, list(curve), list(curve.values()), label, look)
-    at = worse(metric, curve, beside)
-    values = [curve[n].value for n in at]
-    ax.plot(at, values, marker=look.marker, color=look.color, markerfacecolor="white", linestyle="none")
+def draw(ax: Axes, metric: str, curve: Curve, beside: Curve, label: str, look: Look, shift: float) -> None:
+    """Points with error bars, joined, and open ones where they are worse than those beside. shift: times which they stand off
+    their places, so that what coincides is seen."""
+    at, values = [n * shift for n in curve], [cost.value for cost in curve.values()]
+    ax.plot(at, values, color=look.color, linewidth=0.6, alpha=0.6, zorder=1)
+    plots.scatter_with_interval(ax, at, list(curve.values()), label, look)
+    open_ = worse(metric, curve, beside)
+    hollow: dict[str, Any] = {"marker": look.marker, "color": look.color, "markerfacecolor": "white", "linestyle": "none"}
+    ax.plot([n * shift for n in open_], [curve[n].value for n in open_], zorder=3, **hollow)
 
 
 def _axes(ax: Axes, metric: str, sweep: Sweep, ticks: Sequence[int]) -> None:

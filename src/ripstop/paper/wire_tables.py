@@ -115,7 +115,8 @@ def sources(records: StudyRecords) -> Table:
     return Table(
         header=["questions", "context", *SCORES.values()],
         rows=rows,
-        caption="The same by where the questions come from and how they came about; first frozen model, mean over seeds.",
+        caption="Scores of the first frozen model by source of the questions, by whether the answer lies inside or outside the "
+        "first M tokens of its text, M being the vectors of a wire, and by kind of question; mean over seeds.",
     )
 
 

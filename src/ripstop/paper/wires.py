@@ -151,6 +151,12 @@ def n_questions(records: StudyRecords, arm: Asked, prompt: str = "text") -> int:
     return int(n)
 
 
+def n_over(records: StudyRecords, metric: str, **where: object) -> Estimate:
+    """How many questions or documents a number is over."""
+    rows = records.pick(metric, **where)
+    return Estimate.missing("count") if rows.empty else Estimate.exact(float(rows["n"].min()), 1, "count")
+
+
 def negated(estimate: Estimate) -> Estimate:
     """What a gain costs when it is looked at from the other side."""
     return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n, estimate.unit)

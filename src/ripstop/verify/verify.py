@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +25,7 @@ from ripstop.paper.typed import typed_results
 from ripstop.plan import Plan
 from ripstop.verify.published import check_assembled, check_published
 from ripstop.verify.recorded import check_metrics, check_recorded, evidence_of, from_record, read_metrics
-from ripstop.verify.rendered import check_rendered, render_again
+from ripstop.verify.rendered import Again, check_rendered, print_again
 from ripstop.verify.runs import check_choices, check_records, check_runs
 from ripstop.why.paper import Paper
 
@@ -41,18 +41,19 @@ def verify(
     update: bool = False,
     root: Path = Path(),
     console: Console | None = None,
+    processes: int = 1,
 ) -> int:
     """Recompute what is printed at the grid's scale, compare, and print every claim. Exit status: 1 where anything differs.
 
     claims_file: paper/claims.yaml. recorded: paper/verdicts.json, beside which the published paper lies.
-    update: record the verdicts instead of comparing them.
+    update: record the verdicts instead of comparing them. processes: so many studies are printed at a time.
     """
     console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
     claims = registry.load(claims_file, scales)
     before = recorded_verdicts(recorded, grid.scale)
     with tempfile.TemporaryDirectory(prefix="ripstop-verify-") as scratch:
         checked = _Checked(grid, root)
-        checked.check_studies(Path(scratch))
+        checked.check_studies(Path(scratch), processes)
         found = checked.judge(claims, claims_file, recorded, {} if update else before)
         checked.check_paper(found, recorded.parent)
     if update:
@@ -128,31 +129,41 @@ class _Checked:
         self.told += told
         self.notes += [unseen] if unseen else []
 
-    def check_studies(self, scratch: Path) -> None:
+    def check_studies(self, scratch: Path, processes: int) -> None:
+        asked, missing = {}, {}
         for study in self._grid.studies:
-            file, read = self._folder / study / "paper" / FILE, [study, *self._grid.reads.get(study, [])]
+            read = [study, *self._grid.reads.get(study, [])]
             records = {name: self._records / f"{name}.jsonl.gz" for name in read}
-            missing = [path for path in records.values() if not path.is_file()]
+            missing[study] = [path for path in records.values() if not path.is_file()]
+            if not missing[study]:
+                asked[study] = Again(study, scratch / study, records, self._grid.dropped.get(study, []))
+        printed = print_again(list(asked.values()), processes)
+        for study in self._grid.studies:
+            file = self._folder / study / "paper" / FILE
             try:
-                if not missing:
-                    self._again(study, records, scratch / study)
+                if study in asked:
+                    self._check(asked[study], printed[study])
                 elif file.is_file():
                     (self.studies[study],) = read_studies([file], self._grid.scale)
                     self._sources[study] = file.with_name(SOURCES_FILE)
-                    self.notes.append(f"{missing[0]}: not here, so {file} is taken as it is")
+                    self.notes.append(f"{missing[study][0]}: not here, so {file} is taken as it is")
                 else:
-                    self.notes.append(f"{missing[0]}: not here, so the recorded verdicts of {study} are held against metrics")
+                    self.notes.append(
+                        f"{missing[study][0]}: not here, so the recorded verdicts of {study} are held against metrics"
+                    )
             except ConfigError as error:
                 self.told.append(str(error))
 
-    def _again(self, study: str, records: Mapping[str, Path], out: Path) -> None:
+    def _check(self, again: Again, made: StudyNumbers | ConfigError) -> None:
+        study, out = again.study, again.out
         jobs, folder = self._grid.runs[study], self._folder / study
         if not (folder / "runs").is_dir():
             self.notes.append(f"{folder}: the runs are not here, so its records are taken as git has them")
         self.told += check_runs(folder, jobs, self._folder / "data")
         self.told += check_choices(folder, self._grid.choices.get(study, {}))
-        self.told += check_records(records[study], folder, jobs)
-        made = render_again(study, out, records, self._grid.dropped.get(study, []))
+        self.told += check_records(again.records[study], folder, jobs)
+        if isinstance(made, ConfigError):
+            raise made
         self.studies[study] = made
         self.printed |= {name: out / name for name in table_files(made.tables)}
         self.printed |= {f"figures/{name}.pdf": out / "figures" / f"{name}.pdf" for name in made.figures}

@@ -44,7 +44,7 @@ ORDER = [
     "zebra",
 ]
 LABELS = [
-    "layer 0", "layer 1", "layer 2", "layer 10", "layers 0 2", "layers 1 2", "all layers", "adaptive rule", "none",
+    "layer 0", "layer 1", "layer 2", "layer 10", "layers 0 and 2", "layers 1 and 2", "all layers", "adaptive rule", "none",
     "none, source mean added", "zebra",
 ]  # fmt: skip
 CURVES = {

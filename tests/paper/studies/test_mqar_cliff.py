@@ -28,8 +28,8 @@ ARMS = {
     "zebra": 6,
 }
 LABELS = [
-    "Mamba-2", "Mamba-3", "Gated DeltaNet", "Kimi Delta Attention", "attention", "attention + short conv.", "sliding window",
-    "Mamba-2, then attention", "attention, then Mamba-2", "zebra",
+    "Mamba-2", "Mamba-3, complex state", "Gated DeltaNet", "Kimi Delta Attention", "attention", "attention + short conv.",
+    "sliding window", "Mamba-2, then attention", "attention, then Mamba-2", "zebra",
 ]  # fmt: skip
 CAPACITY = (8, 32)
 """Of mamba2, by seed; its d_state is 8. The other arms' own recall is 0.arm + 0.0pair + 0.00seed, zebra's 0.05 more."""

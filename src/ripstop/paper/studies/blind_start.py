@@ -127,6 +127,8 @@ def _singles(records: StudyRecords) -> list[str]:
 
 
 def _label(name: str) -> str:
+    if name.startswith(SEVERAL):
+        return "layers " + " and ".join(name.removeprefix(SEVERAL).split("_"))
     return LABELS.get(name) or name.replace("_", " ")
 
 

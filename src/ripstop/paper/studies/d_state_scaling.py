@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ripstop.paper import learning, plots, style
@@ -82,6 +84,7 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
         points = [records.capacity(**shape, steps=steps) for shape in shapes]
         at = [shape["state_elements"] for shape in shapes]
         plots.scatter_with_interval(right, at, points, f"{steps:g} steps", look)
+    _name_shapes(right, shapes, [point.value for point in points])
     surface = _surface(records.only(steps=trainings[-1]), "state_elements", interval=False)
     sizes = sorted({shape["state_elements"] for shape in shapes})
     plots.fitted_line(right, sizes, [surface.capacity(size) for size in sizes], "joint fit")
@@ -124,6 +127,18 @@ def tables(records: StudyRecords) -> dict[str, Table]:
 def _main_expand(records: StudyRecords) -> int:
     """The width at which d_state varies most: the expansion with the most values of d_state."""
     return max(records.values("expand"), key=lambda expand: len(records.only(expand=expand).values("d_state")))
+
+
+def _name_shapes(ax: Axes, shapes: Sequence[Mapping[str, int]], capacities: Sequence[float]) -> None:
+    """d_state and expand beside each point; of shapes with as many elements, above the highest and below the others."""
+    highest: dict[int, float] = {}
+    for shape, capacity in zip(shapes, capacities, strict=True):
+        total = shape["state_elements"]
+        highest[total] = max(highest.get(total, 0.0), capacity)
+    for shape, capacity in zip(shapes, capacities, strict=True):
+        if math.isfinite(capacity):
+            at, off = (shape["state_elements"], capacity), (4, 3 if capacity == highest[shape["state_elements"]] else -8)
+            ax.annotate(f"{shape['d_state']}, {shape['expand']}", at, off, textcoords="offset points", fontsize=5.5)
 
 
 def _shapes(records: StudyRecords) -> list[dict[str, int]]:

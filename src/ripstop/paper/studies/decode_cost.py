@@ -173,7 +173,7 @@ def _table_of_bytes(cost: Costs, arms: list[tuple[str, Arm]]) -> Table:
         caption="Bytes of the past that one step reads, counted on the tensors that its operations are handed, and bytes that "
         "the state holds, each beside what its formula gives; bytes that the step writes into the past; and the decoder's "
         "weights, which it reads besides. One sequence; a context ends with the step's own token. The upper rows have one "
-        "width and depth. Below them are the named models; of those with a source, half of the context is that.",
+        "width and depth. Below them are presets of the package; of those with a source, half of the context is that.",
     )
 
 

@@ -62,6 +62,9 @@ NUMBERS = (
     *(f"seconds_{what}" for what in ("compress", "wire", "text")),
     "n_vectors",
     "n_questions",
+    "n_ceiling",
+    "n_coded",
+    "n_joint",
     "n_runs",
 )
 
@@ -133,6 +136,9 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "seconds_text": records.mean("answer_seconds", prompt="text", **text.by(FIRST)),
         "n_vectors": Estimate.exact(m, records.n_seeds, "count"),
         "n_questions": Estimate.exact(wires.n_questions(records, text), 1, "count"),
+        "n_ceiling": wires.n_over(records, "answer_nll", prompt="ceiling", questions="all", **text.by(FIRST)),
+        "n_coded": wires.n_over(records, "coded_bytes", coding="gzip", **text.by(FIRST)),
+        "n_joint": wires.n_over(records, "exact_match", prompt="text", questions="joint", **text.by(FIRST)),
         "n_runs": whole.n_runs,
     }  # fmt: skip
 

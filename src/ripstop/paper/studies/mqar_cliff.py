@@ -12,7 +12,7 @@ from ripstop.statistics import Estimate, difference_interval, mean_interval
 
 LABELS = {
     "mamba2": "Mamba-2",
-    "mamba3": "Mamba-3",
+    "mamba3": "Mamba-3, complex state",
     "gated_delta": "Gated DeltaNet",
     "kda": "Kimi Delta Attention",
     "attention": "attention",

@@ -37,6 +37,7 @@ NUMBERS = (
     *(f"effective_{family}_{name}" for family in FAMILIES for name in (SPARSE, "attention")),
     "trained_length",
     "longest_length",
+    "questions_longest",
     "stretch_nsa",
     *(f"{what}_read_{name}" for what in ("tokens", "bytes") for name in (SPARSE, "attention")),
     "n_gates_collapsed",
@@ -90,6 +91,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         **effective,
         "trained_length": trained,
         "longest_length": Estimate.exact(longest, records.n_seeds, "tokens"),
+        "questions_longest": needles.n_questions(records, ATTENTION, longest),
         "stretch_nsa": effective["effective_single_nsa"].over(trained),
         **{
             f"{what}_read_{name}": needles.constant(
@@ -143,7 +145,7 @@ def _answers(records: StudyRecords) -> Figure:
     for name in names:
         curve = [needles.fraction(needles.found(records, Arm.of(name), length)) for length in lengths]
         plots.curve_with_interval(ax, lengths, curve, LABELS[name], looks[name])
-    plots.reference_line(ax, needles.constant(records, "chance", "fraction", haystack="tokens").value, "chance")
+    plots.reference_line(ax, needles.constant(records, "chance", "fraction", haystack="tokens").value, "chance", side="right")
     plots.log2_axis(ax, lengths, "tokens read when the answer is due")
     ax.set_ylabel("needles found")
     ax.set_ylim(0, 1.03)

@@ -24,7 +24,7 @@ LABELS = {
     "mamba2": "Mamba-2",
     "gated_delta_below_1": "Gated DeltaNet, beta below 1",
     "gated_delta": "Gated DeltaNet, beta below 2",
-    "kda": "KDA, beta below 2",
+    "kda": "Kimi Delta Attention, beta below 2",
     "mamba3": "Mamba-3",
 }
 NAMED = {
