@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 STAMP := $(VENV)/.setup
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "%-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## virtual environment with the pinned versions (needs python3 >= 3.11 only)
 $(STAMP): pyproject.toml constraints.txt
@@ -31,7 +31,7 @@ report: setup ## one page of HTML in build/report-<scale>: everything that was p
 release: setup ## one archive of this commit that draws the paper again without git, DVC or network, in build/
 	python -m ripstop release
 
-smoke: setup ## the whole graph in miniature, in minutes, below results/smoke; leaves paper/ alone
+smoke: setup ## the whole graph in miniature, in minutes, below results in folders called smoke; leaves paper/ alone
 	snakemake draft --config scale=smoke
 
 test: setup ## the test suite
@@ -48,5 +48,5 @@ lint: setup ## format, lint, types, import contracts, workflow lint
 bench: setup ## side by side with peers, in one process
 	python -m benchmarks
 
-clean: ## remove results of the smoke scale, caches and Snakemake's state; other results stay
+clean: ## remove results of the smoke scale, build/ with its reports and archives, caches, Snakemake's state; other results stay
 	rm -rf results/smoke results/metrics/smoke results/records/smoke .snakemake .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis build

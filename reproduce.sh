@@ -5,6 +5,8 @@
 #   ./reproduce.sh --profile slurm     on a cluster; further arguments go to snakemake
 # What earlier runs of this scale left is moved to results/before-<time>, never deleted.
 set -euo pipefail
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 402)) ||
+  { echo "error: bash $BASH_VERSION is too old, 4.2 or newer is needed; on macOS: brew install bash" >&2; exit 2; }
 cd "$(dirname "${BASH_SOURCE[0]}")"
 started=$(date -u +%Y%m%dT%H%M%SZ)
 log=results/logs/reproduce-$started.log
@@ -17,9 +19,11 @@ stamp() { while IFS= read -r line || [[ -n $line ]]; do printf '%(%F %T)T %s\n' 
 {
   SECONDS=0
   echo "commit  $(git describe --always --dirty 2>/dev/null || echo none)"
-  echo "host    $(hostname), $(nproc) CPUs, $( (nvidia-smi -L 2>/dev/null || true) | wc -l) GPUs"
+  cpus=$(nproc 2>/dev/null || sysctl -n hw.ncpu)
+  echo "host    $(hostname), $cpus CPUs, $( (nvidia-smi -L 2>/dev/null || true) | wc -l) GPUs"
   make setup
-  export PATH=$PWD/.venv/bin:$PATH PYTHONPATH=$PWD/src
+  venv=$(cd "${VENV:-.venv}" && pwd)
+  export PATH=$venv/bin:$PATH PYTHONPATH=$PWD/src
   echo "python  $(python --version), snakemake $(snakemake --version), dvc $(dvc --version)"
   echo "set-up took $SECONDS s"
   # Every check before anything is moved: a scale that does not exist, or parameters that are none, end here.
@@ -29,7 +33,8 @@ stamp() { while IFS= read -r line || [[ -n $line ]]; do printf '%(%F %T)T %s\n' 
   echo "configuration:"
   cat params.yaml
   before=results/before-$started
-  for made in "results/$scale" "results/metrics/$scale" "results/records/$scale" paper/tables paper/figures paper/contents.json paper/main.pdf .snakemake; do
+  for made in "results/$scale" "results/metrics/$scale" "results/records/$scale" paper/tables paper/figures paper/sources \
+    paper/contents.json paper/main.pdf .snakemake; do
     [[ -e $made ]] || continue
     mkdir -p "$before/$(dirname "$made")"
     mv "$made" "$before/$made"

@@ -29,7 +29,6 @@ from typing import Any
 
 from ripstop import provenance, yaml_file
 from ripstop.files import write_text
-from ripstop.status.report import available_cpus
 from ripstop.status.workflow import jobs
 
 HERE = Path(__file__).resolve().parents[1]
@@ -144,7 +143,7 @@ def share(folder: Path, studies: list[str]) -> dict[str, Any]:
     files = [path.read_text(encoding="utf-8").splitlines() for path in folder.rglob("benchmarks/**/*.tsv")]
     rows = [next(csv.DictReader(lines, delimiter="\t")) for lines in files]
     wall = sum(float(row["s"]) for row in rows)
-    cores = available_cpus()
+    cores = provenance.cpus()
     return {
         "studies": studies, "jobs": len(rows), **took, "cores": cores,
         "snakemake_cpu_s": round(own, 2), "share_of_cpu": round(own / took["cpu_s"], 3),
@@ -170,7 +169,7 @@ def main() -> None:
         report["share"] = share(folder / "share", arguments.smoke)
         print(json.dumps(report["share"]), flush=True)
     report |= {
-        "commit": provenance.commit(), "load": os.getloadavg(), "cores": available_cpus(), "device": provenance.processor(),
+        "commit": provenance.commit(), "load": os.getloadavg(), "cores": provenance.cpus(), "device": provenance.processor(),
         "versions": provenance.versions() | {"snakemake": version("snakemake")},
     }  # fmt: skip
     if arguments.out:

@@ -20,9 +20,10 @@ def test_one_sentence_a_reason_counts_by_study() -> None:
             entry("one", "d", "Renamed."),
             entry("one", "e", scale="h100"),
         ]
-    ).sentences("cpu")
+    )
     said = "digests of earlier code whose results are kept: "
-    assert found == [
+    assert found.sentences("cpu", ["two", "three"]) == [said + "1 of two (accepted on 2026-01-02 at c0ffee: Moved.)"]
+    assert found.sentences("cpu") == [
         said + "2 of one, 1 of two (accepted on 2026-01-02 at c0ffee: Moved.)",
         said + "1 of one (accepted on 2026-01-02 at c0ffee: Renamed.)",
     ]

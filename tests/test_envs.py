@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tomllib
@@ -92,6 +93,45 @@ def test_an_image_holds_what_its_setup_reads(name: str) -> None:
 def test_scripts_parse(script: str) -> None:
     subprocess.run(["bash", "-n", str(ROOT / script)], check=True)
     assert (ROOT / script).stat().st_mode & 0o111, "cannot be run"
+
+
+PYTHON = """#!/bin/sh
+echo "$*" >>"$NOTED"
+case "$*" in *version_info*) exit "${FITS:-0}" ;; esac
+for last; do :; done
+if [ "$2" = venv ]; then mkdir -p "$last/bin"; cp "$0" "$last/bin/python"; touch "$last/pyvenv.cfg"; fi
+"""
+"""Stands in for an interpreter: notes what it is told, and makes an environment of copies of itself."""
+
+
+@pytest.mark.parametrize("name", ["cpu", "comet"])
+def test_an_environment_is_kept_where_it_is_whole_and_else_made_anew(name: str, tmp_path: Path) -> None:
+    python, venv, noted = tmp_path / "python", tmp_path / "venv", tmp_path / "noted"
+    python.write_text(PYTHON, encoding="utf-8")
+    python.chmod(0o755)
+
+    def made(**more: str) -> list[str]:
+        """How environments were made."""
+        noted.write_text("", encoding="utf-8")
+        there = {"PATH": os.environ["PATH"], "PYTHON": str(python), "VENV": str(venv), "NOTED": str(noted), **more}
+        subprocess.run([str(ROOT / "envs" / name / "setup")], env=there, check=True, capture_output=True)
+        return [line for line in noted.read_text(encoding="utf-8").splitlines() if line.startswith("-m venv")]
+
+    venv.mkdir()
+    (venv / "mine").touch()
+    assert made() == [f"-m venv {venv}"], "a folder that is no environment is not cleared"
+    assert made() == []
+    (venv / "bin/python").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")  # no pip, or another version
+    assert made() == [f"-m venv --clear {venv}"]
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        made(FITS="1")
+    assert refused.value.stderr.startswith(b"error: ") and refused.value.stderr.count(b"\n") == 1
+
+
+def test_an_image_runs_the_checkout_that_is_mounted() -> None:
+    (mounted,) = re.findall(r'-v "\$PWD:(\S+)"', RECIPES["Dockerfile"])
+    assert f"PYTHONPATH={mounted}/src" in code(RECIPES["Dockerfile"])
+    assert "PYTHONPATH=$PWD/src" in code(RECIPES["ripstop.def"])
 
 
 def test_without_a_compiler_the_setup_says_what_is_missing(tmp_path: Path) -> None:

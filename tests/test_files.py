@@ -115,6 +115,23 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(kind
     assert names(tmp_path) == sorted(["out.pdf", *foreign])
 
 
+def test_a_folder_that_another_process_takes_for_left_as_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+    taken: list[Path] = []
+
+    def take_first(path: str | Path, flags: int, *rest: int, **more: int) -> int:
+        if not taken and Path(path).name.startswith(".new-"):
+            taken.append(Path(path))
+            taken[0].rmdir()
+        return opened(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", take_first)
+    write_text(tmp_path / "f.txt", "whole")
+    assert taken and names(tmp_path) == ["f.txt"]
+
+
 def test_a_writer_that_makes_its_own_file_anew_is_fine(tmp_path: Path) -> None:
     with replacing(tmp_path / "f") as temporary:
         temporary.unlink()

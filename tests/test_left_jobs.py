@@ -6,7 +6,9 @@ The queue is a file that stands in for Slurm's; `tests/slurm/test_storm.py` does
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,46 @@ def test_those_that_do_not_end_are_told(queue: Path, monkeypatch: pytest.MonkeyP
         ConfigError, match=r"^Slurm: jobs of an execution .* have not ended 0 s .*: 9; see what `scontrol show job`"
     ):
         left_jobs.cancel(queue.parent / "mine")
+
+
+def refuses(queue: Path) -> None:
+    """From now on `squeue` fails."""
+    told = "echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1"
+    (queue.parent / "bin/squeue").write_text(f"#!/bin/sh\n{told}\n", encoding="utf-8")
+
+
+def test_a_slurm_that_does_not_answer_has_no_empty_queue(queue: Path) -> None:
+    mine = queue.parent / "mine"
+    refuses(queue)
+    left_jobs.cancel(mine)  # which never submitted anything: there is no Slurm behind this command
+    (mine / "results/cpu/logs/slurm").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError,
+        match=r"^squeue: Unable to contact slurm controller, and jobs whose logs are in \S+/cpu/logs/slurm may be left; ",
+    ):
+        left_jobs.cancel(mine)
+
+
+def test_jobs_are_waited_for_while_slurm_does_not_answer(queue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.write_text(f"9|{OURS}|{queue.parent}/mine\n", encoding="utf-8")
+    looks: list[float] = []
+
+    def passes(seconds: float) -> None:
+        looks.append(seconds)
+        (queue.parent / "bin/squeue").write_text("#!/bin/sh\n", encoding="utf-8")
+
+    run = subprocess.run
+
+    def then_refuses(command: list[str], **how: Any) -> Any:
+        done = run(command, **how)
+        if command[0] == "scancel":
+            refuses(queue)
+        return done
+
+    monkeypatch.setattr(left_jobs.subprocess, "run", then_refuses)
+    monkeypatch.setattr(left_jobs.time, "sleep", passes)
+    left_jobs.cancel(queue.parent / "mine")
+    assert len(looks) == 1, "until it answers again"
 
 
 def test_where_none_is_left_nothing_is_cancelled_or_said(queue: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -297,6 +297,7 @@ SCALE_FILES = {
     ("cpu", "{}"): "cpu.yaml: scale cpu is what params.yaml holds",
     ("Big one", "{}"): "Big one.yaml: 'Big one' is no name",
     ("metrics", "{}"): "metrics.yaml: a scale cannot be called 'metrics'",
+    ("records", "{}"): "records.yaml: a scale cannot be called 'records'",
 }
 
 

@@ -132,6 +132,11 @@ def rules() -> dict[str, str]:
     return found
 
 
+def test_how_long_a_rule_took_is_kept_of_each() -> None:
+    """By Snakemake, or in a log of `logged`: `status` tells from it how long it will take."""
+    assert not [name for name, text in rules().items() if "benchmark:" not in text and "{LOGGED}" not in text]
+
+
 def test_graph_of_the_smallest_scale(shared: Path, dry: str) -> None:
     counted = jobs(dry)
     grid = grid_of(shared)

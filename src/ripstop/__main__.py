@@ -329,6 +329,7 @@ def verify(
     Exit status 1 where anything differs, a verdict from the recorded one among it.
     """
     from ripstop import params as parameters
+    from ripstop import provenance
     from ripstop.config import nearest
     from ripstop.plan import plan as make_plan
     from ripstop.verify.verify import verify as verify_all
@@ -337,7 +338,7 @@ def verify(
     if scale not in scales:
         raise ConfigError(f"--scale {scale}: no such scale{nearest(scale, scales)}")
     grid = make_plan(parameters.load(params, scale=scale))
-    raise typer.Exit(verify_all(grid, scales, registry, recorded, record, processes=os.cpu_count() or 1))
+    raise typer.Exit(verify_all(grid, scales, registry, recorded, record, processes=provenance.cpus()))
 
 
 def _scales(params: Path) -> list[str]:

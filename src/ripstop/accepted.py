@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Self
 
@@ -66,11 +67,11 @@ class Accepted:
             digest = made
         return digest
 
-    def sentences(self, scale: str) -> list[str]:
-        """What is kept at `scale`, one sentence for each reason."""
+    def sentences(self, scale: str, studies: Collection[str] | None = None) -> list[str]:
+        """What is kept at `scale`, of `studies` alone where they are given; one sentence for each reason."""
         groups: dict[tuple[str, str, str], Counter[str]] = {}
         for e in self.entries:
-            if e.scale == scale:
+            if e.scale == scale and (studies is None or e.study in studies):
                 groups.setdefault((e.reason, e.date[:10], e.commit), Counter())[e.study] += 1
         return [
             f"digests of earlier code whose results are kept: "

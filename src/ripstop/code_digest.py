@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -99,7 +100,13 @@ def _taken_apart(source: bytes) -> tuple[bool, list[tuple[str, bool]], str]:
     tree = only_numbers.visit(tree)
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     rest = [node for node in tree.body if not isinstance(node, ast.Import | ast.ImportFrom)]
-    return exempt, only_numbers.names, digest("\n".join([*sorted(map(ast.dump, imports)), *map(ast.dump, rest)]))
+    return exempt, only_numbers.names, digest("\n".join([*sorted(map(_dump, imports)), *map(_dump, rest)]))
+
+
+def _dump(node: ast.AST) -> str:
+    """`ast.dump` as Python 3.11 writes it: from 3.12 on there are parameters of types, and 3.13 leaves out empty lists."""
+    text = ast.dump(node, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(node)
+    return text.replace(", type_params=[]", "")
 
 
 class _OnlyNumbers(ast.NodeTransformer):
@@ -160,6 +167,11 @@ class _OnlyNumbers(ast.NodeTransformer):
             return ast.Call(func=node.func, args=[], keywords=[])
         if name == "Field":
             node.keywords = [k for k in node.keywords if k.arg not in ("description", "title", "examples")]
+        return self.generic_visit(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        # Python 3.12 alone ends `f"{x:>{width}}"` in an empty text
+        node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
         return self.generic_visit(node)
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.AST:

@@ -76,6 +76,15 @@ def read_object(path: Path, otherwise: str) -> dict[str, Any]:
     return found
 
 
+def object_if_any(path: Path) -> dict[str, Any]:
+    """The JSON object that a file holds; an empty one where it holds none, is not there, or is being written."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def decoded(data: bytes, where: str) -> str:
     """The text that UTF-8 bytes are, without a byte-order mark; `ConfigError` names the line, counted by newlines, of what is
     none."""
@@ -211,12 +220,15 @@ def _held(folder: Path) -> int:
     """Make it, and hold a lock on it, which the kernel takes back when this process ends, however it ends."""
     while True:
         folder.mkdir()
-        handle = os.open(folder, os.O_RDONLY)
+        try:
+            handle = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # another process took it for left between our two calls
         with suppress(OSError):  # a file system without locks: then nothing is taken for left
             fcntl.flock(handle, fcntl.LOCK_EX)
         if folder.exists():
             return handle
-        os.close(handle)  # another process took it for left between our two calls
+        os.close(handle)  # as before
 
 
 def _refusal(error: BaseException, path: Path) -> OSError | None:

@@ -33,7 +33,7 @@ OVERLAYS = Path("workflow", "scales")
 ALL, DROP = "all", "drop"
 TAKEN_STUDIES = {ALL, "base", "benchmarks", "data", "logs", "paper"}
 """What lies beside the studies in results/<scale>, or means something else in an overlay."""
-TAKEN_SCALES = {"free", "logs", "metrics"}
+TAKEN_SCALES = {"free", "logs", "metrics", "records"}
 HINT = "run from the root of the repository or pass --params"
 
 

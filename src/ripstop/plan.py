@@ -91,7 +91,7 @@ class Plan:
     choices: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """study -> choice -> the candidates that it is made from"""
     accepted: list[str] = field(default_factory=list)
-    """One sentence for each study whose results are kept under a digest of other code."""
+    """What is kept under a digest of other code, one sentence for each reason."""
 
     @property
     def studies(self) -> list[str]:

@@ -16,10 +16,13 @@ from ripstop.release.released import drawn_at
 PACKAGE = Path(__file__).parent
 LIBRARIES = (
     "torch",
+    "numpy",
     "triton",
     "mamba-ssm",
     "causal-conv1d",
     "flash-attn",
+    "fla-core",
+    "torchao",
     "tokenizers",
     "transformers",
     "datasets",
@@ -84,6 +87,11 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.lru_cache

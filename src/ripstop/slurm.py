@@ -26,7 +26,10 @@ def check() -> None:
     except subprocess.TimeoutExpired:
         raise ConfigError(f"squeue: no answer within {PATIENCE} s; see what `scontrol ping` says, or {REMEDY}") from None
     if asked.returncode:
-        told = (asked.stderr.strip() or f"status {asked.returncode}").splitlines()[-1]
-        raise ConfigError(
-            f"{re.sub(r'^squeue: (error|fatal): ', 'squeue: ', told)}; see what `scontrol ping` says, or {REMEDY}"
-        )
+        raise ConfigError(f"{refusal(asked)}; see what `scontrol ping` says, or {REMEDY}")
+
+
+def refusal(asked: subprocess.CompletedProcess[str]) -> str:
+    """What `squeue` said last before it failed."""
+    told = (asked.stderr.strip() or f"squeue: status {asked.returncode}").splitlines()[-1]
+    return re.sub(r"^squeue: (error|fatal): ", "squeue: ", told)

@@ -201,6 +201,15 @@ def test_old_and_broken_versions_of_the_registry_are_passed_over(repository):
     assert repository.ask(A, commits=[made]).status == "registered"
 
 
+def test_what_git_itself_refuses_is_told_in_its_words(repository, monkeypatch):
+    """As in a container, whose user does not own the checkout that is mounted."""
+    repository.claims(A)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    found = repository.ask(A)
+    assert found.status == "registration unknown" and "\n" not in found.reason
+    assert "dubious ownership" in found.reason and "git config --global --add safe.directory" in found.reason
+
+
 def test_where_git_cannot_be_asked_it_says_why(repository, tmp_path, monkeypatch):
     repository.registry.write_text("claims: []")
     assert repository.ask(A).reason == "the repository has no commit"
@@ -211,6 +220,6 @@ def test_where_git_cannot_be_asked_it_says_why(repository, tmp_path, monkeypatch
     found = repository.ask(A, commits=[made])
     assert found == Registration("registration unknown", "the clone is shallow; `git fetch --unshallow` gets its history")
     repository.registry = tmp_path / "claims.yaml"
-    assert repository.ask(A) == Registration("registration unknown", "this is no git repository")
+    assert repository.ask(A).reason.startswith("git says: not a git repository")
     monkeypatch.setenv("PATH", "")
     assert repository.ask(A) == Registration("registration unknown", "git is not installed")

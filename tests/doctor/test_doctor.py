@@ -243,7 +243,19 @@ def test_programs_that_are_not_there_are_notes_with_their_commands(tmp_path: Pat
     monkeypatch.setenv("PATH", str(tmp_path))
     found = [finding for check in (tools.git, tools.dvc, tools.latex) for finding in check()]
     assert [finding.level for finding in found] == ["note"] * 3
-    assert [finding.remedy.split()[0] for finding in found] == ["sudo", "pip", "xargs"]
+    assert [finding.remedy for finding in found] == [tools.GIT, "pip install -c constraints.txt dvc", tools.PAPER]
+
+
+@pytest.mark.parametrize(("status", "level"), [(0, "ok"), (1, "note")])
+def test_an_environment_of_comet_has_to_import_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, level: str
+) -> None:
+    monkeypatch.setattr(tools, "checkout", lambda: tmp_path)
+    (tmp_path / ".venv-comet/bin").mkdir(parents=True)
+    assert next(tools.comet()).said.startswith("not set up"), "a folder is none"
+    program(tmp_path / ".venv-comet/bin", "python", f"exit {status}")
+    (finding,) = tools.comet()
+    assert (finding.level, finding.remedy) == (level, "" if level == "ok" else "envs/comet/setup")
 
 
 def test_bounds_of_memory_and_disk():

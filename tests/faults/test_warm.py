@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from faults.conftest import ROOT, Tree
 from faults.test_disks import numbers
 
 from ripstop import yaml_file
+from ripstop.warm import client
 
 CLIENT = ROOT / "src/ripstop/warm/client.py"
 LONG = ("--set", "training.steps=5000")
@@ -119,6 +121,36 @@ def test_where_no_server_can_be_had_the_command_runs_as_it_stands(execution: Exe
         {f"LONG_{i}": "x" * 100_000 for i in range(5)},
     ):
         assert execution.run("scale", **environment)[:2] == (0, "smoke\n"), environment
+
+
+def test_where_a_process_has_no_handle_no_server_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a container whose rules refuse the call: every command would begin a server that ends at once."""
+
+    def refuses(pid: int) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def run(file: str, command: list[str]) -> None:
+        raise SystemExit(" ".join([file, *command]))
+
+    monkeypatch.setenv(client.VARIABLE, f"{tmp_path}:{os.getpid()}")
+    monkeypatch.setattr(os, "pidfd_open", refuses)
+    monkeypatch.setattr(os, "execvp", run)
+    with pytest.raises(SystemExit, match="^python python -m ripstop scale$"):
+        client.main(["python", "-m", "ripstop", "scale"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_command_that_ends_as_its_client_is_killed_costs_no_other(execution: Execution, fresh: Tree) -> None:
+    training = execution.begin("train", fresh.run, *LONG)
+    wait(lambda: at_work(fresh))
+    server, child = sorted(execution.servers)
+    os.kill(server, signal.SIGSTOP)  # so that it hears of both at once
+    os.kill(child, signal.SIGKILL)
+    wait(lambda: state(child) == "Z")
+    training.kill()
+    training.communicate(timeout=100)
+    os.kill(server, signal.SIGCONT)
+    assert execution.run("scale")[:2] == (0, "smoke\n") and execution.servers == [server]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tarfile
@@ -16,11 +17,13 @@ from status import small_graph
 from status.small_graph import ROOT, call
 
 from ripstop import yaml_file
+from ripstop.config import ConfigError
 from ripstop.data import introductions, libreoffice_help, registry, trivia
 from ripstop.data.registry import Package
 from ripstop.frozen import package
 from ripstop.frozen.package import Gguf
 from ripstop.paper.pdf import why_no_latex
+from ripstop.release.difference import changed
 
 LATEX = pytest.mark.skipif(bool(why_no_latex(ROOT / "paper/main.tex")), reason="LaTeX is not installed")
 REDRAW = ("snakemake", "all", "--allowed-rules", "all", "render", "assemble", "pdf", "publish")
@@ -172,6 +175,25 @@ def test_latexdiff_marks_words_and_numbers_that_changed(archive: Path, clone: Pa
     assert (tmp_path / "diff/diff.pdf").read_bytes().startswith(b"%PDF")
     told = call(clone, "ripstop", "latexdiff", str(archive), str(clone / "params.yaml"), status=2)
     assert "params.yaml: is no archive of `release`" in told
+
+
+@pytest.mark.parametrize("damage", ["cut", "bit", "checksum"])
+def test_an_archive_that_was_damaged_is_one_sentence(tmp_path: Path, damage: str) -> None:
+    """Each in another way: the end is missing, the stream is no stream, the text is another one."""
+    (tmp_path / "text").write_bytes(os.urandom(100_000))
+    path = tmp_path / "one.tar.gz"
+    with tarfile.open(path, "w:gz") as packed:
+        packed.add(tmp_path / "text", "paper/text")
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[:50_000]
+    elif damage == "bit":
+        data[50_000:50_100] = bytes(100)
+    else:
+        data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match=r"one.tar.gz: is no archive of `release`"):
+        changed(path, path)
 
 
 def test_every_source_of_data_has_its_licence_told() -> None:

@@ -190,6 +190,13 @@ def test_a_folder_that_holds_something_else_is_refused(made: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_what_a_killed_report_or_a_system_left_is_in_nobodys_way(made: Path, tmp_path: Path) -> None:
+    (tmp_path / ".new-report.html-01234567").mkdir()
+    (tmp_path / ".DS_Store").touch()
+    build(tree.plan(), tmp_path, made)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".DS_Store", "report.html"]
+
+
 def test_prose_of_latex_becomes_plain_text(tmp_path: Path) -> None:
     printed = {"tide.x": "0.5 [0.4, 0.6]"}
     assert plain(r"At \val{tide.x}, or \valci{tide.x}", printed) == "At 0.5, or 0.5 [0.4, 0.6]"

@@ -120,14 +120,17 @@ def test_a_benchmark_that_was_cut_short_says_nothing(tmp_path: Path) -> None:
         assert Durations(plan(), tmp_path).of(train("arm-a_seed-0")).basis == "unknown"
 
 
-def test_a_measure_of_time_takes_every_core() -> None:
+def test_a_measure_of_time_takes_every_core_and_a_training_those_of_its_processes() -> None:
     known = plan()
     parts = {"recall": Part("main", False), "speed": Part("main", True)}
     known.runs["s"]["arm-a_seed-0"] = replace(known.runs["s"]["arm-a_seed-0"], parts=parts, threads=3)
+    known.runs["s"]["arm-b_seed-0"] = replace(known.runs["s"]["arm-b_seed-0"], threads=3, processes=4, nodes=2)
     speed = Job("evaluate", {"study": "s", "run": "arm-a_seed-0", "part": "speed"})
     asked = (speed, recall("arm-a_seed-0"), train("arm-a_seed-0"), Job("render", {"study": "s"}))
     assert [threads(known, job, 8) for job in asked] == [8, 3, 3, 1]
     assert threads(known, train("arm-a_seed-0"), 2) == 2
+    assert threads(known, train("arm-b_seed-0"), 8) == 6, "of its processes on one node"
+    assert threads(known, recall("arm-b_seed-0"), 8) == 3
 
 
 def test_of_a_stopped_training_its_rest_is_left() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from training.test_checkpoint import largest_file
 
 from ripstop.config import ConfigError
 from ripstop.training import lock as locks
@@ -96,6 +97,15 @@ def dead(**changes: Any) -> str:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return json.dumps({"pid": process.pid, "host": socket.gethostname(), "started": "then", "process": "1"} | changes)
+
+
+def test_a_full_disk_names_the_file_and_holds_nobody(tmp_path: Path):
+    path = tmp_path / "lock"
+    with largest_file(0), pytest.raises(OSError, match="File too large") as raised, Lock(path):
+        pass
+    assert raised.value.filename == str(path)
+    with Lock(path):
+        pass
 
 
 def test_without_locks_the_named_owner_decides(tmp_path: Path, no_locks: None, capsys: pytest.CaptureFixture[str]):

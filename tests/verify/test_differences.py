@@ -34,7 +34,8 @@ def test_json_files(tmp_path: Path) -> None:
     file.write_text('{"a": 1, "b": {"why": "x"}}')
     assert json_differences(file, '{"a": 2, "b": {"why": "y"}}', "they give", ("why",)) == [f"{file}: a is 1, they give 2"]
     file.write_text("{")
-    assert json_differences(file, "{}", "they give") == [f"{file}: not JSON, or not text; make it again"]
+    assert json_differences(file, "{}", "they give") == [f"{file}: not JSON; make it again"]
+    assert json_differences(tmp_path / "none", "{}", "they give") == [f"{tmp_path}/none: no such file"]
     file.write_text(json.dumps(dict.fromkeys("abcdefgh", 1)))
     found = json_differences(file, json.dumps(dict.fromkeys("abcdefgh", 2)), "they give")
     assert len(found) == 6 and found[-1] == f"{file}: 3 more differences"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from verify import tree
 
 from ripstop.files import read_text, write_text
 from ripstop.provenance import file_sha256
+from ripstop.verify.verify import verify
 
 Tamper = Callable[[Path], None]
 RUN = "results/cpu/tide/runs/arm-mamba2_seed-0"
@@ -397,6 +399,11 @@ def test_an_untouched_checkout_agrees(made: Path) -> None:
     assert status == 0 and said.endswith("everything that was checked agrees\n")
     assert tree.git(made, "status", "--porcelain") == ""
     assert len(TAMPERINGS) > 20
+
+
+def test_a_closed_standard_output_costs_no_verdict(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert verify(tree.plan(), tree.SCALES, made / "paper/claims.yaml", made / "paper/verdicts.json", root=made) == 0
 
 
 @pytest.mark.parametrize("name", TAMPERINGS)

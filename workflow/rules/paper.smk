@@ -109,6 +109,8 @@ rule pdf:
         f"{PAPER}/main.pdf",
     log:
         f"{LOGS}/paper/pdf.log".format(scale=grid.scale),
+    benchmark:
+        f"{BENCHMARKS}/paper/pdf.tsv".format(scale=grid.scale)
     localrule: True
     conda:
         "../../envs/paper/environment.yaml"

@@ -164,10 +164,12 @@ class History:
         if drawn_at(self._folder.resolve().parent):
             return "a released archive has no history"
         try:
-            if self._git("rev-parse", "--is-inside-work-tree").strip() != "true":
-                return "this is no git repository"
+            asked = self._asked("rev-parse", "--is-inside-work-tree")
         except OSError:
             return "git is not installed"
+        if asked.stdout.strip() != "true":
+            said = " ".join(asked.stderr.split()).removeprefix("fatal: ")
+            return f"git says: {said}" if said else "this is no work tree of git"
         if not self._git("rev-parse", "--verify", "--quiet", "HEAD").strip():
             return "the repository has no commit"
         if self._git("rev-parse", "--is-shallow-repository").strip() != "false":
@@ -176,8 +178,11 @@ class History:
 
     def _git(self, *arguments: str) -> str:
         """Standard output; nothing where git refuses."""
+        return self._asked(*arguments).stdout
+
+    def _asked(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["git", "-C", str(self._folder), "-c", "core.quotePath=false", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace").stdout
+        return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
 
     def _contents(self, objects: Sequence[str]) -> list[str]:
         """The texts of `commit:path`; "" where there is none. One process for all."""

@@ -31,10 +31,10 @@ def python() -> Iterator[Finding]:
 
 
 def processors() -> Iterator[Finding]:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = os.environ.get("OMP_NUM_THREADS")
     told = f"OMP_NUM_THREADS={threads}" if threads else "OMP_NUM_THREADS is not set: make and the workflow set it to 1"
-    yield Finding("processors", "ok", f"{provenance.processor()}, {usable} of {os.cpu_count()} to be used here; {told}")
+    usable = f"{provenance.cpus()} of {os.cpu_count()} to be used here"
+    yield Finding("processors", "ok", f"{provenance.processor()}, {usable}; {told}")
 
 
 def memory() -> Iterator[Finding]:

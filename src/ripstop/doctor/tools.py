@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,19 @@ from ripstop.doctor.finding import Finding
 from ripstop.doctor.packages import checkout
 from ripstop.paper.pdf import USED, why_no_latex
 
-PAPER = "xargs sudo apt-get install --yes < envs/paper/debian.txt"
+LINUX = sys.platform == "linux"
+GIT = "sudo apt-get install git" if LINUX else "conda install -c conda-forge git"
+PAPER = (
+    "xargs sudo apt-get install --yes < envs/paper/debian.txt"
+    if LINUX
+    else "conda env create -n ripstop-paper -f envs/paper/environment.yaml"
+)
 
 
 def git() -> Iterator[Finding]:
     if shutil.which("git") is None:
         said = "is not installed: records carry no commit, and no claim can be told to be registered"
-        yield Finding("git", "note", said, "sudo apt-get install git")
+        yield Finding("git", "note", said, GIT)
         return
     version = _said(["git", "--version"])
     root = checkout()
@@ -64,10 +71,13 @@ def latex() -> Iterator[Finding]:
 def comet() -> Iterator[Finding]:
     """Only a study of translation asks for it, and its column says so where it is missing."""
     root = checkout()
-    if root is not None and (root / ".venv-comet").is_dir():
-        yield Finding("comet", "ok", "its own environment is in .venv-comet")
-    else:
+    python = root and root / ".venv-comet" / "bin" / "python"
+    if python is None or not python.is_file():
         yield Finding("comet", "note", "not set up: columns of COMET say that it was not run", "envs/comet/setup")
+    elif not _works([str(python), "-c", "import comet"]):
+        yield Finding("comet", "note", f"does not import in {python}: columns of COMET have no number", "envs/comet/setup")
+    else:
+        yield Finding("comet", "ok", "its own environment is in .venv-comet")
 
 
 def _said(command: list[str]) -> str:

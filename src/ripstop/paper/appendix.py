@@ -187,7 +187,10 @@ def _given(texts: Texts) -> list[dict[str, Any]]:
         for given in GIVEN.findall(text):
             files.setdefault(" ".join(given.split()), []).append(file)
     return [
-        # The digest that \given takes of its argument: what it is given may hold anything.
-        {"target": f"given.{hashlib.md5(given.encode()).hexdigest().upper()}", "given": given, "files": list(dict.fromkeys(of))}
-        for given, of in files.items()
+        {"target": f"given.{_digest(given)}", "given": given, "files": list(dict.fromkeys(of))} for given, of in files.items()
     ]
+
+
+def _digest(given: str) -> str:
+    """The digest that \\given takes of its argument: what it is given may hold anything."""
+    return hashlib.md5(given.encode(), usedforsecurity=False).hexdigest().upper()

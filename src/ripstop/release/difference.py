@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -84,8 +86,9 @@ def _unpacked(archive: Path, where: Path) -> tuple[Path, Path]:
     """The folders of the paper's text and of what was put together for it."""
     try:
         with tarfile.open(archive) as packed:
-            packed.extractall(where, filter="data")
-    except tarfile.TarError:
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)  # which Python has from 3.11.4 on
+            packed.extractall(where)
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError):
         raise ConfigError(f"{archive}: is no archive of `release`, or a damaged one; `make release` makes one") from None
     except OSError as error:
         raise ConfigError(sentence(OSError(error.errno, error.strerror, str(archive)))) from None

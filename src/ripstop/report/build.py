@@ -63,9 +63,9 @@ def _missing(study: str, scale: str) -> str:
 
 
 def _is_free(out: Path) -> None:
-    """`ConfigError` where the folder holds what is no report."""
+    """`ConfigError` where the folder holds what is no report; a name with a dot is a system's, or a killed writer's."""
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: is a file, and the report takes a folder; name another with --out")
-    others = sorted(path.name for path in out.iterdir() if path.name != FILE) if out.is_dir() else []
+    others = sorted(path.name for path in out.iterdir() if path.name != FILE and path.name[0] != ".") if out.is_dir() else []
     if others:
         raise ConfigError(f"{out}: holds {others[0]}, which is no report; name an empty folder, or a new one, with --out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections import defaultdict
@@ -12,8 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any, Literal
+from typing import Literal
 
+from ripstop.files import object_if_any
 from ripstop.plan import Plan
 from ripstop.status.planned import values
 from ripstop.status.workflow import Job
@@ -78,7 +78,7 @@ class Durations:
 
     def _before(self, study: str, run: str) -> float:
         """Seconds of a training before it was resumed, of which its benchmark does not know."""
-        found = read_object(self._folder / study / "runs" / run / "training.json").get("seconds_before", 0.0)
+        found = object_if_any(self._folder / study / "runs" / run / "training.json").get("seconds_before", 0.0)
         return float(found) if isinstance(found, int | float) and 0 <= found < math.inf else 0.0
 
     def _grown(self, study: str, run: str) -> float:
@@ -143,12 +143,3 @@ def _logged(path: Path) -> float | None:
 def _tokens(text: str) -> float:
     training = values(text)["training"]
     return float(training["steps"]) * float(training["tokens_per_step"])
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; an empty one where there is none."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}

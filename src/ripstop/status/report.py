@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -11,13 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ripstop import provenance
+from ripstop.accepted import Accepted
 from ripstop.plan import Plan
 from ripstop.prune import strangers
 from ripstop.status import causes, workflow
-from ripstop.status.durations import Basis, Duration, Durations, left, longest_chain, read_object
+from ripstop.status.durations import Basis, Duration, Durations, left, longest_chain
 from ripstop.status.planned import Planned
 from ripstop.status.workflow import Job
-from ripstop.training.lock import lives
+from ripstop.training.lock import holder
 from ripstop.watch.run import LOCK, look
 
 MOVES_NO_NUMBER = "it shows what is stale"
@@ -95,7 +96,7 @@ def status(plan: Plan, studies: list[str], named: bool) -> Status:
     """
     targets = [f"study_{study}" for study in studies] or ["draft" if named else "all"]
     found = [job for job in workflow.would_run(plan.scale, targets) if not job.rule.startswith(NAMELESS)]
-    cores = available_cpus()
+    cores = provenance.cpus()
     makers = {path: job.rule for job in found for path in job.outputs}
     why = [causes.causes(job, makers, plan) for job in found]
     by_run: dict[tuple[str, str], list[Job]] = {}
@@ -124,7 +125,7 @@ def status(plan: Plan, studies: list[str], named: bool) -> Status:
         cores,
         max(share, chain),
         list(dict.fromkeys(cause for job, told in zip(found, why, strict=True) if job.rule in PAPER for cause in told)),
-        [sentence for sentence in plan.accepted if sentence.split(":")[0] in shown],
+        Accepted.read().sentences(plan.scale, shown),
         [str(path) for path in strangers(plan) if not studies or path.parent.parent.name in studies],
         _executing(),
     )
@@ -165,6 +166,8 @@ def threads(plan: Plan, job: Job, cores: int) -> int:
     run = plan.runs.get(job.study, {}).get(job.run)
     if run is None:
         return 1
+    if job.rule == "train":
+        return min(run.threads * run.processes // run.nodes, cores)
     part = run.parts.get(job.wildcards.get("part", ""))
     return cores if part is not None and part.exclusive else min(run.threads, cores)
 
@@ -174,14 +177,9 @@ def name(job: Job) -> str:
     return "/".join(about[key] for key in ("data", "run", "choice", "part") if key in about)
 
 
-def available_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _executing() -> str:
-    owner = read_object(Path(".snakemake/execution.lock"))
-    return f"process {owner['pid']} on {owner.get('host', '?')}" if lives(owner) else ""
+    owner = holder(Path(".snakemake/execution.lock"))
+    return "" if owner is None else f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
 
 
 def grouped(jobs: Iterable[Pending]) -> list[tuple[str, list[str], int]]:

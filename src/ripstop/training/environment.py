@@ -49,7 +49,7 @@ def environment(device: torch.device, n_ranks: int = 1) -> dict[str, Any]:
         "system": platform.platform(),
         "ranks": n_ranks,
         "device": _gpu(device) if device.type == "cuda" else {"name": provenance.processor()},
-        "cpus": cpus(),
+        "cpus": provenance.cpus(),
         "threads": torch.get_num_threads(),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
@@ -62,11 +62,6 @@ def moving(variables: Mapping[str, str]) -> dict[str, str]:
     names = sorted(name for name in variables if name.startswith(MOVE_NUMBERS))
     kept = [name for name in names if name.startswith("TOKENIZERS_") or not any(part in name for part in SECRET)]
     return {name: variables[name] for name in kept}
-
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu(device: torch.device) -> dict[str, Any]:

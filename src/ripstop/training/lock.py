@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ripstop.config import ConfigError
+from ripstop.files import object_if_any
 
 MOVES_NO_NUMBER = "keeps a second process out"
 
@@ -63,7 +64,7 @@ class Lock:
                 if looks < LOOKS:
                     time.sleep(PAUSE)
                     continue
-                raise InUseError(f"{refusal(self.path, _owner(self.path))}; {WAIT}") from None
+                raise InUseError(f"{refusal(self.path, object_if_any(self.path))}; {WAIT}") from None
             if _same(file, self.path):
                 self._file = file
             else:
@@ -79,7 +80,7 @@ class Lock:
         self._file = None
 
     def _by_owner(self) -> int:
-        owner = _owner(self.path)
+        owner = object_if_any(self.path)
         if owner and (owner.get("host") != socket.gethostname() or lives(owner)):
             raise InUseError(f"{refusal(self.path, owner)}; {WAIT}, or delete {self.path} where it no longer runs")
         print(f"{self.path.parent}: its file system has no locks; one of another machine may go unnoticed", flush=True)
@@ -95,8 +96,12 @@ class Lock:
             "process": birth(pid),
             "launch": os.environ.get("TORCHELASTIC_RUN_ID", ""),
         }
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, json.dumps(owner).encode(), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, json.dumps(owner).encode(), 0)
+        except OSError as error:
+            self.__exit__(None, None, None)
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 def refusal(path: Path, owner: dict[str, Any]) -> str:
@@ -114,19 +119,10 @@ def holder(path: Path) -> dict[str, Any] | None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return None if error.errno in WITHOUT_LOCKS else _owner(path)
+        return None if error.errno in WITHOUT_LOCKS else object_if_any(path)
     finally:
         os.close(file)
     return None
-
-
-def _owner(path: Path) -> dict[str, Any]:
-    """What the file says of its owner; nothing where it is not there, empty or cut."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def lives(owner: dict[str, Any]) -> bool:

@@ -27,8 +27,10 @@ def json_differences(file: Path, wanted: str, gives: str, but: tuple[str, ...] =
     """
     try:
         found = json.loads(read_text(file))
+    except ConfigError as error:
+        return [str(error)]
     except ValueError:
-        return [f"{file}: not JSON, or not text; make it again"]
+        return [f"{file}: not JSON; make it again"]
     found, expected = (_without(values, but) for values in (found, json.loads(wanted)))
     return _few([f"{file}: {line}" for line in value_differences(found, expected, gives)], file)
 

@@ -48,7 +48,7 @@ def verify(
     claims_file: paper/claims.yaml. recorded: paper/verdicts.json, beside which the published paper lies.
     update: record the verdicts instead of comparing them. processes: so many studies are printed at a time.
     """
-    console = console or Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = console or Console(width=None if sys.stdout is not None and sys.stdout.isatty() else WIDTH)
     claims = registry.load(claims_file, scales)
     before = recorded_verdicts(recorded, grid.scale)
     with tempfile.TemporaryDirectory(prefix="ripstop-verify-") as scratch:

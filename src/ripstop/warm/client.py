@@ -34,7 +34,8 @@ def main(command: list[str]) -> NoReturn:
     """Run the command and end as it ends."""
     folder, _, pid = os.environ.get(VARIABLE, "").rpartition(":")
     if folder and pid.isdigit() and command[1:3] == ["-m", "ripstop"] and hasattr(os, "pidfd_open"):
-        with suppress(OSError):  # nor an environment that is too large for a message
+        with suppress(OSError):  # of an environment that is too large for a message, among others
+            os.close(os.pidfd_open(os.getpid()))  # a server needs it, and would be started in vain where it is refused
             connection = _connected(folder, pid, command[0])
             if connection is not None:
                 _ask(connection, command[3:])

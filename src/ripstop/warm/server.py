@@ -78,8 +78,9 @@ def serve(path: str, executor: int, ready: int) -> Request | None:
                     os.kill(pid, signal.SIGKILL)
                 return None
             elif key.data is not None:  # a client says nothing more: it was killed
-                os.kill(key.data, signal.SIGKILL)
-                selector.unregister(key.fileobj)
+                if key.data in [pid for pid, _ in children.values()]:  # else its command ended at the same time
+                    os.kill(key.data, signal.SIGKILL)
+                    selector.unregister(key.fileobj)
             else:
                 _report(selector, key.fd, *children.pop(key.fd))
 

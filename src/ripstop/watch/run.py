@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from ripstop import choices, yaml_file
 from ripstop.config import ConfigError
+from ripstop.files import object_if_any
 from ripstop.training.lock import lives
 from ripstop.training.pulse import Beat, read_beats
 
@@ -103,7 +104,7 @@ def find(folder: Path) -> list[Path]:
 def look(folder: Path, now: float | None = None) -> Watched:
     """What `folder` says now. now: seconds since 1970; not given: the clock's."""
     now = time.time() if now is None else now
-    path, report = folder / METRICS, _object(folder / REPORT)
+    path, report = folder / METRICS, object_if_any(folder / REPORT)
     rows, written = list(_rows(path)), 0.0
     with suppress(OSError):
         written = path.stat().st_mtime
@@ -124,7 +125,7 @@ def _state(watched: Watched, report: Mapping[str, Any]) -> tuple[State, str]:
             return "diverged", f"at step {report.get('diverged_at', '?')}"
     if watched.beats:
         return _by_beats(watched)
-    owner = _object(watched.folder / LOCK)
+    owner = object_if_any(watched.folder / LOCK)
     if owner.get("host") == socket.gethostname():
         pid = owner.get("pid")
         return ("running", f"process {pid}") if lives(owner) else ("killed", f"process {pid} is gone; {RESUMES}")
@@ -168,15 +169,6 @@ def _steps(watched: Watched, report: Mapping[str, Any]) -> int:
         return int(told["training"]["steps"])
     steps = report.get("steps", 0)
     return steps if isinstance(steps, int) else 0
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; an empty one where there is none, or it is being written."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _rows(path: Path) -> Iterator[Row]:
