@@ -105,7 +105,10 @@ def _taken_apart(source: bytes) -> tuple[bool, list[tuple[str, bool]], str]:
 
 def _dump(node: ast.AST) -> str:
     """`ast.dump` as Python 3.11 writes it: from 3.12 on there are parameters of types, and 3.13 leaves out empty lists."""
-    text = ast.dump(node, show_empty=True) if sys.version_info >= (3, 13) else ast.dump(node)
+    if sys.version_info >= (3, 13):
+        text = ast.dump(node, show_empty=True)
+    else:
+        text = ast.dump(node)
     return text.replace(", type_params=[]", "")
 
 
