@@ -12,7 +12,7 @@ from ripstop.config import ConfigError
 from ripstop.paper import latex
 from ripstop.paper.latex import Latex, checked_name, escape, render
 
-COMMANDS = r"\\text[a-z]+\{\}|\\ensuremath\{\\?[a-z-]+\}|\\[{}$&#%_-]|\\dots\{\}|\{[][*]\}|\{\}|~"
+COMMANDS = r"\\text[a-z]+\{\}|\\ensuremath\{\^?\\?[a-z-]+\}|\\[{}$&#%_-]|\\dots\{\}|\{[][*]\}|\{\}|~"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from ripstop.why.paper import Paper
 SETTINGS = {"n_runs", "n_depths", "min_d_state", "max_d_state", "layers_adaptive", "longer_steps", "longest_length", "window",
             "rank", "past_position", "state_context", "context_short", "context_long", "context_eighth",
             "prompt_longest_attention", "unstable_when_lost", "drop", "longest", "pairs_asked", "pairs_most",
-            "row_tokens"}  # fmt: skip
+            "questions_longest", "row_tokens"}  # fmt: skip
 """Numbers that no measured value moves."""
 
 

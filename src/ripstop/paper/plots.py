@@ -89,7 +89,7 @@ def reference_line(
         ax.text(at, value, label, transform=ax.get_yaxis_transform(), ha=side, va="bottom", **text)
     else:
         ax.axvline(value, **line)
-        ax.text(value, 0.99, f" {label}", transform=ax.get_xaxis_transform(), ha="left", va="top", rotation=90, **text)
+        ax.text(value, 0.99, label, transform=ax.get_xaxis_transform(), ha="left", va="top", rotation=90, **text)
 
 
 def fitted_line(ax: Axes, x: Sequence[float], y: Sequence[float], label: str) -> None:
