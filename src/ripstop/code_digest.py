@@ -31,6 +31,8 @@ from typing import Any
 from ripstop import provenance
 from ripstop.provenance import digest
 
+MOVES_NO_NUMBER = "it names results, and caches of them, by their code"
+
 ADAPTERS = ("ripstop.kernels.adapters", "ripstop.kernels.triton")
 EXEMPTION = "MOVES_NO_NUMBER"
 SAYS = {"print", "log", "logger", "logging", "warnings", "console"}
@@ -41,7 +43,12 @@ COUNTS = {"ripstop.kernels.reads"}
 
 def code_digest(modules: Iterable[str], cuda: bool = False) -> str:
     """Digest of `modules` and of what they import. cuda: with the adapters to kernels that only a GPU runs."""
-    return digest("\n".join(f"{module} {_read(module).digest}" for module in sorted(closure(modules, cuda))))
+    return digest("\n".join(f"{module} {of_module}" for module, of_module in module_digests(modules, cuda).items()))
+
+
+def module_digests(modules: Iterable[str], cuda: bool = False) -> dict[str, str]:
+    """Module that enters `code_digest` -> the digest of what of it enters, sorted."""
+    return {module: _read(module).digest for module in sorted(closure(modules, cuda))}
 
 
 def closure(modules: Iterable[str], cuda: bool = False) -> set[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ripstop.code_digest import _read, closure  # private: that module enters digests itself, so that it cannot grow
+from ripstop.code_digest import module_digests
 from ripstop.config import ConfigError
 from ripstop.files import cache_folder, write_if_different
 
@@ -26,7 +26,7 @@ def remember(digest: str, modules: Iterable[str], cuda: bool = False) -> None:
     path = _path(digest)
     with suppress(OSError, ConfigError):
         if path is not None:
-            write_if_different(path, json.dumps({name: _read(name).digest for name in sorted(closure(modules, cuda))}))
+            write_if_different(path, json.dumps(module_digests(modules, cuda)))
 
 
 def changed(before: str, now: str) -> list[str]:
