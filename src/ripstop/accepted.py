@@ -1,7 +1,9 @@
 """Results that are kept under a digest of other code: which digests were accepted for which, and why.
 
 results/accepted.json, which git tracks, maps the digest of code to that of the code the results were made with, and the plan
-writes the latter, so that nothing is stale. The results keep the digest that they were made with.
+writes the latter, so that nothing is stale. The results keep the digest that they were made with. What is made anew while an
+entry stands carries the old digest too, since that is what the plan writes: where all of a study was made anew, remove its
+entries, and let what is then stale run again.
 """
 
 from __future__ import annotations

@@ -145,12 +145,6 @@ def in_bytes(records: StudyRecords, arm: Asked) -> dict[str, Estimate]:
     }
 
 
-def n_questions(records: StudyRecords, arm: Asked, prompt: str = "text") -> int:
-    """How many questions were asked."""
-    (n,) = records.pick("answer_nll", prompt=prompt, questions="all", **arm.by(FIRST))["n"].unique().tolist()
-    return int(n)
-
-
 def n_over(records: StudyRecords, metric: str, **where: object) -> Estimate:
     """How many questions or documents a number is over."""
     rows = records.pick(metric, **where)

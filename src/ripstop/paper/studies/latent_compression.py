@@ -135,7 +135,7 @@ def numbers(records: StudyRecords) -> dict[str, Estimate]:
         "seconds_wire": records.mean("answer_seconds", part="answers", prompt="own", **arms["pointer"].by(FIRST)),
         "seconds_text": records.mean("answer_seconds", prompt="text", **text.by(FIRST)),
         "n_vectors": Estimate.exact(m, records.n_seeds, "count"),
-        "n_questions": Estimate.exact(wires.n_questions(records, text), 1, "count"),
+        "n_questions": wires.n_over(records, "answer_nll", prompt="text", questions="all", **text.by(FIRST)),
         "n_ceiling": wires.n_over(records, "answer_nll", prompt="ceiling", questions="all", **text.by(FIRST)),
         "n_coded": wires.n_over(records, "coded_bytes", coding="gzip", **text.by(FIRST)),
         "n_joint": wires.n_over(records, "exact_match", prompt="text", questions="joint", **text.by(FIRST)),

@@ -145,10 +145,11 @@ def _answers(records: StudyRecords) -> Figure:
     for name in names:
         curve = [needles.fraction(needles.found(records, Arm.of(name), length)) for length in lengths]
         plots.curve_with_interval(ax, lengths, curve, LABELS[name], looks[name])
-    plots.reference_line(ax, needles.constant(records, "chance", "fraction", haystack="tokens").value, "chance", side="right")
+    chance = needles.constant(records, "chance", "fraction", haystack="tokens").value
+    plots.fitted_line(ax, lengths, [chance] * len(lengths), "chance")
     plots.log2_axis(ax, lengths, "tokens read when the answer is due")
     ax.set_ylabel("needles found")
-    ax.set_ylim(0, 1.03)
+    ax.set_ylim(-0.03, 1.03)
     fig.legend(loc="outside lower center", ncols=2)
     return fig
 

@@ -102,7 +102,7 @@ def figures(records: StudyRecords) -> dict[str, Figure]:
         labelled.add("chance")
         plots.log2_axis(ax, lengths, "hops" if task == "chains" else "length")
         ax.set_title(TASKS[task])
-        ax.set_ylim(0, 1.03)
+        ax.set_ylim(-0.03, 1.03)  # a curve that stays at nothing is seen whole
     for ax in panels[: len(tasks) : 3]:
         ax.set_ylabel("accuracy")
     for ax in panels[len(tasks) :]:
